@@ -1,0 +1,290 @@
+//! The door between the wire and the step loop.
+//!
+//! The wire layer holds an [`EngineHandle`]; the step loop owns the other end and everything behind it. What
+//! can be refused without a session is refused here, before a command is sent.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{EngineError, InvalidArgument};
+use crate::pipeline::{self, Consumer, Producer};
+use crate::sampling::Sampling;
+use crate::session::SessionId;
+
+/// Events of one generation that may wait for a slow client before its session pauses.
+pub const EVENTS_IN_FLIGHT: usize = 64;
+
+/// What a generation is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GenerateParams {
+    /// The most tokens to generate, 1 or more.
+    pub max_tokens: u32,
+    /// How each is drawn.
+    pub sampling: Sampling,
+}
+
+impl GenerateParams {
+    /// Refuses what no session could run.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::ZeroMaxTokens`] or [`InvalidArgument::Sampling`].
+    pub fn validate(&self) -> Result<(), InvalidArgument> {
+        if self.max_tokens == 0 {
+            return Err(InvalidArgument::ZeroMaxTokens);
+        }
+        Ok(self.sampling.validate()?)
+    }
+}
+
+/// Why a generation stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// As many tokens as were asked for.
+    MaxTokens,
+    /// An end-of-sequence token, which was emitted.
+    Eos,
+    /// The caller, or the end of the session, stopped it.
+    Cancelled,
+    /// With a full window, the model's context is used up.
+    Truncated,
+}
+
+/// How a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GenerateDone {
+    /// Why it stopped.
+    pub reason: StopReason,
+    /// Tokens emitted.
+    pub generated: u32,
+    /// Time up to the first token.
+    pub prefill: Duration,
+    /// Time in all.
+    pub total: Duration,
+}
+
+/// What a generation says, in this order: `Truncated` at most once and first, the tokens, `Done` once and last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GenerateEvent {
+    /// So many tokens of the history are no longer in the cache.
+    Truncated {
+        /// History length less cached length.
+        dropped: u64,
+    },
+    /// A token was generated.
+    Token(u32),
+    /// The generation is over.
+    Done(GenerateDone),
+}
+
+/// What is known of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Tokens of the history.
+    pub history_length: u64,
+    /// Tokens of them in the cache.
+    pub cached_length: u64,
+    /// Bytes of keys and values in use.
+    pub kv_live_bytes: u64,
+    /// INV-1 violations since the engine started, over all sessions.
+    pub inv1_violations: u64,
+    /// INV-2 violations since the engine started, over all sessions.
+    pub inv2_violations: u64,
+    /// Time since the session was last used.
+    pub idle: Duration,
+}
+
+/// Counts of the engine as a whole: the first five as they are now, the rest since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Live sessions.
+    pub sessions: u64,
+    /// Sessions that can live at once.
+    pub capacity: u64,
+    /// Slabs not held by a session.
+    pub free_slabs: u64,
+    /// Generations that wait for a slot.
+    pub queued: u64,
+    /// Generations that hold a slot.
+    pub active: u64,
+    /// INV-1 violations.
+    pub inv1_violations: u64,
+    /// INV-2 violations.
+    pub inv2_violations: u64,
+    /// Sessions evicted for being idle too long.
+    pub evicted_ttl: u64,
+    /// Sessions evicted to make room.
+    pub evicted_lru: u64,
+    /// Forward passes of the model.
+    pub forward_passes: u64,
+    /// Tokens appended by clients.
+    pub tokens_appended: u64,
+    /// Tokens generated.
+    pub tokens_generated: u64,
+}
+
+/// Where the answer to a command goes.
+pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// What the step loop can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Open a session.
+    CreateSession {
+        /// The client's label, for logs.
+        label: String,
+        /// Tokens after which its generations stop.
+        eos: Vec<u32>,
+        /// The id.
+        reply: Reply<SessionId>,
+    },
+    /// Append tokens to a session. It runs to the end even if nobody waits for the answer any more.
+    Append {
+        /// The session.
+        id: SessionId,
+        /// The tokens; none only refreshes the idle clock.
+        tokens: Vec<u32>,
+        /// The history length after it.
+        reply: Reply<u64>,
+    },
+    /// Generate. On a busy session it waits its turn.
+    Generate {
+        /// The session.
+        id: SessionId,
+        /// What to do.
+        params: GenerateParams,
+        /// Where the events go.
+        events: Producer<GenerateEvent, EngineError>,
+        /// Whether it was taken in.
+        reply: Reply<()>,
+    },
+    /// Close a session, and cancel what it is doing.
+    Close {
+        /// The session.
+        id: SessionId,
+        /// The history length at the end.
+        reply: Reply<u64>,
+    },
+    /// Tell of a session.
+    Info {
+        /// The session.
+        id: SessionId,
+        /// What is known.
+        reply: Reply<SessionInfo>,
+    },
+    /// Tell of the engine.
+    Stats {
+        /// The counts.
+        reply: Reply<EngineStats>,
+    },
+    /// Take no new work, let running work end within `grace`, then stop.
+    Shutdown {
+        /// The longest time to let work run on.
+        grace: Duration,
+        /// Sent when the work is over.
+        reply: Reply<()>,
+    },
+}
+
+/// The wire's end of the door. Clones share one step loop.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl EngineHandle {
+    /// A handle and the receiver the step loop reads. At most `capacity` commands wait; callers beyond that
+    /// wait to send. With no room no command could ever pass, so 0 is taken as 1.
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, received) = mpsc::channel(capacity.max(1));
+        (Self { commands }, received)
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSlab`], [`EngineError::Draining`], [`EngineError::Stopped`].
+    pub async fn create_session(
+        &self,
+        label: String,
+        eos: Vec<u32>,
+    ) -> Result<SessionId, EngineError> {
+        self.ask(|reply| Command::CreateSession { label, eos, reply })
+            .await
+    }
+
+    /// Appends tokens, all or none, and answers the history length after it.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::InvalidArgument`], [`EngineError::Invariant`],
+    /// [`EngineError::Draining`], [`EngineError::Stopped`].
+    pub async fn append(&self, id: SessionId, tokens: Vec<u32>) -> Result<u64, EngineError> {
+        self.ask(|reply| Command::Append { id, tokens, reply })
+            .await
+    }
+
+    /// Starts a generation. Dropping what it returns, or this future, cancels it.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidArgument`] (the parameters, before any session is looked for),
+    /// [`EngineError::NotFound`], [`EngineError::QueueFull`], [`EngineError::QueueTimeout`],
+    /// [`EngineError::Draining`], [`EngineError::Stopped`].
+    pub async fn generate(
+        &self,
+        id: SessionId,
+        params: GenerateParams,
+    ) -> Result<Consumer<GenerateEvent, EngineError>, EngineError> {
+        params.validate()?;
+        let (events, consumer) = pipeline::bounded(EVENTS_IN_FLIGHT);
+        self.ask(|reply| Command::Generate {
+            id,
+            params,
+            events,
+            reply,
+        })
+        .await?;
+        Ok(consumer)
+    }
+
+    /// Closes a session and answers its final history length.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::Stopped`].
+    pub async fn close(&self, id: SessionId) -> Result<u64, EngineError> {
+        self.ask(|reply| Command::Close { id, reply }).await
+    }
+
+    /// What is known of a session.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::Stopped`].
+    pub async fn info(&self, id: SessionId) -> Result<SessionInfo, EngineError> {
+        self.ask(|reply| Command::Info { id, reply }).await
+    }
+
+    /// Counts of the engine.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn stats(&self) -> Result<EngineStats, EngineError> {
+        self.ask(|reply| Command::Stats { reply }).await
+    }
+
+    /// Stops the engine, and answers when its work is over.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] when it had stopped before.
+    pub async fn shutdown(&self, grace: Duration) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Shutdown { grace, reply }).await
+    }
+
+    // A command that cannot be sent and a reply that is dropped both mean that the step loop is gone.
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+}

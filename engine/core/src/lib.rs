@@ -1,0 +1,31 @@
+//! Sessions, slabs, admission and the token pipeline.
+//!
+//! Everything here holds without a model: no tensor library, no network, and no clock of its own (callers
+//! pass `Instant`s in, so every rule about time can be tested without waiting). The step loop drives these
+//! parts from one thread; the wire layer reaches them through [`engine::EngineHandle`].
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod pipeline;
+pub mod sampling;
+pub mod scheduler;
+pub mod session;
+pub mod slab;
+pub mod store;
+
+pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
+pub use engine::{
+    Command, EngineHandle, EngineStats, GenerateDone, GenerateEvent, GenerateParams, Reply,
+    SessionInfo, StopReason,
+};
+pub use error::{EngineError, InvalidArgument};
+pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, TrySend};
+pub use sampling::{Sampling, SamplingError};
+pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};
+pub use session::{CachedTokens, Session, SessionId, SessionIdError};
+pub use slab::{KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool, SlabShape};
+pub use store::{
+    CacheInspector, InvariantViolation, KvSide, SessionError, SessionStore, StoreLimits,
+    ViolationCounts,
+};

@@ -1,0 +1,282 @@
+//! KV slabs: one fixed-shape block of memory per session, all taken at start.
+//!
+//! A server that grows a cache per turn fails late and under load. A pool of slabs fails at start or not at
+//! all: `acquire` and `release` only move a slab in and out of a list, and running out is an answer
+//! ([`SlabError::Exhausted`]), not an allocation.
+//!
+//! The memory comes zeroed from the allocator, so a slab that no session has touched costs address space and
+//! no resident memory. The free list is a stack for the same reason: a slab that is already resident is
+//! handed out again before a fresh one. A released slab keeps its old contents; a position that was never
+//! written in this session is masked, and a masked key contributes nothing whatever its slot holds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::KvElement;
+
+/// The largest object Rust can allocate, in bytes.
+const LARGEST: usize = isize::MAX as usize;
+
+static NEXT_POOL: AtomicU64 = AtomicU64::new(0);
+
+/// The shape of one slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SlabShape {
+    /// Transformer layers.
+    pub layers: usize,
+    /// Key/value heads of each layer.
+    pub kv_heads: usize,
+    /// Elements of one head.
+    pub head_dim: usize,
+    /// Positions a slab has room for: the committed ones and the chunk in flight.
+    pub slots: usize,
+    /// Element type.
+    pub element: KvElement,
+}
+
+impl SlabShape {
+    /// Elements of one slab: `layers * 2 * kv_heads * slots * head_dim`, keys and values both.
+    ///
+    /// # Errors
+    /// [`SlabError::Empty`] when a dimension is 0, [`SlabError::TooLarge`] when the slab is beyond what can be
+    /// addressed.
+    pub fn elements(&self) -> Result<usize, SlabError> {
+        Ok(self.pool_bytes(1)? / self.element.bytes())
+    }
+
+    /// Bytes of one slab.
+    ///
+    /// # Errors
+    /// As [`SlabShape::elements`].
+    pub fn bytes(&self) -> Result<usize, SlabError> {
+        self.pool_bytes(1)
+    }
+
+    /// Bytes of a pool of `capacity` slabs: what a host must have room for before the pool is made.
+    ///
+    /// # Errors
+    /// As [`SlabShape::elements`], for the pool as a whole.
+    pub fn pool_bytes(&self, capacity: usize) -> Result<usize, SlabError> {
+        let factors = [
+            2,
+            self.kv_heads,
+            self.slots,
+            self.head_dim,
+            self.element.bytes(),
+            capacity,
+        ];
+        let total = factors
+            .into_iter()
+            .try_fold(self.layers, usize::checked_mul);
+        match total {
+            // A zero among the factors hides an overflow beside it, so it is looked for in the factors.
+            _ if self.layers == 0 || factors.contains(&0) => Err(SlabError::Empty {
+                shape: *self,
+                capacity,
+            }),
+            Some(bytes) if bytes <= LARGEST => Ok(bytes),
+            _ => Err(SlabError::TooLarge {
+                shape: *self,
+                capacity,
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for SlabShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            layers,
+            kv_heads,
+            head_dim,
+            slots,
+            element,
+        } = self;
+        write!(
+            f,
+            "{layers} layers x 2 x {kv_heads} kv heads x {slots} slots x {head_dim} head dim x {} bytes",
+            element.bytes()
+        )
+    }
+}
+
+/// Why a pool cannot be made, or has no slab to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SlabError {
+    /// Every slab is in use.
+    #[error("all {capacity} KV slabs are in use")]
+    Exhausted {
+        /// Slabs of the pool.
+        capacity: usize,
+    },
+    /// A dimension or the capacity is 0.
+    #[error("a KV pool of {capacity} slabs of {shape} holds nothing")]
+    Empty {
+        /// The shape asked for.
+        shape: SlabShape,
+        /// Slabs asked for.
+        capacity: usize,
+    },
+    /// More bytes than an address space has.
+    #[error("a KV pool of {capacity} slabs of {shape} is larger than the address space")]
+    TooLarge {
+        /// The shape asked for.
+        shape: SlabShape,
+        /// Slabs asked for.
+        capacity: usize,
+    },
+}
+
+/// The raw elements of a slab, `layers * 2 * kv_heads * slots * head_dim` of them. Their order is the model's
+/// business.
+#[derive(Debug)]
+pub enum KvStorage {
+    /// IEEE binary16, as bits.
+    F16(Vec<u16>),
+    /// IEEE binary32.
+    F32(Vec<f32>),
+}
+
+impl KvStorage {
+    fn zeroed(element: KvElement, elements: usize) -> Self {
+        match element {
+            KvElement::F16 => Self::F16(vec![0; elements]),
+            KvElement::F32 => Self::F32(vec![0.0; elements]),
+        }
+    }
+}
+
+/// One session's keys and values. It is owned, so it cannot be released twice:
+///
+/// ```compile_fail,E0382
+/// # use kakeya_core::{KvElement, SlabPool, SlabShape};
+/// # let shape = SlabShape { layers: 1, kv_heads: 1, head_dim: 1, slots: 1, element: KvElement::F16 };
+/// let mut pool = SlabPool::new(shape, 1).unwrap();
+/// let slab = pool.acquire().unwrap();
+/// pool.release(slab).unwrap();
+/// pool.release(slab).unwrap(); // use of moved value
+/// ```
+///
+/// nor copied and released by its copy:
+///
+/// ```compile_fail,E0599
+/// # use kakeya_core::{KvElement, SlabPool, SlabShape};
+/// # let shape = SlabShape { layers: 1, kv_heads: 1, head_dim: 1, slots: 1, element: KvElement::F16 };
+/// let mut pool = SlabPool::new(shape, 1).unwrap();
+/// let slab = pool.acquire().unwrap();
+/// let copy = slab.clone(); // no method `clone`
+/// ```
+#[derive(Debug)]
+#[must_use = "a slab that is dropped instead of released is lost to its pool"]
+pub struct KVSlab {
+    pool: u64,
+    shape: SlabShape,
+    storage: KvStorage,
+}
+
+impl KVSlab {
+    /// The shape every slab of the pool has.
+    pub fn shape(&self) -> &SlabShape {
+        &self.shape
+    }
+
+    /// The raw elements.
+    pub fn storage(&self) -> &KvStorage {
+        &self.storage
+    }
+
+    /// The raw elements, to write.
+    pub fn storage_mut(&mut self) -> &mut KvStorage {
+        &mut self.storage
+    }
+}
+
+/// Why a slab was not taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectReason {
+    /// Another pool made it.
+    Foreign,
+}
+
+/// A slab that was not taken back, with the slab itself, so that nothing is lost by the mistake.
+#[derive(Debug, thiserror::Error)]
+#[error("the slab belongs to another pool")]
+pub struct RejectedSlab {
+    /// The slab, unchanged.
+    pub slab: KVSlab,
+    /// Why.
+    pub reason: RejectReason,
+}
+
+/// A fixed number of slabs of one shape.
+#[derive(Debug)]
+pub struct SlabPool {
+    id: u64,
+    shape: SlabShape,
+    capacity: usize,
+    free: Vec<KVSlab>,
+}
+
+impl SlabPool {
+    /// Takes the address space of every slab. Whether the host has the memory is for the caller to ask first
+    /// ([`SlabShape::pool_bytes`]): an allocator that says no ends the process.
+    ///
+    /// # Errors
+    /// [`SlabError::Empty`] or [`SlabError::TooLarge`], before anything is allocated.
+    pub fn new(shape: SlabShape, capacity: usize) -> Result<Self, SlabError> {
+        let elements = shape.pool_bytes(capacity)? / capacity / shape.element.bytes();
+        let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
+        let free = (0..capacity)
+            .map(|_| KVSlab {
+                pool: id,
+                shape,
+                storage: KvStorage::zeroed(shape.element, elements),
+            })
+            .collect();
+        Ok(Self {
+            id,
+            shape,
+            capacity,
+            free,
+        })
+    }
+
+    /// Hands out a slab, in constant time.
+    ///
+    /// # Errors
+    /// [`SlabError::Exhausted`] when all are in use.
+    pub fn acquire(&mut self) -> Result<KVSlab, SlabError> {
+        self.free.pop().ok_or(SlabError::Exhausted {
+            capacity: self.capacity,
+        })
+    }
+
+    /// Takes a slab back, in constant time.
+    ///
+    /// # Errors
+    /// [`RejectedSlab`], with the slab, when another pool made it.
+    pub fn release(&mut self, slab: KVSlab) -> Result<(), RejectedSlab> {
+        if slab.pool != self.id {
+            return Err(RejectedSlab {
+                slab,
+                reason: RejectReason::Foreign,
+            });
+        }
+        self.free.push(slab);
+        Ok(())
+    }
+
+    /// Slabs that `acquire` can hand out now.
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Slabs of the pool, in use or not.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The shape of every slab.
+    pub fn shape(&self) -> &SlabShape {
+        &self.shape
+    }
+}

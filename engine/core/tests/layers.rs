@@ -1,0 +1,378 @@
+//! Which crate may depend on which: the LAYER rules of `docs/architecture.md`, held against `cargo metadata`.
+//!
+//! What a crate depends on is read from the resolved graph, all the way down, and from the crate's own
+//! manifest, where a dependency also counts that this host or these features leave out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+/// Each crate of the workspace, and the crates of the workspace that it may depend on. (LAYER-2, LAYER-4)
+const LAYERS: [(&str, &[&str]); 8] = [
+    ("kakeya-proto", &[]),
+    ("kakeya-core", &[]),
+    ("kakeya-evidence", &[]),
+    ("kakeya-model", &["kakeya-core"]),
+    ("kakeya-runtime", &["kakeya-core", "kakeya-model"]),
+    (
+        "kakeya-server",
+        &[
+            "kakeya-proto",
+            "kakeya-core",
+            "kakeya-model",
+            "kakeya-runtime",
+        ],
+    ),
+    (
+        "kakeya-gates",
+        &[
+            "kakeya-proto",
+            "kakeya-core",
+            "kakeya-model",
+            "kakeya-runtime",
+            "kakeya-server",
+        ],
+    ),
+    (
+        "harness",
+        &[
+            "kakeya-proto",
+            "kakeya-core",
+            "kakeya-model",
+            "kakeya-runtime",
+            "kakeya-server",
+            "kakeya-gates",
+            "kakeya-evidence",
+        ],
+    ),
+];
+
+/// The crates that hold without a model. (LAYER-1)
+const WITHOUT_TENSORS: [&str; 3] = ["kakeya-core", "kakeya-evidence", "kakeya-proto"];
+
+/// The crates that hold without a network. (LAYER-3)
+const WITHOUT_NETWORK: [&str; 2] = ["kakeya-core", "kakeya-evidence"];
+
+/// What a crate that speaks over a network ends up with. Tokio is not among them: its channels are in core.
+const NETWORK: [&str; 12] = [
+    "axum",
+    "curl",
+    "h2",
+    "hf-hub",
+    "hyper",
+    "octocrab",
+    "quinn",
+    "reqwest",
+    "rustls",
+    "tonic",
+    "tower-http",
+    "ureq",
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Part of what the crate is built from: a normal or a build dependency.
+    Built,
+    /// For its tests alone.
+    Dev,
+}
+
+/// Who depends on whom. A node is a package's name, or `name@version` where versions are told apart.
+#[derive(Default)]
+struct Graph {
+    members: BTreeSet<String>,
+    edges: BTreeMap<String, BTreeSet<(String, bool)>>,
+}
+
+impl Graph {
+    fn depend(&mut self, from: &str, on: &str, kind: Kind) {
+        let built = kind == Kind::Built;
+        self.edges
+            .entry(from.to_owned())
+            .or_default()
+            .insert((on.to_owned(), built));
+    }
+
+    /// The names of every package that `root` is built from, and not its own.
+    fn built_from<'a>(&'a self, root: &'a str) -> BTreeSet<&'a str> {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![root];
+        while let Some(node) = next.pop() {
+            let on = self.edges.get(node).into_iter().flatten();
+            next.extend(
+                on.filter(|(_, built)| *built)
+                    .map(|(on, _)| on.as_str())
+                    .filter(|on| seen.insert(*on)),
+            );
+        }
+        seen.into_iter().map(name).collect()
+    }
+
+    /// The names of the packages that `root` itself names, for its tests too.
+    fn named_by(&self, root: &str) -> BTreeSet<&str> {
+        self.edges
+            .get(root)
+            .into_iter()
+            .flatten()
+            .map(|(on, _)| name(on))
+            .collect()
+    }
+}
+
+fn name(node: &str) -> &str {
+    node.split_once('@').map_or(node, |(name, _)| name)
+}
+
+fn is_candle(name: &str) -> bool {
+    name == "candle" || name.starts_with("candle-")
+}
+
+/// Every violation of the LAYER rules in `graph`, as sentences.
+fn violations(graph: &Graph) -> Vec<String> {
+    let mut found = Vec::new();
+    for root in WITHOUT_TENSORS {
+        for on in graph
+            .built_from(root)
+            .into_iter()
+            .filter(|on| is_candle(on))
+        {
+            found.push(format!("LAYER-1: {root} is built from {on}"));
+        }
+    }
+    for (root, allowed) in LAYERS {
+        let mut on = graph.built_from(root);
+        on.extend(graph.named_by(root));
+        for on in on
+            .into_iter()
+            .filter(|on| graph.members.contains(*on) && !allowed.contains(on))
+        {
+            found.push(format!(
+                "LAYER-2: {root} depends on {on}, which is not below it"
+            ));
+        }
+    }
+    for root in WITHOUT_NETWORK {
+        for on in graph
+            .built_from(root)
+            .into_iter()
+            .filter(|on| NETWORK.contains(on))
+        {
+            found.push(format!("LAYER-3: {root} is built from {on}"));
+        }
+    }
+    let placed: BTreeSet<_> = LAYERS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for homeless in graph.members.difference(&placed) {
+        found.push(format!("LAYER-4: {homeless} has no place in the layers"));
+    }
+    for missing in placed.difference(&graph.members) {
+        found.push(format!(
+            "LAYER-4: {missing} has a place in the layers, and is no crate"
+        ));
+    }
+    found
+}
+
+fn kind_of(kind: DependencyKind) -> Kind {
+    match kind {
+        DependencyKind::Development => Kind::Dev,
+        _ => Kind::Built,
+    }
+}
+
+fn graph_of(metadata: &Metadata) -> Graph {
+    let mut graph = Graph::default();
+    for package in metadata.workspace_packages() {
+        graph.members.insert(package.name.to_string());
+        for dependency in &package.dependencies {
+            graph.depend(&package.name, &dependency.name, kind_of(dependency.kind));
+        }
+    }
+    let node_of = |id| {
+        let package = &metadata[id];
+        match graph.members.contains(package.name.as_str()) {
+            true => package.name.to_string(),
+            false => format!("{}@{}", package.name, package.version),
+        }
+    };
+    let resolve = metadata
+        .resolve
+        .as_ref()
+        .expect("cargo metadata resolves the graph");
+    let mut resolved = Vec::new();
+    for node in &resolve.nodes {
+        for dependency in &node.deps {
+            for kind in &dependency.dep_kinds {
+                resolved.push((
+                    node_of(&node.id),
+                    node_of(&dependency.pkg),
+                    kind_of(kind.kind),
+                ));
+            }
+        }
+    }
+    for (from, on, kind) in resolved {
+        graph.depend(&from, &on, kind);
+    }
+    graph
+}
+
+/// The workspace as cargo resolves it for this host: what was downloaded to build it, so that the test asks
+/// the network for nothing.
+fn workspace() -> Graph {
+    let cargo = Command::new(env!("CARGO"))
+        .arg("-vV")
+        .output()
+        .expect("cargo runs");
+    let version = String::from_utf8(cargo.stdout).expect("cargo speaks UTF-8");
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .expect("a host line");
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .other_options(["--filter-platform".to_owned(), host.to_owned()])
+        .exec()
+        .expect("cargo metadata reads the workspace");
+    graph_of(&metadata)
+}
+
+/// A graph that keeps every rule: each crate of the workspace with what it is built from.
+fn sound() -> Graph {
+    let mut graph = Graph::default();
+    for (root, allowed) in LAYERS {
+        graph.members.insert(root.to_owned());
+        for on in allowed {
+            graph.depend(root, on, Kind::Built);
+        }
+    }
+    graph.depend("kakeya-core", "thiserror@2.0.0", Kind::Built);
+    graph.depend("kakeya-model", "candle-core@0.11.0", Kind::Built);
+    graph.depend("kakeya-proto", "tonic@0.14.0", Kind::Built);
+    graph
+}
+
+#[test]
+fn the_workspace_keeps_every_layer_rule() {
+    assert_eq!(violations(&workspace()), [""; 0]);
+}
+
+#[test]
+fn the_graph_of_the_workspace_reaches_what_is_known_to_be_there() {
+    let graph = workspace();
+    assert!(
+        graph.built_from("kakeya-model").contains("candle-core"),
+        "a direct dependency"
+    );
+    assert!(
+        graph.built_from("kakeya-runtime").contains("candle-core"),
+        "an indirect one"
+    );
+    assert!(
+        graph.built_from("kakeya-proto").contains("http"),
+        "one of another package"
+    );
+    assert!(
+        graph.built_from("kakeya-proto").contains("protox"),
+        "a build dependency"
+    );
+    assert!(
+        !graph.built_from("kakeya-core").contains("cargo_metadata"),
+        "for tests alone"
+    );
+    assert!(
+        graph.named_by("kakeya-core").contains("cargo_metadata"),
+        "for tests alone"
+    );
+}
+
+#[test]
+fn a_sound_graph_has_no_violations() {
+    assert_eq!(violations(&sound()), [""; 0]);
+}
+
+#[test]
+fn layer_1_catches_candle_however_deep_and_in_a_build_script() {
+    for root in WITHOUT_TENSORS {
+        for candle in ["candle-core@0.11.0", "candle"] {
+            let mut graph = sound();
+            graph.depend(root, candle, Kind::Built);
+            let expected = format!("LAYER-1: {root} is built from {}", name(candle));
+            assert_eq!(violations(&graph), [expected]);
+        }
+        let mut graph = sound();
+        graph.depend(root, "innocent@1.0.0", Kind::Built);
+        graph.depend("innocent@1.0.0", "deeper@1.0.0", Kind::Built);
+        graph.depend("deeper@1.0.0", "innocent@1.0.0", Kind::Built);
+        graph.depend("deeper@1.0.0", "candle-nn@0.11.0", Kind::Built);
+        assert_eq!(
+            violations(&graph),
+            [format!("LAYER-1: {root} is built from candle-nn")]
+        );
+    }
+}
+
+#[test]
+fn layer_1_lets_a_test_dependency_be() {
+    let mut graph = sound();
+    graph.depend("kakeya-evidence", "test-kit@1.0.0", Kind::Dev);
+    graph.depend("test-kit@1.0.0", "candle-core@0.11.0", Kind::Built);
+    assert_eq!(violations(&graph), [""; 0]);
+}
+
+#[test]
+fn layer_2_catches_every_upward_dependency_for_tests_too() {
+    for (root, allowed) in LAYERS {
+        for (on, _) in LAYERS
+            .iter()
+            .filter(|(on, _)| *on != root && !allowed.contains(on))
+        {
+            for kind in [Kind::Built, Kind::Dev] {
+                let mut graph = sound();
+                graph.depend(root, on, kind);
+                let expected = format!("LAYER-2: {root} depends on {on}, which is not below it");
+                let found = violations(&graph);
+                assert!(found.contains(&expected), "{found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_2_catches_a_way_up_through_a_foreign_crate() {
+    let mut graph = sound();
+    graph.depend("kakeya-core", "innocent@1.0.0", Kind::Built);
+    graph.depend("innocent@1.0.0", "kakeya-evidence", Kind::Built);
+    let found = violations(&graph);
+    let expected = "LAYER-2: kakeya-core depends on kakeya-evidence, which is not below it";
+    assert!(found.contains(&expected.to_owned()), "{found:?}");
+}
+
+#[test]
+fn layer_3_catches_a_network_crate_however_deep() {
+    for root in WITHOUT_NETWORK {
+        for network in NETWORK {
+            let mut graph = sound();
+            graph.depend(root, "innocent@1.0.0", Kind::Built);
+            graph.depend("innocent@1.0.0", &format!("{network}@1.0.0"), Kind::Built);
+            assert_eq!(
+                violations(&graph),
+                [format!("LAYER-3: {root} is built from {network}")]
+            );
+        }
+    }
+}
+
+#[test]
+fn layer_4_catches_a_crate_without_a_place_and_a_place_without_a_crate() {
+    let mut graph = sound();
+    graph.members.insert("kakeya-new".to_owned());
+    assert_eq!(
+        violations(&graph),
+        ["LAYER-4: kakeya-new has no place in the layers"]
+    );
+    let mut graph = sound();
+    graph.members.remove("kakeya-proto");
+    let expected = "LAYER-4: kakeya-proto has a place in the layers, and is no crate";
+    assert_eq!(violations(&graph), [expected]);
+}

@@ -1,0 +1,214 @@
+//! The handle against the bare channel: a test reads the command off it, and answers that one by hand or
+//! drops it.
+
+use std::time::Duration;
+
+use kakeya_core::{
+    Command, EngineError, EngineHandle, EngineStats, GenerateDone, GenerateEvent, GenerateParams,
+    InvalidArgument, Sampling, SamplingError, SessionId, SessionInfo, StopReason,
+};
+
+const PARAMS: GenerateParams = GenerateParams {
+    max_tokens: 5,
+    sampling: Sampling {
+        temperature: 0.7,
+        top_p: 0.9,
+        top_k: 40,
+        seed: Some(1),
+    },
+};
+
+#[tokio::test]
+async fn every_call_on_a_closed_channel_answers_stopped() {
+    let (engine, commands) = EngineHandle::channel(1);
+    drop(commands);
+    let id = SessionId::random();
+    assert_eq!(
+        engine.create_session(String::new(), vec![]).await,
+        Err(EngineError::Stopped)
+    );
+    assert_eq!(
+        engine.append(id.clone(), vec![1]).await,
+        Err(EngineError::Stopped)
+    );
+    assert_eq!(
+        engine.generate(id.clone(), PARAMS).await.unwrap_err(),
+        EngineError::Stopped
+    );
+    assert_eq!(engine.close(id.clone()).await, Err(EngineError::Stopped));
+    assert_eq!(engine.info(id).await, Err(EngineError::Stopped));
+    assert_eq!(engine.stats().await, Err(EngineError::Stopped));
+    assert_eq!(
+        engine.shutdown(Duration::ZERO).await,
+        Err(EngineError::Stopped)
+    );
+}
+
+#[tokio::test]
+async fn a_command_dropped_without_an_answer_answers_stopped() {
+    let (engine, mut commands) = EngineHandle::channel(0);
+    let asking = tokio::spawn(async move { engine.stats().await });
+    drop(commands.recv().await.unwrap());
+    assert_eq!(asking.await.unwrap(), Err(EngineError::Stopped));
+}
+
+#[tokio::test]
+async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() {
+    // On a closed channel a command that was sent would answer stopped.
+    let (engine, commands) = EngineHandle::channel(1);
+    drop(commands);
+    let none = GenerateParams {
+        max_tokens: 0,
+        ..PARAMS
+    };
+    assert_eq!(
+        engine
+            .generate(SessionId::random(), none)
+            .await
+            .unwrap_err(),
+        EngineError::InvalidArgument(InvalidArgument::ZeroMaxTokens)
+    );
+    let sampling = Sampling {
+        temperature: -1.0,
+        ..PARAMS.sampling
+    };
+    let cold = GenerateParams { sampling, ..PARAMS };
+    assert_eq!(
+        engine
+            .generate(SessionId::random(), cold)
+            .await
+            .unwrap_err(),
+        EngineError::from(SamplingError::Temperature { value: -1.0 })
+    );
+}
+
+#[tokio::test]
+async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
+    let (engine, mut commands) = EngineHandle::channel(1);
+    let id = SessionId::random();
+
+    let (e, expected) = (engine.clone(), id.clone());
+    let asking =
+        tokio::spawn(async move { e.create_session("agent".to_owned(), vec![2, 3]).await });
+    let Some(Command::CreateSession { label, eos, reply }) = commands.recv().await else {
+        panic!()
+    };
+    assert_eq!((label.as_str(), eos), ("agent", vec![2, 3]));
+    reply.send(Ok(id.clone())).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(expected));
+
+    let (e, to) = (engine.clone(), id.clone());
+    let asking = tokio::spawn(async move { e.append(to, vec![7, 8]).await });
+    let Some(Command::Append {
+        id: to,
+        tokens,
+        reply,
+    }) = commands.recv().await
+    else {
+        panic!()
+    };
+    assert_eq!((to, tokens), (id.clone(), vec![7, 8]));
+    reply.send(Ok(2)).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(2));
+
+    let (e, to) = (engine.clone(), id.clone());
+    let asking = tokio::spawn(async move { e.info(to).await });
+    let Some(Command::Info { id: to, reply }) = commands.recv().await else {
+        panic!()
+    };
+    assert_eq!(to, id);
+    let info = SessionInfo {
+        history_length: 2,
+        cached_length: 2,
+        kv_live_bytes: 64,
+        inv1_violations: 0,
+        inv2_violations: 0,
+        idle: Duration::from_secs(1),
+    };
+    reply.send(Ok(info)).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(info));
+
+    let e = engine.clone();
+    let asking = tokio::spawn(async move { e.stats().await });
+    let Some(Command::Stats { reply }) = commands.recv().await else {
+        panic!()
+    };
+    let stats = EngineStats {
+        sessions: 1,
+        ..EngineStats::default()
+    };
+    reply.send(Ok(stats)).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(stats));
+
+    let (e, to) = (engine.clone(), id.clone());
+    let asking = tokio::spawn(async move { e.close(to).await });
+    let Some(Command::Close { id: to, reply }) = commands.recv().await else {
+        panic!()
+    };
+    assert_eq!(to, id);
+    reply
+        .send(Err(EngineError::NotFound { id: to.to_string() }))
+        .unwrap();
+    assert_eq!(
+        asking.await.unwrap(),
+        Err(EngineError::NotFound { id: id.to_string() })
+    );
+
+    let asking = tokio::spawn(async move { engine.shutdown(Duration::from_secs(3)).await });
+    let Some(Command::Shutdown { grace, reply }) = commands.recv().await else {
+        panic!()
+    };
+    assert_eq!(grace, Duration::from_secs(3));
+    reply.send(Ok(())).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
+    let (engine, mut commands) = EngineHandle::channel(1);
+    let asking = tokio::spawn(async move { engine.generate(SessionId::random(), PARAMS).await });
+    let Some(Command::Generate {
+        params,
+        events,
+        reply,
+        ..
+    }) = commands.recv().await
+    else {
+        panic!()
+    };
+    assert_eq!(params, PARAMS);
+    reply.send(Ok(())).unwrap();
+    let mut consumer = asking.await.unwrap().unwrap();
+
+    let done = GenerateEvent::Done(GenerateDone {
+        reason: StopReason::Eos,
+        generated: 1,
+        prefill: Duration::ZERO,
+        total: Duration::ZERO,
+    });
+    events
+        .try_send(GenerateEvent::Truncated { dropped: 9 })
+        .unwrap();
+    events.try_send(GenerateEvent::Token(2)).unwrap();
+    events.finish_with(done);
+    assert_eq!(
+        consumer.next().await,
+        Some(Ok(GenerateEvent::Truncated { dropped: 9 }))
+    );
+    assert_eq!(consumer.next().await, Some(Ok(GenerateEvent::Token(2))));
+    assert_eq!(consumer.next().await, Some(Ok(done)));
+    assert_eq!(consumer.next().await, None);
+}
+
+#[tokio::test]
+async fn a_generation_whose_caller_goes_away_before_the_answer_is_cancelled() {
+    let (engine, mut commands) = EngineHandle::channel(1);
+    let asking = tokio::spawn(async move { engine.generate(SessionId::random(), PARAMS).await });
+    let Some(Command::Generate { events, .. }) = commands.recv().await else {
+        panic!()
+    };
+    assert!(!events.is_cancelled());
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    assert!(events.is_cancelled());
+}

@@ -1,0 +1,11 @@
+//! What kakeya-core promises, each test named as the rule it holds.
+
+mod cached_tokens;
+mod config;
+mod engine;
+mod errors;
+mod pipeline;
+mod sampling;
+mod scheduler;
+mod session_store;
+mod slab;

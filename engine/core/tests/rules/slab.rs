@@ -1,0 +1,241 @@
+use kakeya_core::{KvElement, KvStorage, RejectReason, SlabError, SlabPool, SlabShape};
+
+const SHAPE: SlabShape = SlabShape {
+    layers: 3,
+    kv_heads: 2,
+    head_dim: 4,
+    slots: 5,
+    element: KvElement::F16,
+};
+
+#[test]
+fn a_slab_holds_keys_and_values_of_every_layer_head_slot_and_dimension() {
+    assert_eq!(SHAPE.elements(), Ok(3 * 2 * 2 * 5 * 4));
+    assert_eq!(SHAPE.bytes(), Ok(3 * 2 * 2 * 5 * 4 * 2));
+    assert_eq!(SHAPE.pool_bytes(7), Ok(3 * 2 * 2 * 5 * 4 * 2 * 7));
+    let wide = SlabShape {
+        element: KvElement::F32,
+        ..SHAPE
+    };
+    assert_eq!(wide.elements(), SHAPE.elements());
+    assert_eq!(wide.bytes(), Ok(3 * 2 * 2 * 5 * 4 * 4));
+}
+
+#[test]
+fn slabs_come_zeroed_with_the_elements_of_their_shape() {
+    let mut pool = SlabPool::new(SHAPE, 1).unwrap();
+    let slab = pool.acquire().unwrap();
+    assert_eq!(slab.shape(), &SHAPE);
+    assert!(matches!(slab.storage(), KvStorage::F16(bits) if *bits == vec![0; 240]));
+
+    let mut pool = SlabPool::new(
+        SlabShape {
+            element: KvElement::F32,
+            ..SHAPE
+        },
+        1,
+    )
+    .unwrap();
+    let slab = pool.acquire().unwrap();
+    assert!(matches!(slab.storage(), KvStorage::F32(values) if *values == vec![0.0; 240]));
+}
+
+#[test]
+fn running_out_is_an_answer_and_a_release_makes_room_again() {
+    let mut pool = SlabPool::new(SHAPE, 2).unwrap();
+    assert_eq!(
+        (pool.available(), pool.capacity(), pool.shape()),
+        (2, 2, &SHAPE)
+    );
+    let first = pool.acquire().unwrap();
+    let _second = pool.acquire().unwrap();
+    assert_eq!(pool.available(), 0);
+    assert_eq!(
+        pool.acquire().unwrap_err(),
+        SlabError::Exhausted { capacity: 2 }
+    );
+    pool.release(first).unwrap();
+    assert_eq!(pool.available(), 1);
+    assert!(pool.acquire().is_ok());
+}
+
+#[test]
+fn the_slab_released_last_is_handed_out_first() {
+    let mut pool = SlabPool::new(SHAPE, 3).unwrap();
+    let mut slab = pool.acquire().unwrap();
+    let KvStorage::F16(bits) = slab.storage_mut() else {
+        unreachable!("the pool is of f16")
+    };
+    bits[17] = 0x3c00;
+    pool.release(slab).unwrap();
+    let again = pool.acquire().unwrap();
+    assert!(matches!(again.storage(), KvStorage::F16(bits) if bits[17] == 0x3c00));
+}
+
+#[test]
+fn a_slab_of_another_pool_is_rejected_and_handed_back_even_when_the_shapes_agree() {
+    let mut home = SlabPool::new(SHAPE, 1).unwrap();
+    let mut other = SlabPool::new(SHAPE, 1).unwrap();
+    let rejected = other.release(home.acquire().unwrap()).unwrap_err();
+    assert_eq!(rejected.reason, RejectReason::Foreign);
+    assert_eq!(rejected.to_string(), "the slab belongs to another pool");
+    assert_eq!(other.available(), 1);
+    home.release(rejected.slab).unwrap();
+    assert_eq!(home.available(), 1);
+}
+
+#[test]
+fn refuses_a_pool_that_holds_nothing() {
+    let empty = [
+        (SlabShape { layers: 0, ..SHAPE }, 1),
+        (
+            SlabShape {
+                kv_heads: 0,
+                ..SHAPE
+            },
+            1,
+        ),
+        (
+            SlabShape {
+                head_dim: 0,
+                ..SHAPE
+            },
+            1,
+        ),
+        (SlabShape { slots: 0, ..SHAPE }, 1),
+        (SHAPE, 0),
+        // Beside a zero, an overflow is not what is wrong.
+        (
+            SlabShape {
+                layers: usize::MAX,
+                kv_heads: usize::MAX,
+                slots: 0,
+                ..SHAPE
+            },
+            1,
+        ),
+    ];
+    for (shape, capacity) in empty {
+        let error = SlabPool::new(shape, capacity).unwrap_err();
+        assert_eq!(error, SlabError::Empty { shape, capacity });
+    }
+}
+
+#[test]
+fn refuses_a_slab_or_a_pool_beyond_the_address_space_before_allocating() {
+    // Times any other factor here it wraps to 0, which an unchecked product would take.
+    let huge = 1 << (usize::BITS - 3);
+    let too_large = [
+        (
+            SlabShape {
+                layers: huge,
+                ..SHAPE
+            },
+            1,
+        ),
+        (
+            SlabShape {
+                kv_heads: huge,
+                ..SHAPE
+            },
+            1,
+        ),
+        (
+            SlabShape {
+                head_dim: huge,
+                ..SHAPE
+            },
+            1,
+        ),
+        (
+            SlabShape {
+                slots: huge,
+                ..SHAPE
+            },
+            1,
+        ),
+        (SHAPE, huge),
+    ];
+    for (shape, capacity) in too_large {
+        let error = SlabPool::new(shape, capacity).unwrap_err();
+        assert_eq!(error, SlabError::TooLarge { shape, capacity });
+    }
+    // No multiplication overflows here, yet no allocation can be this large.
+    let unit = SlabShape {
+        layers: 1,
+        kv_heads: 1,
+        head_dim: 1,
+        slots: 1,
+        element: KvElement::F16,
+    };
+    let half = SlabShape {
+        slots: isize::MAX as usize / 4 + 1,
+        ..unit
+    };
+    assert_eq!(
+        half.bytes(),
+        Err(SlabError::TooLarge {
+            shape: half,
+            capacity: 1
+        })
+    );
+    assert!(half.elements().is_err());
+}
+
+#[test]
+fn errors_show_the_arithmetic() {
+    let shape = "3 layers x 2 x 2 kv heads x 5 slots x 4 head dim x 2 bytes";
+    let too_large = SlabError::TooLarge {
+        shape: SHAPE,
+        capacity: 9,
+    };
+    assert_eq!(
+        too_large.to_string(),
+        format!("a KV pool of 9 slabs of {shape} is larger than the address space")
+    );
+    let empty = SlabError::Empty {
+        shape: SHAPE,
+        capacity: 0,
+    };
+    assert_eq!(
+        empty.to_string(),
+        format!("a KV pool of 0 slabs of {shape} holds nothing")
+    );
+    let exhausted = SlabError::Exhausted { capacity: 2 };
+    assert_eq!(exhausted.to_string(), "all 2 KV slabs are in use");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn untouched_slabs_cost_no_resident_memory() {
+    fn resident_bytes() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<usize>()
+            .unwrap()
+            * 1024
+    }
+
+    const MIB: usize = 1024 * 1024;
+    for element in [KvElement::F16, KvElement::F32] {
+        let shape = SlabShape {
+            layers: 1,
+            kv_heads: 1,
+            head_dim: 64,
+            slots: MIB,
+            element,
+        };
+        let before = resident_bytes();
+        let mut pool = SlabPool::new(shape, 4).unwrap();
+        assert!(shape.pool_bytes(4).unwrap() >= 1024 * MIB);
+        let slab = pool.acquire().unwrap();
+        pool.release(slab).unwrap();
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 64 * MIB, "{element}: {grown} bytes became resident");
+    }
+}

@@ -1,0 +1,28 @@
+//! What can go wrong between a file and a running model.
+
+use thiserror::Error;
+
+use crate::gguf::GgufError;
+use crate::isa::IsaError;
+
+/// Why a model cannot be loaded or run.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The weights file is damaged, or not what it should be.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The instruction set cannot be used.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// The tokenizer cannot be built from the file.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    /// The compute threads could not be started.
+    #[error("cannot start {threads} compute threads: {source}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

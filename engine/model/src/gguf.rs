@@ -1,0 +1,414 @@
+//! A GGUF file, mapped into memory, whose every field is checked before it is used.
+//!
+//! candle reads the header (its reader bounds every length by the file's size); this module adds what a
+//! user needs when a file is wrong: the name of the file, the field, what was found and what was expected.
+
+use std::fs::File;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::{Content, Value};
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Why a GGUF file cannot be used.
+#[derive(Debug, Error)]
+pub enum GgufError {
+    /// The file cannot be opened or mapped.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It does not begin as a GGUF file does.
+    #[error("{} is not a GGUF file: it begins with {found}, expected the bytes \"GGUF\" and a version from 1 to 3", path.display())]
+    NotGguf {
+        /// The file.
+        path: PathBuf,
+        /// Its first bytes, readable.
+        found: String,
+    },
+    /// The header breaks off or contradicts itself.
+    #[error("{}: the GGUF header is damaged: {detail}; download the file again or compare its sha256", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What the reader found.
+        detail: String,
+    },
+    /// A metadata field is missing or has the wrong type.
+    #[error("{}: metadata field {key} is {found}, expected {expected}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The metadata key.
+        key: String,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// A tensor is missing, has another shape, or another type than we can run.
+    #[error("{}: tensor {tensor} {found}, expected {expected}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+}
+
+/// The raw bytes of one tensor, as they lie in the file.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorBytes<'a> {
+    /// Element type.
+    pub dtype: GgmlDType,
+    /// Rows (outputs) and columns (the reduced axis); a vector has one row.
+    pub rows: usize,
+    /// Elements of one row.
+    pub columns: usize,
+    /// The data, row after row.
+    pub bytes: &'a [u8],
+}
+
+/// An open GGUF file.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    map: Mmap,
+    content: Content,
+}
+
+impl GgufFile {
+    /// Maps the file and reads its header. No weight is read yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no GGUF file, or its header is damaged.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let io = |source| GgufError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
+            return Err(io(std::io::Error::other("it is not a regular file")));
+        }
+        // SAFETY: the map is read-only. If another process shortens the file while we read it, the read
+        // faults; that is the known price of a map, and model files are not edited in place: the
+        // catalogue replaces them by renaming.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        if map.len() < 24 || &map[..4] != b"GGUF" || !(1..=3).contains(&map[4]) {
+            let found = match map.get(..8) {
+                Some(head) => format!("\"{}\"", head.escape_ascii()),
+                None => format!("only {} bytes", map.len()),
+            };
+            return Err(GgufError::NotGguf {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        let damaged = |detail: String| GgufError::Header {
+            path: path.to_owned(),
+            detail,
+        };
+        check_alignment(&map).map_err(damaged)?;
+        let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| {
+            damaged(
+                error
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+        })?;
+        if content.tensor_data_offset > map.len() as u64 {
+            return Err(damaged(format!(
+                "tensor data should begin at byte {}, but the file has {} bytes",
+                content.tensor_data_offset,
+                map.len()
+            )));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            content,
+        })
+    }
+
+    /// Where the file lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// SHA-256 of the whole file, in lower-case hex.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        Sha256::digest(&self.map[..])
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Whether the metadata has the key.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.content.metadata.contains_key(key)
+    }
+
+    /// A text field.
+    ///
+    /// # Errors
+    /// When it is missing or no string.
+    pub fn string(&self, key: &str) -> Result<&str, GgufError> {
+        match self.value(key, "a string")? {
+            Value::String(text) => Ok(text),
+            other => Err(self.wrong_type(key, other, "a string")),
+        }
+    }
+
+    /// A field that holds a non-negative integer of any width.
+    ///
+    /// # Errors
+    /// When it is missing, negative or no integer.
+    pub fn u64(&self, key: &str) -> Result<u64, GgufError> {
+        let expected = "a non-negative integer";
+        let value = self.value(key, expected)?;
+        integer(value).ok_or_else(|| self.wrong_type(key, value, expected))
+    }
+
+    /// A field that holds a finite real number.
+    ///
+    /// # Errors
+    /// When it is missing, not finite or no number.
+    pub fn f32(&self, key: &str) -> Result<f32, GgufError> {
+        let expected = "a finite number";
+        match self.value(key, expected)? {
+            Value::F32(number) if number.is_finite() => Ok(*number),
+            Value::F64(number) if number.is_finite() => Ok(*number as f32),
+            other => Err(self.wrong_type(key, other, expected)),
+        }
+    }
+
+    /// A boolean field.
+    ///
+    /// # Errors
+    /// When it is missing or no boolean.
+    pub fn bool(&self, key: &str) -> Result<bool, GgufError> {
+        match self.value(key, "a boolean")? {
+            Value::Bool(flag) => Ok(*flag),
+            other => Err(self.wrong_type(key, other, "a boolean")),
+        }
+    }
+
+    /// An array of strings.
+    ///
+    /// # Errors
+    /// When it is missing, or any element is no string.
+    pub fn string_array(&self, key: &str) -> Result<Vec<String>, GgufError> {
+        self.array(key, "an array of strings", |value| match value {
+            Value::String(text) => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// An array of non-negative integers.
+    ///
+    /// # Errors
+    /// When it is missing, or any element is negative or no integer.
+    pub fn u64_array(&self, key: &str) -> Result<Vec<u64>, GgufError> {
+        self.array(key, "an array of non-negative integers", integer)
+    }
+
+    /// The error that says a field has a value we cannot use.
+    #[must_use]
+    pub fn unusable(
+        &self,
+        key: &str,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> GgufError {
+        GgufError::Field {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            found: found.into(),
+            expected: expected.into(),
+        }
+    }
+
+    /// Whether the file has a tensor of that name.
+    #[must_use]
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
+    /// A tensor of the given shape (rows, columns), bounds checked against the file.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape, or reaches beyond the end of the file.
+    pub fn tensor(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<TensorBytes<'_>, GgufError> {
+        let expected = if rows == 1 {
+            format!("shape [{columns}]")
+        } else {
+            format!("shape [{rows}, {columns}]")
+        };
+        let wrong = |found: String, expected: String| GgufError::Tensor {
+            path: self.path.clone(),
+            tensor: name.to_owned(),
+            found,
+            expected,
+        };
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            return Err(wrong("is missing".to_owned(), expected));
+        };
+        let dims = info.shape.dims();
+        let matches = match dims {
+            [only] => rows == 1 && *only == columns,
+            [outer, inner] => *outer == rows && *inner == columns,
+            _ => false,
+        };
+        if !matches {
+            return Err(wrong(format!("has shape {dims:?}"), expected));
+        }
+        let dtype = info.ggml_dtype;
+        if !columns.is_multiple_of(dtype.block_size()) {
+            return Err(wrong(
+                format!("has rows of {columns} elements of type {dtype:?}"),
+                format!("a multiple of the block size {}", dtype.block_size()),
+            ));
+        }
+        let length = (rows * columns / dtype.block_size() * dtype.type_size()) as u64;
+        let end = self
+            .content
+            .tensor_data_offset
+            .checked_add(info.offset)
+            .and_then(|start| start.checked_add(length));
+        match end {
+            Some(end) if end <= self.size() => {
+                let bytes = &self.map[(end - length) as usize..end as usize];
+                Ok(TensorBytes {
+                    dtype,
+                    rows,
+                    columns,
+                    bytes,
+                })
+            }
+            _ => Err(wrong(
+                format!("needs {length} bytes at data offset {}", info.offset),
+                format!(
+                    "a file long enough for it; this one has {} bytes and may be truncated",
+                    self.size()
+                ),
+            )),
+        }
+    }
+
+    /// Tells the system that the weights' pages are not needed any more: they have been repacked.
+    pub(crate) fn release_pages(&self) {
+        #[cfg(unix)]
+        {
+            // SAFETY: the map is private and read-only; a page that is touched again is read from the
+            // file again, with the same contents.
+            let advised = unsafe {
+                self.map
+                    .unchecked_advise(memmap2::UncheckedAdvice::DontNeed)
+            };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "the system kept the mapped pages");
+            }
+        }
+    }
+
+    fn value(&self, key: &str, expected: &str) -> Result<&Value, GgufError> {
+        self.content
+            .metadata
+            .get(key)
+            .ok_or_else(|| self.unusable(key, "missing", expected))
+    }
+
+    fn wrong_type(&self, key: &str, found: &Value, expected: &str) -> GgufError {
+        let mut shown = format!("{found:?}");
+        if let Some((cut, _)) = shown.char_indices().nth(60) {
+            shown.truncate(cut);
+            shown.push('…');
+        }
+        self.unusable(key, shown, expected)
+    }
+
+    fn array<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<T>, GgufError> {
+        let value = self.value(key, expected)?;
+        let Value::Array(elements) = value else {
+            return Err(self.wrong_type(key, value, expected));
+        };
+        elements
+            .iter()
+            .map(|element| convert(element).ok_or_else(|| self.wrong_type(key, element, expected)))
+            .collect()
+    }
+}
+
+fn integer(value: &Value) -> Option<u64> {
+    match value {
+        Value::U8(number) => Some(u64::from(*number)),
+        Value::U16(number) => Some(u64::from(*number)),
+        Value::U32(number) => Some(u64::from(*number)),
+        Value::U64(number) => Some(*number),
+        Value::I8(number) => u64::try_from(*number).ok(),
+        Value::I16(number) => u64::try_from(*number).ok(),
+        Value::I32(number) => u64::try_from(*number).ok(),
+        Value::I64(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// Refuses an alignment that candle's reader would divide by without looking at it.
+fn check_alignment(map: &[u8]) -> Result<(), String> {
+    const KEY: &[u8] = b"general.alignment";
+    /// Value type 4 of the GGUF specification.
+    const U32: u32 = 4;
+    for at in memchr::memmem::find_iter(map, KEY) {
+        let length_before = at.checked_sub(8).and_then(|start| map.get(start..at));
+        if length_before != Some(&(KEY.len() as u64).to_le_bytes()[..]) {
+            continue;
+        }
+        let word = |offset: usize| {
+            let start = at + KEY.len() + offset;
+            map.get(start..start + 4)
+                .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        };
+        return match (word(0), word(4)) {
+            (Some(U32), Some(alignment)) if alignment.is_power_of_two() && alignment <= 1 << 20 => {
+                Ok(())
+            }
+            (kind, alignment) => Err(format!(
+                "field general.alignment has type {kind:?} and value {alignment:?}, expected type 4 (u32) and a power of two"
+            )),
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Which instruction set the kernels use. The bits are the same on all of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// An instruction set that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust, one lane at a time. The reference that the others must equal.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+}
+
+/// Why an instruction set cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum IsaError {
+    /// The name is none we know.
+    #[error("unknown instruction set {found:?}: expected auto, scalar or avx2")]
+    Unknown {
+        /// What was given.
+        found: String,
+    },
+    /// The name is known, but this processor lacks it.
+    #[error("this processor does not have {isa} (it needs AVX2, FMA and F16C): use auto or scalar")]
+    Unsupported {
+        /// What was asked for.
+        isa: Isa,
+    },
+}
+
+impl Isa {
+    /// The fastest instruction set of this processor.
+    #[must_use]
+    pub fn detect() -> Self {
+        if Self::Avx2.is_supported() {
+            Self::Avx2
+        } else {
+            Self::Scalar
+        }
+    }
+
+    /// Whether this processor can run it.
+    #[must_use]
+    pub fn is_supported(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                    && std::arch::is_x86_feature_detected!("f16c")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 => false,
+        }
+    }
+
+    /// Reads a name as given on a command line or in `KAKEYA_ISA`; `auto` and the empty string detect.
+    ///
+    /// # Errors
+    /// When the name is unknown, or the processor cannot run it: it is never replaced in silence.
+    pub fn select(name: &str) -> Result<Self, IsaError> {
+        if name.is_empty() || name == "auto" {
+            return Ok(Self::detect());
+        }
+        let isa: Self = name.parse()?;
+        if isa.is_supported() {
+            Ok(isa)
+        } else {
+            Err(IsaError::Unsupported { isa })
+        }
+    }
+
+    /// Reads the environment variable `KAKEYA_ISA`; unset means `auto`.
+    ///
+    /// # Errors
+    /// As [`Isa::select`].
+    pub fn from_env() -> Result<Self, IsaError> {
+        Self::select(&std::env::var("KAKEYA_ISA").unwrap_or_default())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = IsaError;
+
+    fn from_str(name: &str) -> Result<Self, IsaError> {
+        match name {
+            "scalar" => Ok(Self::Scalar),
+            "avx2" => Ok(Self::Avx2),
+            _ => Err(IsaError::Unknown {
+                found: name.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_what_the_processor_has_and_unknown_names_are_refused() {
+        assert_eq!(Isa::select("auto"), Ok(Isa::detect()));
+        assert_eq!(Isa::select("scalar"), Ok(Isa::Scalar));
+        let error = Isa::select("sse9").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown instruction set \"sse9\": expected auto, scalar or avx2"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! What happens between the matrix products, a row at a time: normalisation, gating, and the
+//! segment-major packing that the products read.
+
+use crate::config::SEGMENT;
+use crate::simd::{LANES, Vector, exp};
+
+/// Where a packed row goes: see [`super::linear::Activations`] for the order.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedRow {
+    pub(crate) values: *mut f32,
+    pub(crate) sums: *mut f32,
+    /// Rows of the whole batch, and which of them this is.
+    pub(crate) rows: usize,
+    pub(crate) row: usize,
+}
+
+impl PackedRow {
+    /// # Safety
+    /// The buffers hold this segment.
+    #[inline(always)]
+    unsafe fn segment(self, segment: usize) -> *mut f32 {
+        // SAFETY: by the caller.
+        unsafe { self.values.add((segment * self.rows + self.row) * SEGMENT) }
+    }
+}
+
+/// Root-mean-square normalisation (Zhang and Sennrich 2019): `y = (x * (1 / sqrt(mean(x^2) + epsilon))) * w`,
+/// packed. The squares are summed in segments: rule NORM of `docs/numerics.md`.
+///
+/// # Safety
+/// The processor has the instructions of `V`; `x` and `weights` have the same length, a multiple of 32, and
+/// `out` has room for it.
+#[inline(always)]
+pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow) {
+    let mut total = 0.0f32;
+    fold_segments(
+        x.len() / SEGMENT,
+        |segment, k, c| {
+            let value = x[segment * SEGMENT + k];
+            value.mul_add(value, c)
+        },
+        |_, c| total += c,
+    );
+    let inverse = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
+    // SAFETY: every index below stays under `x.len()`, and the segments inside `out`, by the caller.
+    unsafe {
+        let inverse = V::splat(inverse);
+        for segment in 0..x.len() / SEGMENT {
+            let to = out.segment(segment);
+            for half in 0..SEGMENT / LANES {
+                let at = segment * SEGMENT + half * LANES;
+                let y = V::load(x.as_ptr().add(at))
+                    .mul(inverse)
+                    .mul(V::load(weights.as_ptr().add(at)));
+                y.store(to.add(half * LANES));
+            }
+        }
+        segment_sums(x.len() / SEGMENT, out);
+    }
+}
+
+/// SwiGLU (Shazeer 2020): `y = gate / (1 + exp(-gate)) * up`, packed.
+///
+/// # Safety
+/// As for [`rms_norm`]; `gate` and `up` have the same length.
+#[inline(always)]
+pub(crate) unsafe fn swiglu<V: Vector>(gate: &[f32], up: &[f32], out: PackedRow) {
+    // SAFETY: as in `rms_norm`.
+    unsafe {
+        let one = V::splat(1.0);
+        let zero = V::splat(0.0);
+        for segment in 0..gate.len() / SEGMENT {
+            let to = out.segment(segment);
+            for half in 0..SEGMENT / LANES {
+                let at = segment * SEGMENT + half * LANES;
+                let gate = V::load(gate.as_ptr().add(at));
+                let silu = gate.div(one.add(exp(zero.sub(gate))));
+                silu.mul(V::load(up.as_ptr().add(at)))
+                    .store(to.add(half * LANES));
+            }
+        }
+        segment_sums(gate.len() / SEGMENT, out);
+    }
+}
+
+/// Writes the sum of each packed segment of the row: ascending additions from zero.
+///
+/// # Safety
+/// The row's first `segments` segments have been written.
+#[inline(always)]
+pub(crate) unsafe fn segment_sums(segments: usize, row: PackedRow) {
+    fold_segments(
+        segments,
+        // SAFETY: the segments were written, by the caller.
+        |segment, k, c| unsafe { c + *row.segment(segment).add(k) },
+        // SAFETY: `sums` has one element for each segment and row.
+        |segment, c| unsafe { *row.sums.add(segment * row.rows + row.row) = c },
+    );
+}
+
+/// For each segment `c = 0`, then `c = step(segment, k, c)` for k from 0 to 31, then `fold(segment, c)` in
+/// ascending order. Eight segments advance together, which changes no chain and hides their latency.
+#[inline(always)]
+fn fold_segments(
+    segments: usize,
+    step: impl Fn(usize, usize, f32) -> f32,
+    mut fold: impl FnMut(usize, f32),
+) {
+    const TOGETHER: usize = 8;
+    let mut first = 0;
+    while first < segments {
+        let count = (segments - first).min(TOGETHER);
+        let mut c = [0.0f32; TOGETHER];
+        for k in 0..SEGMENT {
+            for (i, c) in c[..count].iter_mut().enumerate() {
+                *c = step(first + i, k, *c);
+            }
+        }
+        for (i, c) in c[..count].iter().enumerate() {
+            fold(first + i, *c);
+        }
+        first += count;
+    }
+}

@@ -1,0 +1,79 @@
+//! Rotary position embedding (Su et al. 2021), in the pair order of GGUF's llama files: dimensions
+//! `2i` and `2i + 1` turn together.
+//!
+//! Angles are `position * base^(-2i / head_dim)` in f64, and their sine and cosine come from `libm`, a
+//! software library, so that no platform's own functions decide a bit. The products are rounded one by one.
+
+/// The rotations of one model.
+#[derive(Clone, Debug)]
+pub(crate) struct Rope {
+    frequencies: Vec<f64>,
+}
+
+impl Rope {
+    pub(crate) fn new(head_dim: usize, base: f32) -> Self {
+        let frequencies = (0..head_dim / 2)
+            .map(|i| libm::pow(f64::from(base), -(2.0 * i as f64) / head_dim as f64))
+            .collect();
+        Self { frequencies }
+    }
+
+    /// Writes cosine and sine for each pair: `head_dim` f32, interleaved.
+    pub(crate) fn angles(&self, position: u64, out: &mut [f32]) {
+        for (frequency, pair) in self.frequencies.iter().zip(out.chunks_exact_mut(2)) {
+            let angle = position as f64 * frequency;
+            pair[0] = libm::cos(angle) as f32;
+            pair[1] = libm::sin(angle) as f32;
+        }
+    }
+}
+
+/// Rotates one head's vector into `out`.
+pub(crate) fn rotate(vector: &[f32], angles: &[f32], out: &mut [f32]) {
+    for ((x, angle), out) in vector
+        .chunks_exact(2)
+        .zip(angles.chunks_exact(2))
+        .zip(out.chunks_exact_mut(2))
+    {
+        let (cos, sin) = (angle[0], angle[1]);
+        out[0] = x[0] * cos - x[1] * sin;
+        out[1] = x[0] * sin + x[1] * cos;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn position_zero_turns_nothing_and_a_turn_keeps_the_length() {
+        let rope = Rope::new(64, 1e5);
+        let vector: Vec<f32> = (0..64).map(|i| (i as f32 * 0.37).sin()).collect();
+        let (mut angles, mut out) = (vec![0.0; 64], vec![0.0; 64]);
+        rope.angles(0, &mut angles);
+        rotate(&vector, &angles, &mut out);
+        assert_eq!(out, vector);
+        rope.angles(123_456, &mut angles);
+        rotate(&vector, &angles, &mut out);
+        let norm = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        assert!((norm(&out) - norm(&vector)).abs() < 1e-5);
+        assert_ne!(out, vector);
+    }
+
+    #[test]
+    fn the_product_of_two_rotated_vectors_depends_on_their_distance() {
+        let rope = Rope::new(32, 1e4);
+        let query: Vec<f32> = (0..32).map(|i| (i as f32 * 0.7).cos()).collect();
+        let key: Vec<f32> = (0..32).map(|i| (i as f32 * 1.3).sin()).collect();
+        let score = |p: u64, j: u64| {
+            let (mut angles, mut a, mut b) = (vec![0.0; 32], vec![0.0; 32], vec![0.0; 32]);
+            rope.angles(p, &mut angles);
+            rotate(&query, &angles, &mut a);
+            rope.angles(j, &mut angles);
+            rotate(&key, &angles, &mut b);
+            a.iter().zip(&b).map(|(x, y)| f64::from(x * y)).sum::<f64>()
+        };
+        assert!((score(10, 3) - score(1007, 1000)).abs() < 1e-4);
+        assert!((score(10, 3) - score(10, 4)).abs() > 1e-3);
+    }
+}

@@ -1,0 +1,118 @@
+//! Appending tokens to a session's history.
+
+use std::time::Instant;
+
+use kakeya_core::{EngineError, InvalidArgument, SessionId};
+use kakeya_model::LogitRows;
+
+use crate::engine::Engine;
+use crate::verifier::MAX_CHUNK;
+
+/// One append, done a slice at a time so that other sessions get their turns in between.
+///
+/// Everything that can be refused is refused in [`AppendCoordinator::begin`], before anything is touched;
+/// after that an append runs to its end.
+#[derive(Debug)]
+pub struct AppendCoordinator {
+    id: SessionId,
+    tokens: Vec<u32>,
+    done: usize,
+}
+
+impl AppendCoordinator {
+    /// Checks an append: the session, the vocabulary, and with a full window the model's context.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] and [`EngineError::InvalidArgument`]; the session is as it was.
+    pub fn begin(
+        engine: &mut Engine,
+        id: &SessionId,
+        tokens: Vec<u32>,
+        now: Instant,
+    ) -> Result<Self, EngineError> {
+        let history = engine.history(id)?.len() as u64;
+        let config = engine.model().config();
+        let vocabulary = config.vocabulary as u32;
+        if let Some(index) = tokens.iter().position(|token| *token >= vocabulary) {
+            return Err(InvalidArgument::TokenOutOfVocabulary {
+                index,
+                token: tokens[index],
+                vocabulary,
+            }
+            .into());
+        }
+        let (appended, limit) = (tokens.len() as u64, config.context as u64);
+        if engine.config().cache.cached_limit().is_none() && history + appended > limit {
+            return Err(InvalidArgument::ContextExceeded {
+                history,
+                appended,
+                limit,
+            }
+            .into());
+        }
+        engine.touch(id, now)?;
+        Ok(Self {
+            id: id.clone(),
+            tokens,
+            done: 0,
+        })
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Whether every token is in the cache.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done == self.tokens.len()
+    }
+
+    /// Puts up to `slice` more tokens in the cache (at most [`MAX_CHUNK`]; at least one).
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when the session has ended meanwhile, [`EngineError::Invariant`].
+    pub fn step(
+        &mut self,
+        engine: &mut Engine,
+        slice: usize,
+        now: Instant,
+    ) -> Result<(), EngineError> {
+        if self.is_done() {
+            return Ok(());
+        }
+        let end = self.tokens.len().min(self.done + slice.clamp(1, MAX_CHUNK));
+        let chunk = &self.tokens[self.done..end];
+        let rows = if end == self.tokens.len() {
+            LogitRows::Last
+        } else {
+            LogitRows::None
+        };
+        engine.advance(&self.id, chunk, now, |state, compute| {
+            let logits = state.verifier.forward_block(compute, chunk, rows);
+            if rows == LogitRows::Last {
+                state.next_logits.clear();
+                state.next_logits.extend_from_slice(logits);
+            }
+            state.verifier.commit_or_truncate(chunk.len());
+        })?;
+        engine.counts.forward_passes += 1;
+        engine.counts.tokens_appended += chunk.len() as u64;
+        self.done = end;
+        Ok(())
+    }
+
+    /// Runs an append from begin to end. Returns the history length.
+    ///
+    /// # Errors
+    /// As [`AppendCoordinator::begin`] and [`AppendCoordinator::step`].
+    pub fn append(engine: &mut Engine, id: &SessionId, tokens: &[u32]) -> Result<u64, EngineError> {
+        let mut append = Self::begin(engine, id, tokens.to_vec(), Instant::now())?;
+        while !append.is_done() {
+            append.step(engine, MAX_CHUNK, Instant::now())?;
+        }
+        Ok(engine.history(id)?.len() as u64)
+    }
+}

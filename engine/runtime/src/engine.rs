@@ -1,0 +1,369 @@
+//! What every session of one process shares: the model, the compute threads, the slabs and the store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kakeya_core::{
+    AdmissionPolicy, CacheConfig, CacheInspector, ConfigError, EngineError, EngineStats, KvElement,
+    SessionId, SessionInfo, SessionStore, SlabError, SlabPool, StoreLimits,
+};
+use kakeya_model::{Compute, ComputeOptions, Isa, KvLayout, Model, ModelError};
+use thiserror::Error;
+
+use crate::verifier::{SinkWindowVerifier, SlabMismatch};
+
+/// How an engine runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// Sinks, window and positions.
+    pub cache: CacheConfig,
+    /// Element type of the KV cache.
+    pub kv: KvElement,
+    /// Sessions that can live at once; each has a slab from the start.
+    pub capacity: usize,
+    /// Compute threads.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// A session unused for this long ends.
+    pub idle_ttl: Duration,
+    /// Appends and generations that take turns at once.
+    pub active: usize,
+    /// What happens to those beyond.
+    pub admission: AdmissionPolicy,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            cache: CacheConfig::default(),
+            kv: KvElement::F16,
+            capacity: 16,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            isa: Isa::detect(),
+            idle_ttl: Duration::from_secs(1800),
+            active: 16,
+            admission: AdmissionPolicy::Queue {
+                max_wait: Duration::from_secs(60),
+                cap: 256,
+            },
+        }
+    }
+}
+
+/// Why an engine cannot start.
+#[derive(Debug, Error)]
+pub enum EngineStartError {
+    /// The cache policy makes no sense.
+    #[error(transparent)]
+    Cache(#[from] ConfigError),
+    /// The slabs cannot be allocated.
+    #[error(transparent)]
+    Slabs(#[from] SlabError),
+    /// The compute threads cannot start.
+    #[error(transparent)]
+    Compute(#[from] ModelError),
+    /// The step loop's thread cannot start.
+    #[error("cannot start the step loop: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What a session holds of the engine.
+#[derive(Debug)]
+pub struct SessionState {
+    /// Its cache and position.
+    pub verifier: SinkWindowVerifier,
+    /// The logits for its next token; empty while its history is.
+    pub next_logits: Vec<f32>,
+}
+
+/// Model, threads, slabs and sessions. Its methods run to their end; the step loop decides whose turn it is.
+pub struct Engine {
+    model: Arc<Model>,
+    config: EngineConfig,
+    layout: Arc<KvLayout>,
+    pub(crate) compute: Compute,
+    pool: SlabPool,
+    // A session's state is taken out while it is worked on, and put back before the turn ends.
+    store: SessionStore<Option<Box<SessionState>>>,
+    pub(crate) counts: EngineStats,
+}
+
+impl Engine {
+    /// Allocates every slab and starts the compute threads.
+    ///
+    /// # Errors
+    /// When the policy is invalid, the slabs' size overflows, or a thread cannot start.
+    pub fn new(model: Arc<Model>, config: EngineConfig) -> Result<Self, EngineStartError> {
+        config.cache.validate()?;
+        let layout = SinkWindowVerifier::layout_for(&model, &config.cache);
+        let pool = SlabPool::new(layout.slab_shape(config.kv), config.capacity)?;
+        let compute = Compute::new(ComputeOptions {
+            threads: config.threads,
+            isa: config.isa,
+        })?;
+        let limits = StoreLimits {
+            capacity: config.capacity,
+            idle_ttl: config.idle_ttl,
+        };
+        let store = SessionStore::new(limits, config.cache);
+        Ok(Self {
+            model,
+            config,
+            layout,
+            compute,
+            pool,
+            store,
+            counts: EngineStats::default(),
+        })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// Slabs that no session holds.
+    #[must_use]
+    pub fn free_slabs(&self) -> usize {
+        self.pool.available()
+    }
+
+    /// The threads and kernels. For the gates, which delay and poison them.
+    pub fn compute_mut(&mut self) -> &mut Compute {
+        &mut self.compute
+    }
+
+    /// Opens a session. When all places are taken, the one that has been idle longest ends.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSlab`] when every session is at work.
+    pub fn create_session(
+        &mut self,
+        now: Instant,
+        label: String,
+        eos: Vec<u32>,
+    ) -> Result<SessionId, EngineError> {
+        self.expire(now);
+        if self.pool.available() == 0 {
+            let capacity = self.config.capacity;
+            let victim = self
+                .store
+                .least_recently_used()
+                .ok_or(EngineError::NoSlab { capacity })?;
+            tracing::info!(session = %victim, "evicted: a new session needs its place");
+            self.counts.evicted_lru += 1;
+            self.end(&victim)?;
+        }
+        let slab = self.pool.acquire()?;
+        let verifier = SinkWindowVerifier::new(
+            Arc::clone(&self.model),
+            self.config.cache,
+            Arc::clone(&self.layout),
+            slab,
+        )
+        .map_err(|SlabMismatch { found, expected }| {
+            internal(format!("slab {found:?}, expected {expected:?}"))
+        })?;
+        let state = Some(Box::new(SessionState {
+            verifier,
+            next_logits: Vec::new(),
+        }));
+        self.store
+            .create(now, label, eos, state)
+            .map_err(|(error, state)| {
+                self.release(state);
+                error.into()
+            })
+    }
+
+    /// Ends a session and frees its slab. Returns its final history length.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn close_session(&mut self, id: &SessionId) -> Result<u64, EngineError> {
+        self.end(id)
+    }
+
+    /// Ends the sessions that have been idle too long.
+    pub fn expire(&mut self, now: Instant) {
+        for id in self.store.expired(now) {
+            tracing::info!(session = %id, "evicted: idle for too long");
+            if self.end(&id).is_ok() {
+                self.counts.evicted_ttl += 1;
+            }
+        }
+    }
+
+    /// What is known of a session.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn info(&self, id: &SessionId, now: Instant) -> Result<SessionInfo, EngineError> {
+        let session = self.store.get(id)?;
+        let verifier = &session
+            .resource()
+            .as_ref()
+            .ok_or_else(|| internal("a session's state is missing"))?
+            .verifier;
+        let violations = self.store.violations();
+        Ok(SessionInfo {
+            history_length: session.history().len() as u64,
+            cached_length: verifier.cached_length(),
+            kv_live_bytes: verifier.kv_live_bytes(),
+            inv1_violations: violations.inv1,
+            inv2_violations: violations.inv2,
+            idle: session.idle(now),
+        })
+    }
+
+    /// Counts of the engine. The step loop adds what it alone knows.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        let violations = self.store.violations();
+        EngineStats {
+            sessions: self.store.len() as u64,
+            capacity: self.config.capacity as u64,
+            free_slabs: self.pool.available() as u64,
+            inv1_violations: violations.inv1,
+            inv2_violations: violations.inv2,
+            ..self.counts
+        }
+    }
+
+    /// A session's history.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn history(&self, id: &SessionId) -> Result<&[u32], EngineError> {
+        Ok(self.store.get(id)?.history())
+    }
+
+    /// The recorded cached tokens of a session, in position order.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn cached_tokens(&self, id: &SessionId) -> Result<Vec<u32>, EngineError> {
+        Ok(self.store.get(id)?.cached().iter().collect())
+    }
+
+    /// A session's end-of-sequence tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn eos_token_ids(&self, id: &SessionId) -> Result<&[u32], EngineError> {
+        Ok(self.store.get(id)?.eos_token_ids())
+    }
+
+    /// A session's cache and next logits, to read.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn state(&self, id: &SessionId) -> Result<&SessionState, EngineError> {
+        self.store
+            .get(id)?
+            .resource()
+            .as_deref()
+            .ok_or_else(|| internal("a session's state is missing"))
+    }
+
+    /// Refreshes a session's idle clock.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn touch(&mut self, id: &SessionId, now: Instant) -> Result<(), EngineError> {
+        Ok(self.store.touch(id, now)?)
+    }
+
+    /// Marks a session as having work under way, which keeps it from being evicted.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn set_busy(&mut self, id: &SessionId, busy: bool) -> Result<(), EngineError> {
+        Ok(self.store.set_busy(id, busy)?)
+    }
+
+    /// Runs `work` on a session's state, records the tokens it has committed, and checks the invariants.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], or [`EngineError::Invariant`]: the session has then ended and its slab is
+    /// free.
+    pub(crate) fn advance<T>(
+        &mut self,
+        id: &SessionId,
+        tokens: &[u32],
+        now: Instant,
+        work: impl FnOnce(&mut SessionState, &mut Compute) -> T,
+    ) -> Result<T, EngineError> {
+        let missing = || internal("a session's state is missing");
+        let mut state = self
+            .store
+            .get_mut(id)?
+            .resource_mut()
+            .take()
+            .ok_or_else(missing)?;
+        let result = work(&mut state, &mut self.compute);
+        let recorded = self.store.record(id, tokens, now);
+        let checked = self.store.check(id, &state.verifier);
+        *self.store.get_mut(id)?.resource_mut() = Some(state);
+        recorded?;
+        self.settle(id, checked)?;
+        Ok(result)
+    }
+
+    /// Checks a session's invariants against what `inspector` reports of its cache. The engine does so with
+    /// the cache itself after every change; the gates pass an inspector of their own to see that a violation
+    /// is caught.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], or [`EngineError::Invariant`]: the session has then ended and its slab is
+    /// free.
+    pub fn check_invariants(
+        &mut self,
+        id: &SessionId,
+        inspector: &dyn CacheInspector,
+    ) -> Result<(), EngineError> {
+        let checked = self.store.check(id, inspector);
+        self.settle(id, checked)
+    }
+
+    fn settle(
+        &mut self,
+        id: &SessionId,
+        checked: Result<(), kakeya_core::SessionError>,
+    ) -> Result<(), EngineError> {
+        let Err(violation) = checked else {
+            return Ok(());
+        };
+        tracing::error!(session = %id, %violation, "the session ends: its cache is not what was recorded");
+        self.end(id)?;
+        Err(violation.into())
+    }
+
+    fn end(&mut self, id: &SessionId) -> Result<u64, EngineError> {
+        let session = self.store.remove(id)?;
+        let length = session.history().len() as u64;
+        self.release(session.into_resource());
+        Ok(length)
+    }
+
+    fn release(&mut self, state: Option<Box<SessionState>>) {
+        let Some(state) = state else { return };
+        if let Err(rejected) = self.pool.release(state.verifier.into_slab()) {
+            tracing::error!(reason = %rejected, "a slab was not taken back");
+        }
+    }
+}
+
+pub(crate) fn internal(detail: impl Into<String>) -> EngineError {
+    EngineError::Internal {
+        detail: detail.into(),
+    }
+}

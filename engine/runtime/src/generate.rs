@@ -1,0 +1,172 @@
+//! Generating tokens: one step, one token.
+//!
+//! A token is emitted first and put in the cache second, within the same step. So a stream that is dropped
+//! leaves the session with exactly the tokens that were emitted.
+
+use std::time::{Duration, Instant};
+
+use kakeya_core::{
+    EngineError, GenerateDone, GenerateEvent, GenerateParams, InvalidArgument, Producer, SessionId,
+    StopReason, TrySend,
+};
+use kakeya_model::LogitRows;
+
+use crate::engine::Engine;
+use crate::sampler::Sampler;
+
+/// Where a generation's events go.
+pub type Events = Producer<GenerateEvent, EngineError>;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A token, or the truncation notice, was emitted.
+    Progress,
+    /// The client has not read its events: there is no room for another.
+    Blocked,
+    /// The generation is over for this reason, and the session holds every token that was emitted.
+    Finished(StopReason),
+}
+
+/// One generation of one session.
+#[derive(Debug)]
+pub struct GenerationCoordinator {
+    id: SessionId,
+    max_tokens: u32,
+    sampler: Sampler,
+    emitted: u32,
+    /// The last emitted token ended the sequence.
+    ended: bool,
+    /// A truncation notice that is still to be sent.
+    dropped: Option<u64>,
+    asked: Instant,
+    first_token: Option<Duration>,
+}
+
+impl GenerationCoordinator {
+    /// Checks a generation that was asked for at `asked`.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] and [`EngineError::InvalidArgument`] (also for an empty session); the session
+    /// is as it was.
+    pub fn begin(
+        engine: &mut Engine,
+        id: &SessionId,
+        params: GenerateParams,
+        asked: Instant,
+    ) -> Result<Self, EngineError> {
+        params.validate()?;
+        let history = engine.history(id)?.len() as u64;
+        if history == 0 {
+            return Err(InvalidArgument::EmptySession { id: id.clone() }.into());
+        }
+        engine.touch(id, asked)?;
+        let dropped = history - engine.config().cache.cached_length(history);
+        Ok(Self {
+            id: id.clone(),
+            max_tokens: params.max_tokens,
+            sampler: Sampler::new(params.sampling),
+            emitted: 0,
+            ended: false,
+            dropped: (dropped > 0).then_some(dropped),
+            asked,
+            first_token: None,
+        })
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Emits the next event and, when it is a token, puts it in the cache.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when the session has ended meanwhile, [`EngineError::Invariant`].
+    pub fn step(
+        &mut self,
+        engine: &mut Engine,
+        events: &Events,
+        now: Instant,
+    ) -> Result<Step, EngineError> {
+        if events.is_cancelled() {
+            return Ok(Step::Finished(StopReason::Cancelled));
+        }
+        if let Some(dropped) = self.dropped {
+            return Ok(
+                match events.try_send(GenerateEvent::Truncated { dropped }) {
+                    Ok(()) => {
+                        self.dropped = None;
+                        Step::Progress
+                    }
+                    Err(refused) => refused_step(&refused),
+                },
+            );
+        }
+        if let Some(reason) = self.stop_reason(engine)? {
+            return Ok(Step::Finished(reason));
+        }
+        if !events.has_room() {
+            return Ok(Step::Blocked);
+        }
+        let position = engine.history(&self.id)?.len() as u64;
+        let token = self
+            .sampler
+            .next(&engine.state(&self.id)?.next_logits, position);
+        if let Err(refused) = events.try_send(GenerateEvent::Token(token)) {
+            return Ok(refused_step(&refused));
+        }
+        self.first_token
+            .get_or_insert_with(|| now.max(Instant::now()) - self.asked);
+        self.emitted += 1;
+        self.ended = engine.eos_token_ids(&self.id)?.contains(&token);
+        engine.advance(&self.id, &[token], now, |state, compute| {
+            let logits = state
+                .verifier
+                .forward_block(compute, &[token], LogitRows::Last);
+            state.next_logits.clear();
+            state.next_logits.extend_from_slice(logits);
+            state.verifier.commit_or_truncate(1);
+        })?;
+        engine.counts.forward_passes += 1;
+        engine.counts.tokens_generated += 1;
+        Ok(match self.stop_reason(engine)? {
+            Some(reason) => Step::Finished(reason),
+            None => Step::Progress,
+        })
+    }
+
+    /// The last event.
+    #[must_use]
+    pub fn done(&self, reason: StopReason) -> GenerateEvent {
+        let total = self.asked.elapsed();
+        GenerateEvent::Done(GenerateDone {
+            reason,
+            generated: self.emitted,
+            prefill: self.first_token.unwrap_or(total),
+            total,
+        })
+    }
+
+    fn stop_reason(&self, engine: &Engine) -> Result<Option<StopReason>, EngineError> {
+        let full = engine.config().cache.cached_limit().is_none();
+        let used = engine.history(&self.id)?.len() >= engine.model().config().context;
+        Ok(if self.ended {
+            Some(StopReason::Eos)
+        } else if self.emitted == self.max_tokens {
+            Some(StopReason::MaxTokens)
+        } else if full && used {
+            Some(StopReason::Truncated)
+        } else {
+            None
+        })
+    }
+}
+
+fn refused_step(refused: &TrySend<GenerateEvent>) -> Step {
+    match refused {
+        TrySend::Full(_) => Step::Blocked,
+        TrySend::Cancelled(_) => Step::Finished(StopReason::Cancelled),
+    }
+}

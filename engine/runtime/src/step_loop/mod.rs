@@ -1,0 +1,218 @@
+//! The thread that owns the engine, and gives every session its turn.
+//!
+//! Commands come in over a channel; between any two steps they are looked at. An append moves on by a slice
+//! and a generation by a token, in rotation, so a long prompt does not stop the others, and a cancellation is
+//! noticed within a step. A generation whose client does not read is passed over until it does.
+
+mod jobs;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::select_all;
+use kakeya_core::{Command, EngineError, EngineHandle, EngineStats, Reply, SessionId};
+use kakeya_model::Model;
+use tokio::sync::mpsc;
+
+use crate::engine::{Engine, EngineConfig, EngineStartError};
+use jobs::{Jobs, Turn, Work};
+
+/// Commands that may wait for the loop; senders beyond that wait to send.
+const COMMANDS_IN_FLIGHT: usize = 256;
+/// How often an idle loop looks at the clock: for sessions that have expired and requests that waited too long.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The loop: an engine, what it is doing, and whether it is to stop.
+pub struct StepLoop {
+    engine: Engine,
+    jobs: Jobs,
+    commands: mpsc::Receiver<Command>,
+    drain: Option<Drain>,
+    /// Every handle is gone.
+    abandoned: bool,
+}
+
+/// A shutdown under way.
+struct Drain {
+    deadline: Instant,
+    replies: Vec<Reply<()>>,
+}
+
+/// The running thread of a loop.
+#[derive(Debug)]
+pub struct StepLoopThread(JoinHandle<()>);
+
+impl StepLoopThread {
+    /// Waits for the loop to end. It ends after [`EngineHandle::shutdown`], or when every handle is gone.
+    ///
+    /// # Panics
+    /// When the loop itself panicked.
+    pub fn join(self) {
+        if let Err(panic) = self.0.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl StepLoop {
+    /// Starts an engine on a thread of its own.
+    ///
+    /// # Errors
+    /// As [`Engine::new`]; or the thread cannot start.
+    pub fn spawn(
+        model: Arc<Model>,
+        config: EngineConfig,
+    ) -> Result<(EngineHandle, StepLoopThread), EngineStartError> {
+        let jobs = Jobs::new(config.active, config.admission);
+        let engine = Engine::new(model, config)?;
+        let (handle, commands) = EngineHandle::channel(COMMANDS_IN_FLIGHT);
+        let timer = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let step_loop = Self {
+            engine,
+            jobs,
+            commands,
+            drain: None,
+            abandoned: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("kakeya-step-loop".to_owned())
+            .spawn(move || step_loop.run(&timer))?;
+        Ok((handle, StepLoopThread(thread)))
+    }
+
+    fn run(mut self, timer: &tokio::runtime::Runtime) {
+        loop {
+            self.take_commands();
+            let now = Instant::now();
+            self.engine.expire(now);
+            self.jobs.admit(&mut self.engine, now);
+            if self.is_over(now) {
+                break;
+            }
+            match self.jobs.turn(&mut self.engine) {
+                Turn::Worked => {}
+                Turn::Nothing => self.wait(timer),
+            }
+        }
+        self.jobs.stop(&mut self.engine);
+        for reply in self.drain.into_iter().flat_map(|drain| drain.replies) {
+            answer(reply, Ok(()));
+        }
+    }
+
+    fn take_commands(&mut self) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command),
+                Err(mpsc::error::TryRecvError::Empty) => return,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.abandoned = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sleeps until a command comes, a blocked generation has room again, or the clock must be looked at.
+    fn wait(&mut self, timer: &tokio::runtime::Runtime) {
+        let command = timer.block_on(async {
+            let room = self
+                .jobs
+                .blocked()
+                .map(|events| events.room().boxed_local());
+            let unblocked =
+                select_all(room.chain(std::iter::once(futures::future::pending().boxed_local())));
+            tokio::select! {
+                command = self.commands.recv() => Some(command),
+                _ = unblocked => None,
+                () = tokio::time::sleep(TICK) => None,
+            }
+        });
+        match command {
+            Some(Some(command)) => self.obey(command),
+            Some(None) => self.abandoned = true,
+            None => {}
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        let draining = self.drain.is_some();
+        match command {
+            Command::CreateSession { reply, .. } if draining => {
+                answer(reply, Err(EngineError::Draining))
+            }
+            Command::Append { reply, .. } if draining => answer(reply, Err(EngineError::Draining)),
+            Command::Generate { reply, .. } if draining => {
+                answer(reply, Err(EngineError::Draining))
+            }
+            Command::CreateSession { label, eos, reply } => {
+                let created = self.engine.create_session(now, label, eos);
+                // A session whose caller has gone away could never be used or closed.
+                if let Err(Ok(id)) = reply.send(created) {
+                    drop(self.engine.close_session(&id));
+                }
+            }
+            Command::Append { id, tokens, reply } => {
+                self.jobs
+                    .submit(&mut self.engine, id, Work::append(tokens, reply), now)
+            }
+            Command::Generate {
+                id,
+                params,
+                events,
+                reply,
+            } => {
+                self.jobs.submit(
+                    &mut self.engine,
+                    id,
+                    Work::generate(params, events, reply, now),
+                    now,
+                );
+            }
+            Command::Close { id, reply } => answer(reply, self.close(&id)),
+            Command::Info { id, reply } => answer(reply, self.engine.info(&id, now)),
+            Command::Stats { reply } => answer(reply, Ok(self.stats())),
+            Command::Shutdown { grace, reply } => self.start_drain(now + grace, reply),
+        }
+    }
+
+    fn close(&mut self, id: &SessionId) -> Result<u64, EngineError> {
+        self.jobs.cancel_session(&mut self.engine, id);
+        self.engine.close_session(id)
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            queued: self.jobs.queued() as u64,
+            active: self.jobs.active() as u64,
+            ..self.engine.stats()
+        }
+    }
+
+    /// A second shutdown can only bring the deadline forward.
+    fn start_drain(&mut self, deadline: Instant, reply: Reply<()>) {
+        let drain = self.drain.get_or_insert_with(|| Drain {
+            deadline,
+            replies: Vec::new(),
+        });
+        drain.deadline = drain.deadline.min(deadline);
+        drain.replies.push(reply);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        match &self.drain {
+            Some(drain) => self.jobs.is_empty() || now >= drain.deadline,
+            None => self.abandoned,
+        }
+    }
+}
+
+/// Answers, unless the caller has gone away.
+fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
+    drop(reply.send(result));
+}

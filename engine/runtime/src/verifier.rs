@@ -1,0 +1,229 @@
+//! One session's cache and position, over shared weights.
+//!
+//! The verifier is told tokens and answers logits; it knows nothing of who asks. A block goes in with
+//! [`SinkWindowVerifier::forward_block`] and is then kept, wholly or in part, with
+//! [`SinkWindowVerifier::commit_or_truncate`]. What is not committed is never visible to a later query, so a
+//! rejected draft leaves the session as if it had not been.
+
+use std::sync::Arc;
+
+use kakeya_core::{CacheConfig, CacheInspector, KVSlab, KvStorage, SlabShape};
+use kakeya_model::{Compute, KvLayout, LayerLengths, LogitRows, Model, SequenceInput};
+use thiserror::Error;
+
+/// Positions that one forward pass may add to a session.
+pub const MAX_CHUNK: usize = 256;
+
+/// A slab that does not fit the model and the cache policy.
+#[derive(Debug, Error)]
+#[error("the slab has shape {found:?}, expected {expected:?}")]
+pub struct SlabMismatch {
+    /// The slab's shape.
+    pub found: SlabShape,
+    /// What the model and the policy ask for.
+    pub expected: SlabShape,
+}
+
+/// One session's keys, values and position.
+#[derive(Debug)]
+pub struct SinkWindowVerifier {
+    model: Arc<Model>,
+    cache: CacheConfig,
+    layout: Arc<KvLayout>,
+    slab: KVSlab,
+    lengths: LayerLengths,
+    committed: u64,
+}
+
+impl SinkWindowVerifier {
+    /// A verifier at position 0 that owns `slab`.
+    ///
+    /// # Errors
+    /// When the slab has not the shape that `layout` asks for.
+    pub fn new(
+        model: Arc<Model>,
+        cache: CacheConfig,
+        layout: Arc<KvLayout>,
+        slab: KVSlab,
+    ) -> Result<Self, SlabMismatch> {
+        let expected = layout.slab_shape(slab.shape().element);
+        if *slab.shape() != expected {
+            return Err(SlabMismatch {
+                found: *slab.shape(),
+                expected,
+            });
+        }
+        let lengths = LayerLengths::empty(model.config().layers);
+        Ok(Self {
+            model,
+            cache,
+            layout,
+            slab,
+            lengths,
+            committed: 0,
+        })
+    }
+
+    /// The layout that slabs for this model and policy need.
+    #[must_use]
+    pub fn layout_for(model: &Model, cache: &CacheConfig) -> Arc<KvLayout> {
+        Arc::new(KvLayout::new(model.config(), cache, MAX_CHUNK))
+    }
+
+    /// The model it runs.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The cache policy.
+    #[must_use]
+    pub fn cache(&self) -> &CacheConfig {
+        &self.cache
+    }
+
+    /// Committed tokens, which is also the position of the next one.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.committed
+    }
+
+    /// Committed positions that are still cached.
+    #[must_use]
+    pub fn cached_length(&self) -> u64 {
+        self.cache.cached_length(self.committed)
+    }
+
+    /// Cached positions in one layer, as its keys were written.
+    #[must_use]
+    pub fn k_seq_length(&self, layer: usize) -> u64 {
+        self.cache.cached_length(self.lengths.keys[layer])
+    }
+
+    /// Bytes of keys and values that are cached: positions x layers x heads x width x 2 x element size.
+    #[must_use]
+    pub fn kv_live_bytes(&self) -> u64 {
+        let shape = self.slab.shape();
+        let per_position =
+            shape.layers * shape.kv_heads * shape.head_dim * 2 * shape.element.bytes();
+        self.cached_length() * per_position as u64
+    }
+
+    /// Appends tokens and commits them, [`MAX_CHUNK`] at a time. Afterwards `compute.logits(0)` holds the
+    /// rows asked for *of the last chunk*.
+    pub fn prefill(&mut self, compute: &mut Compute, tokens: &[u32], rows: LogitRows) {
+        let mut chunks = tokens.chunks(MAX_CHUNK).peekable();
+        while let Some(chunk) = chunks.next() {
+            let rows = if rows == LogitRows::Last && chunks.peek().is_some() {
+                LogitRows::None
+            } else {
+                rows
+            };
+            self.forward_block(compute, chunk, rows);
+            self.commit_or_truncate(chunk.len());
+        }
+    }
+
+    /// Runs up to [`MAX_CHUNK`] tokens at the current position, without committing them. A block that is
+    /// still in flight is dropped first. Returns the logits asked for, row-major.
+    ///
+    /// # Panics
+    /// When the block is longer, a token is outside the vocabulary, or, with a full window, the model's
+    /// context would be passed: the coordinators check these before they come here.
+    pub fn forward_block<'a>(
+        &mut self,
+        compute: &'a mut Compute,
+        tokens: &[u32],
+        rows: LogitRows,
+    ) -> &'a [f32] {
+        let model = Arc::clone(&self.model);
+        compute.forward(&model, &mut [self.begin_block(tokens, rows)]);
+        compute.logits(0)
+    }
+
+    /// The same block as part of a batch: the caller runs it with those of other sessions.
+    pub fn begin_block<'a>(&'a mut self, tokens: &'a [u32], rows: LogitRows) -> SequenceInput<'a> {
+        self.lengths.truncate(self.committed);
+        if self.cache.cached_limit().is_none() {
+            let context = self.model.config().context as u64;
+            assert!(
+                self.committed + tokens.len() as u64 <= context,
+                "the block passes the model's context of {context}"
+            );
+        }
+        SequenceInput {
+            tokens,
+            start: self.committed,
+            layout: &self.layout,
+            storage: self.slab.storage_mut(),
+            lengths: &mut self.lengths,
+            logits: rows,
+        }
+    }
+
+    /// Keeps the first `accepted` tokens of the block in flight and drops the rest.
+    ///
+    /// # Panics
+    /// When more are accepted than are in flight.
+    pub fn commit_or_truncate(&mut self, accepted: usize) {
+        let length = self.committed + accepted as u64;
+        assert!(
+            self.lengths.keys.iter().all(|end| *end >= length),
+            "more tokens are accepted than are in flight"
+        );
+        self.committed = length;
+        self.lengths.truncate(length);
+    }
+
+    /// Back to position 0. Nothing of what the slab holds is visible any more.
+    pub fn reset(&mut self) {
+        self.committed = 0;
+        self.lengths = LayerLengths::empty(self.model.config().layers);
+    }
+
+    /// Ends the verifier and hands its slab back.
+    #[must_use]
+    pub fn into_slab(self) -> KVSlab {
+        self.slab
+    }
+
+    /// The slab's raw elements. For the gates, which fill unused slots with NaN.
+    pub fn storage_mut(&mut self) -> &mut KvStorage {
+        self.slab.storage_mut()
+    }
+
+    /// The slab's raw elements.
+    #[must_use]
+    pub fn storage(&self) -> &KvStorage {
+        self.slab.storage()
+    }
+
+    /// How positions lie in the slab.
+    #[must_use]
+    pub fn layout(&self) -> &KvLayout {
+        &self.layout
+    }
+
+    /// The cached positions, ascending.
+    pub fn cached_positions(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.committed).filter(|position| self.cache.is_cached(*position, self.committed))
+    }
+}
+
+impl CacheInspector for SinkWindowVerifier {
+    fn layers(&self) -> usize {
+        self.lengths.keys.len()
+    }
+
+    fn k_length(&self, layer: usize) -> u64 {
+        self.k_seq_length(layer)
+    }
+
+    fn v_length(&self, layer: usize) -> u64 {
+        self.cache.cached_length(self.lengths.values[layer])
+    }
+
+    fn position(&self) -> u64 {
+        self.committed
+    }
+}

@@ -1,0 +1,56 @@
+//! Starting an engine: checked against the machine first.
+
+use std::sync::Arc;
+
+use kakeya_core::EngineHandle;
+use kakeya_model::Model;
+use kakeya_runtime::{EngineConfig, SinkWindowVerifier, StepLoop, StepLoopThread};
+
+use super::memory::{self, MemoryNeed};
+use super::options::EngineOptions;
+
+/// The engine settings that the shared flags give; the rest is the engine's default.
+pub fn config(options: &EngineOptions) -> EngineConfig {
+    EngineConfig {
+        cache: options.cache,
+        kv: options.kv,
+        threads: options.compute.threads,
+        isa: options.compute.isa,
+        ..EngineConfig::default()
+    }
+}
+
+/// Starts an engine whose sessions fit into this machine's memory, all of them.
+///
+/// # Errors
+/// The arithmetic, when they do not fit; or what the engine says.
+pub fn start(
+    model: Arc<Model>,
+    config: EngineConfig,
+) -> anyhow::Result<(EngineHandle, StepLoopThread)> {
+    let shape = SinkWindowVerifier::layout_for(&model, &config.cache).slab_shape(config.kv);
+    let need = MemoryNeed {
+        capacity: config.capacity,
+        slab_bytes: shape.bytes()? as u64,
+        model_bytes: model.weight_bytes() as u64,
+    };
+    need.check(memory::machine_bytes()?)?;
+    warn_beyond_context(&model, &config);
+    Ok(StepLoop::spawn(model, config)?)
+}
+
+/// A cache longer than what the model was trained for works, and makes the model talk nonsense.
+fn warn_beyond_context(model: &Model, config: &EngineConfig) {
+    let context = model.config().context as u64;
+    if let Some(cached) = config
+        .cache
+        .cached_limit()
+        .filter(|cached| *cached > context)
+    {
+        tracing::warn!(
+            cached,
+            context,
+            "--sink and --window keep more positions than the model was trained for"
+        );
+    }
+}

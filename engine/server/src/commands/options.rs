@@ -1,0 +1,246 @@
+//! Flags that several commands share: parsed as they stand, then validated together.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
+use kakeya_model::{ComputeOptions, Isa};
+
+use super::Failure;
+
+/// Which model, how its cache is kept, and what it runs on.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+#[derive(Debug, Args)]
+struct ModelArgs {
+    /// A model of the catalogue, fetched if it is missing [default: smollm2-135m]
+    #[arg(long, value_name = "NAME", conflicts_with = "model_file")]
+    model: Option<String>,
+    /// A GGUF file
+    #[arg(long, value_name = "FILE")]
+    model_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct CacheArgs {
+    /// Tokens at the start of a session that are never evicted
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    sink: u32,
+    /// Latest tokens that are kept besides the sinks: a number, or `full` for the model's whole context
+    #[arg(long, value_name = "N|full", default_value = "1024")]
+    window: Window,
+    /// Where the sinks stand once the window has left them: `streaming` (at a saturating distance, so that a
+    /// session can run for ever) or `global` (at their true distance)
+    #[arg(long, value_name = "POLICY", default_value = "streaming")]
+    positions: PositionPolicy,
+    /// Element type of the KV cache: `f16` or `f32`
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv: KvElement,
+}
+
+#[derive(Debug, Args)]
+struct ComputeArgs {
+    /// Compute threads [default: the cores of this machine]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<NonZeroUsize>,
+    /// Instruction set: `auto`, `scalar` or `avx2`; the results are the same bits
+    #[arg(long, value_name = "ISA", env = "KAKEYA_ISA", default_value = "auto")]
+    isa: String,
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A name of the catalogue; `None` is its default.
+    Named(Option<String>),
+    /// A file.
+    File(PathBuf),
+}
+
+/// The shared flags, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOptions {
+    /// Where the weights come from.
+    pub source: ModelSource,
+    /// What a session keeps.
+    pub cache: CacheConfig,
+    /// How it keeps it.
+    pub kv: KvElement,
+    /// What it runs on.
+    pub compute: ComputeOptions,
+}
+
+impl EngineArgs {
+    /// Checks the flags against each other and against this machine.
+    ///
+    /// # Errors
+    /// A usage error that names the flag.
+    pub fn validate(self) -> Result<EngineOptions, Failure> {
+        let Self {
+            model,
+            cache,
+            compute,
+        } = self;
+        let CacheArgs {
+            sink,
+            window,
+            positions,
+            kv,
+        } = cache;
+        let cache = CacheConfig {
+            sink,
+            window,
+            positions,
+        };
+        cache
+            .validate()
+            .map_err(|error| Failure::usage(format!("--sink and --window: {error}")))?;
+        let isa = Isa::select(&compute.isa)
+            .map_err(|error| Failure::usage(format!("--isa or KAKEYA_ISA: {error}")))?;
+        let threads = compute.threads.unwrap_or_else(available_threads).get();
+        Ok(EngineOptions {
+            source: model
+                .model_file
+                .map_or(ModelSource::Named(model.model), ModelSource::File),
+            cache,
+            kv,
+            compute: ComputeOptions { threads, isa },
+        })
+    }
+}
+
+/// Reads a count, of which there must be at least one.
+///
+/// # Errors
+/// What would be right; clap names the flag and the value.
+pub fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number from 1 up".to_owned())
+}
+
+/// The cores this process may use; 1 where the system does not tell.
+fn available_threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+    use kakeya_model::catalogue::Catalogue;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        engine: EngineArgs,
+    }
+
+    fn validate(flags: &[&str]) -> Result<EngineOptions, String> {
+        let line = Line::try_parse_from([&["kakeya"], flags].concat())
+            .map_err(|error| error.to_string())?;
+        line.engine.validate().map_err(|failure| match failure {
+            Failure::Usage(message) => message,
+            Failure::Run(error) => panic!("not a usage error: {error}"),
+        })
+    }
+
+    #[test]
+    fn nothing_given_is_the_default_model_with_the_default_cache_on_every_core() {
+        let options = validate(&[]).expect("defaults");
+        assert_eq!(options.source, ModelSource::Named(None));
+        assert_eq!(options.cache, CacheConfig::default());
+        assert_eq!(options.kv, KvElement::F16);
+        assert_eq!(options.compute.threads, available_threads().get());
+    }
+
+    #[test]
+    fn the_default_model_that_help_names_is_the_catalogues() {
+        let help = Line::command().render_help().to_string();
+        let name = Catalogue::embedded().default_name().to_owned();
+        assert!(help.contains(&format!("[default: {name}]")), "{help}");
+    }
+
+    #[test]
+    fn every_flag_is_kept() {
+        let options = validate(&[
+            "--model-file",
+            "m.gguf",
+            "--sink",
+            "2",
+            "--window",
+            "full",
+            "--positions",
+            "global",
+            "--kv",
+            "f32",
+            "--threads",
+            "3",
+            "--isa",
+            "scalar",
+        ])
+        .expect("fine");
+        assert_eq!(options.source, ModelSource::File("m.gguf".into()));
+        let cache = CacheConfig {
+            sink: 2,
+            window: Window::Full,
+            positions: PositionPolicy::Global,
+        };
+        assert_eq!(options.cache, cache);
+        assert_eq!(options.kv, KvElement::F32);
+        assert_eq!(
+            options.compute,
+            ComputeOptions {
+                threads: 3,
+                isa: Isa::Scalar
+            }
+        );
+    }
+
+    #[test]
+    fn a_model_name_and_a_model_file_exclude_each_other() {
+        let error =
+            validate(&["--model", "smollm2-135m", "--model-file", "m.gguf"]).expect_err("both");
+        assert!(
+            error.contains("--model <NAME>' cannot be used with '--model-file <FILE>"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_with_what_would_be_right() {
+        for (flags, part) in [
+            (&["--window", "0"][..], "--sink and --window: window is 0"),
+            (
+                &["--sink", "9", "--window", "8"],
+                "sink 9 is beyond the window 8",
+            ),
+            (
+                &["--window", "many"],
+                "window `many` is not a number of positions or `full`",
+            ),
+            (
+                &["--positions", "odd"],
+                "positions `odd` is not `streaming` or `global`",
+            ),
+            (&["--kv", "q8"], "kv element `q8` is not `f16` or `f32`"),
+            (&["--threads", "0"], "invalid value '0' for '--threads <N>'"),
+            (
+                &["--isa", "sse9"],
+                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar or avx2",
+            ),
+        ] {
+            let error = validate(flags).expect_err("wrong");
+            assert!(error.contains(part), "{flags:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One session without a server, for the commands that want every logit or every microsecond.
+
+use std::sync::Arc;
+
+use kakeya_core::{InvalidArgument, SlabPool};
+use kakeya_model::{Compute, KvLayout, LogitRows, Model};
+use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
+
+use super::memory::{self, MemoryNeed};
+use super::options::EngineOptions;
+
+/// A session and the threads that run it.
+pub struct LocalSession {
+    verifier: SinkWindowVerifier,
+    compute: Compute,
+}
+
+impl LocalSession {
+    /// A session at position 0 whose blocks may have up to `longest_block` tokens.
+    ///
+    /// # Errors
+    /// When it does not fit into this machine's memory, or its threads cannot start.
+    pub fn new(
+        model: &Arc<Model>,
+        options: &EngineOptions,
+        longest_block: usize,
+    ) -> anyhow::Result<Self> {
+        let layout = KvLayout::new(model.config(), &options.cache, longest_block);
+        let shape = layout.slab_shape(options.kv);
+        let slab_bytes = shape.bytes()? as u64;
+        let need = MemoryNeed {
+            capacity: 1,
+            slab_bytes,
+            model_bytes: model.weight_bytes() as u64,
+        };
+        need.check(memory::machine_bytes()?)?;
+        let slab = SlabPool::new(shape, 1)?.acquire()?;
+        let verifier =
+            SinkWindowVerifier::new(Arc::clone(model), options.cache, Arc::new(layout), slab)?;
+        Ok(Self {
+            verifier,
+            compute: Compute::new(options.compute)?,
+        })
+    }
+
+    /// A session whose blocks are those of a server.
+    ///
+    /// # Errors
+    /// As [`LocalSession::new`].
+    pub fn like_a_server(model: &Arc<Model>, options: &EngineOptions) -> anyhow::Result<Self> {
+        Self::new(model, options, MAX_CHUNK)
+    }
+
+    /// Appends one block and returns the logits asked for, row after row.
+    pub fn append_block(&mut self, tokens: &[u32], rows: LogitRows) -> &[f32] {
+        self.verifier.forward_block(&mut self.compute, tokens, rows);
+        self.verifier.commit_or_truncate(tokens.len());
+        self.compute.logits(0)
+    }
+
+    /// Appends any number of tokens, as a server does, and returns the logits of the last one.
+    pub fn append(&mut self, tokens: &[u32]) -> &[f32] {
+        self.verifier
+            .prefill(&mut self.compute, tokens, LogitRows::Last);
+        self.compute.logits(0)
+    }
+
+    /// Forgets everything appended.
+    pub fn reset(&mut self) {
+        self.verifier.reset();
+    }
+
+    /// Its cache and position.
+    pub fn verifier(&self) -> &SinkWindowVerifier {
+        &self.verifier
+    }
+}
+
+/// Checks that the model has every token of `ids`, and with a full window room for them.
+///
+/// # Errors
+/// The first id outside the vocabulary with its index, or the model's limit.
+pub fn check_ids(
+    model: &Model,
+    options: &EngineOptions,
+    ids: &[u32],
+) -> Result<(), InvalidArgument> {
+    let vocabulary = model.config().vocabulary as u32;
+    if let Some((index, &token)) = ids
+        .iter()
+        .enumerate()
+        .find(|(_, token)| **token >= vocabulary)
+    {
+        return Err(InvalidArgument::TokenOutOfVocabulary {
+            index,
+            token,
+            vocabulary,
+        });
+    }
+    check_length(model, options, ids.len() as u64)
+}
+
+/// Checks that a session may grow to `length` tokens: always, unless the window is full.
+///
+/// # Errors
+/// The model's context, when `length` passes it.
+pub fn check_length(
+    model: &Model,
+    options: &EngineOptions,
+    length: u64,
+) -> Result<(), InvalidArgument> {
+    let limit = model.config().context as u64;
+    if options.cache.cached_limit().is_none() && length > limit {
+        return Err(InvalidArgument::ContextExceeded {
+            history: 0,
+            appended: length,
+            limit,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The door of the engine: the gRPC service, its health and reflection, and the port they stand on.
+//!
+//! This library is the wire layer and nothing else. It reaches the engine only through
+//! [`kakeya_core::engine::EngineHandle`], so it builds and is tested without a model; what loads one is the
+//! `kakeya` command beside it.
+
+pub mod wire;

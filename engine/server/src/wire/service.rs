@@ -1,0 +1,132 @@
+//! The five RPCs: convert, ask the engine, convert back. No decision is taken here.
+
+use kakeya_core::{Consumer, EngineError, EngineHandle, GenerateEvent, SessionInfo};
+use kakeya_proto::v1;
+use kakeya_proto::v1::runtime_service_server::RuntimeService;
+use tonic::{Code, Request, Response, Status};
+
+use super::convert;
+use super::events::GenerateStream;
+use super::status::status;
+
+/// What one generation says.
+type Events = Consumer<GenerateEvent, EngineError>;
+
+/// [`RuntimeService`] over the engine's handle.
+#[derive(Debug, Clone)]
+pub struct RuntimeServiceImpl {
+    engine: EngineHandle,
+}
+
+impl RuntimeServiceImpl {
+    /// The service in front of `engine`.
+    pub fn new(engine: EngineHandle) -> Self {
+        Self { engine }
+    }
+
+    async fn append(&self, id: &str, tokens: Vec<u32>) -> Result<u64, EngineError> {
+        self.engine.append(convert::session_id(id)?, tokens).await
+    }
+
+    async fn start(&self, request: &v1::GenerateRequest) -> Result<Events, EngineError> {
+        let id = convert::session_id(&request.session_id)?;
+        let params = convert::generate_params(request)?;
+        self.engine.generate(id, params).await
+    }
+
+    async fn close(&self, id: &str) -> Result<u64, EngineError> {
+        self.engine.close(convert::session_id(id)?).await
+    }
+
+    async fn info(&self, id: &str) -> Result<SessionInfo, EngineError> {
+        self.engine.info(convert::session_id(id)?).await
+    }
+}
+
+#[tonic::async_trait]
+impl RuntimeService for RuntimeServiceImpl {
+    type GenerateStream = GenerateStream;
+
+    async fn create_session(
+        &self,
+        request: Request<v1::CreateSessionRequest>,
+    ) -> Result<Response<v1::CreateSessionResponse>, Status> {
+        let request = request.into_inner();
+        let created = self
+            .engine
+            .create_session(request.client_label, request.eos_token_ids)
+            .await;
+        answer(
+            "CreateSession",
+            created.map(convert::create_session_response),
+        )
+    }
+
+    async fn append_tokens(
+        &self,
+        request: Request<v1::AppendTokensRequest>,
+    ) -> Result<Response<v1::AppendTokensResponse>, Status> {
+        let request = request.into_inner();
+        let appended = self.append(&request.session_id, request.token_ids).await;
+        answer(
+            "AppendTokens",
+            appended.map(convert::append_tokens_response),
+        )
+    }
+
+    async fn generate(
+        &self,
+        request: Request<v1::GenerateRequest>,
+    ) -> Result<Response<GenerateStream>, Status> {
+        let events = self.start(request.get_ref()).await;
+        answer("Generate", events.map(GenerateStream::new))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<v1::CloseSessionRequest>,
+    ) -> Result<Response<v1::CloseSessionResponse>, Status> {
+        let closed = self.close(&request.get_ref().session_id).await;
+        answer("CloseSession", closed.map(convert::close_session_response))
+    }
+
+    async fn get_session_info(
+        &self,
+        request: Request<v1::GetSessionInfoRequest>,
+    ) -> Result<Response<v1::GetSessionInfoResponse>, Status> {
+        let info = self.info(&request.get_ref().session_id).await;
+        answer("GetSessionInfo", info.map(convert::session_info_response))
+    }
+}
+
+/// Turns an engine error into its status, and logs it. A client's mistake is its own to read about, so
+/// it is logged for those who ask; a status that means trouble on this side is a warning.
+fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Response<T>, Status> {
+    let refused = match result {
+        Ok(message) => return Ok(Response::new(message)),
+        Err(error) => status(error),
+    };
+    let (code, reason) = (refused.code(), refused.message());
+    match code {
+        Code::NotFound | Code::InvalidArgument => tracing::debug!(rpc, ?code, reason, "refused"),
+        _ => tracing::warn!(rpc, ?code, reason, "refused"),
+    }
+    Err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_passes_and_a_refusal_becomes_its_status() {
+        assert_eq!(
+            answer("CloseSession", Ok(7))
+                .expect("an answer")
+                .into_inner(),
+            7
+        );
+        let refused = answer::<()>("CloseSession", Err(EngineError::Draining));
+        assert_eq!(refused.expect_err("a refusal").code(), Code::Unavailable);
+    }
+}

@@ -1,0 +1,176 @@
+//! The `kakeya` command as a person types it wrongly: every mistake that is told before a model is loaded.
+
+#![cfg(feature = "engine")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the command with no model within its reach.
+fn kakeya(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kakeya"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("HF_HOME", folder.join("no-models"))
+        .env("HF_HUB_OFFLINE", "1")
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HUGGINGFACE_HUB_CACHE")
+        .env_remove("KAKEYA_ISA")
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("the command starts")
+}
+
+/// Asserts the exit code and that standard error has every part; standard output stays empty.
+fn assert_refused(folder: &Path, arguments: &[&str], code: i32, parts: &[&str]) {
+    let output = kakeya(folder, arguments);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+    assert_eq!(output.stdout, b"", "{arguments:?}");
+    for part in parts {
+        assert!(told.contains(part), "{arguments:?} lacks {part:?}: {told}");
+    }
+}
+
+#[test]
+fn wrong_flags_leave_with_2_and_say_what_would_be_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (arguments, parts) in [
+        (&["generate"][..], &["--prompt <TEXT>|--token-ids"][..]),
+        (
+            &["generate", "--prompt", "a", "--token-ids", "1"],
+            &["cannot be used with"],
+        ),
+        (
+            &["generate", "--token-ids", "1,x"],
+            &["'x'", "expected a whole number from 0 to 4294967295"],
+        ),
+        (
+            &["generate", "--prompt", "a", "--max-tokens", "0"],
+            &["max_tokens is 0, and must be 1 or more"],
+        ),
+        (
+            &["generate", "--prompt", "a", "--temperature", "-1"],
+            &["temperature is -1", "from 0 to 100"],
+        ),
+        (
+            &["generate", "--prompt", "a", "--temperature", "nan"],
+            &["temperature is NaN"],
+        ),
+        (
+            &["generate", "--prompt", "a", "--top-p", "0"],
+            &["top_p is 0", "above 0 and at most 1"],
+        ),
+        (
+            &["generate", "--prompt", "a", "--window", "0"],
+            &["window is 0", "1 or more, or `full`"],
+        ),
+        (
+            &["serve", "--sink", "9", "--window", "8"],
+            &["sink 9 is beyond the window 8"],
+        ),
+        (
+            &["serve", "--capacity", "0"],
+            &["--capacity", "expected a whole number from 1 up"],
+        ),
+        (
+            &["serve", "--isa", "sse9"],
+            &["--isa or KAKEYA_ISA", "expected auto, scalar or avx2"],
+        ),
+        (
+            &["serve", "--model", "smollm3"],
+            &[
+                "--model: `smollm3` is not in the model catalogue",
+                "smollm2-135m",
+            ],
+        ),
+        (
+            &["digest", "--token-ids-file", "f", "--chunks", "7,0"],
+            &["--chunks", "expected a whole number from 1 up"],
+        ),
+        (
+            &["bench", "--repeat", "0"],
+            &["--repeat", "expected a whole number from 1 up"],
+        ),
+        (
+            &["perplexity", "--file", "f", "--context", "2"],
+            &["--context is below 4"],
+        ),
+        (&["dance"], &["unrecognized subcommand 'dance'"]),
+    ] {
+        // Port 0, so that a serve that gets as far as its port does not meet another's.
+        let port = if arguments[0] == "serve" {
+            &["--bind", "127.0.0.1:0"][..]
+        } else {
+            &[]
+        };
+        assert_refused(folder.path(), &[arguments, port].concat(), 2, parts);
+    }
+}
+
+#[test]
+fn wrong_token_files_leave_with_1_and_name_the_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("words.txt"), "1, 2\n3 four 5\n").expect("written");
+    fs::write(folder.path().join("blank.txt"), " \n").expect("written");
+    for (file, parts) in [
+        (
+            "words.txt",
+            &["words.txt: line 2, column 3: \"four\" is not a token id"][..],
+        ),
+        ("blank.txt", &["blank.txt holds no token ids"]),
+        ("missing.txt", &["cannot read token ids from missing.txt"]),
+    ] {
+        assert_refused(
+            folder.path(),
+            &["digest", "--token-ids-file", file],
+            1,
+            parts,
+        );
+    }
+}
+
+#[test]
+fn a_port_in_use_is_told_before_a_model_is_looked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = held.local_addr().expect("an address").to_string();
+    let told = format!("cannot listen on {address}: the port is in use");
+    assert_refused(
+        folder.path(),
+        &["serve", "--bind", &address],
+        1,
+        &[&told, "choose another port"],
+    );
+}
+
+#[test]
+fn a_missing_model_offline_leaves_with_1_and_the_command_that_gets_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let parts = ["HF_HUB_OFFLINE", "prewarm --model smollm2-135m"];
+    assert_refused(folder.path(), &["generate", "--prompt", "a"], 1, &parts);
+}
+
+#[test]
+fn a_file_that_is_no_model_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("m.gguf"), "not a model").expect("written");
+    let parts = ["m.gguf is not a GGUF file"];
+    assert_refused(
+        folder.path(),
+        &["generate", "--model-file", "m.gguf", "--prompt", "a"],
+        1,
+        &parts,
+    );
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"]] {
+        let output = kakeya(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+}

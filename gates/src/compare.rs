@@ -1,0 +1,215 @@
+//! Comparisons that cases make: exact, never empty, and with a message a reader can act on.
+
+use std::fmt::Debug;
+
+use crate::failure::{CaseFailure, CaseResult};
+
+const SHOWN_CHARACTERS: usize = 200;
+
+/// Fails the case with a sentence unless the condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::CaseFailure::violated(format!($($message)+)));
+        }
+    };
+}
+
+/// Fails the case, naming found and expected, unless both are equal.
+#[macro_export]
+macro_rules! ensure_eq {
+    ($found:expr, $expected:expr, $($what:tt)+) => {
+        match (&$found, &$expected) {
+            (found, expected) => {
+                if *found != *expected {
+                    return Err($crate::CaseFailure::unequal(
+                        format!($($what)+),
+                        $crate::shown(found),
+                        $crate::shown(expected),
+                    ));
+                }
+            }
+        }
+    };
+}
+
+/// A value's debug form, cut where a failure message would stop being readable.
+#[doc(hidden)]
+pub fn shown(value: &(impl Debug + ?Sized)) -> String {
+    let text = format!("{value:?}");
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((cut, _)) => format!("{}... ({} characters)", &text[..cut], text.chars().count()),
+        None => text,
+    }
+}
+
+/// Requires the same bits in every element. NaN equals NaN of the same payload, and 0.0 differs from -0.0.
+///
+/// # Errors
+/// When lengths or bits differ, or when there is nothing to compare.
+pub fn ensure_same_bits(what: &str, found: &[f32], expected: &[f32]) -> CaseResult {
+    same(
+        what,
+        found,
+        expected,
+        |a, b| a.to_bits() == b.to_bits(),
+        show_bits,
+    )
+}
+
+/// Requires the same token ids.
+///
+/// # Errors
+/// When lengths or ids differ, or when there is nothing to compare.
+pub fn ensure_same_tokens(what: &str, found: &[u32], expected: &[u32]) -> CaseResult {
+    same(what, found, expected, |a, b| a == b, u32::to_string)
+}
+
+/// Requires at least one differing bit: the shape of a negative control.
+///
+/// # Errors
+/// When all bits agree, when there is nothing to compare, or when the lengths differ, because then the
+/// control did not compute the same thing and proves nothing.
+pub fn ensure_different_bits(what: &str, left: &[f32], right: &[f32]) -> CaseResult {
+    check_lengths(what, left.len(), right.len())?;
+    if left
+        .iter()
+        .zip(right)
+        .any(|(a, b)| a.to_bits() != b.to_bits())
+    {
+        return Ok(());
+    }
+    Err(CaseFailure::violated(format!(
+        "{what}: all {} values have equal bits, and the control must differ",
+        left.len()
+    )))
+}
+
+fn show_bits(value: &f32) -> String {
+    format!("{value:e} (0x{:08x})", value.to_bits())
+}
+
+fn check_lengths(what: &str, found: usize, expected: usize) -> CaseResult {
+    if found != expected {
+        return Err(CaseFailure::unequal(
+            format!("{what}, number of values"),
+            found.to_string(),
+            expected.to_string(),
+        ));
+    }
+    if found == 0 {
+        return Err(CaseFailure::NothingCompared {
+            what: what.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn same<T>(
+    what: &str,
+    found: &[T],
+    expected: &[T],
+    equal: impl Fn(&T, &T) -> bool,
+    show: impl Fn(&T) -> String,
+) -> CaseResult {
+    check_lengths(what, found.len(), expected.len())?;
+    let mut differing = found
+        .iter()
+        .zip(expected)
+        .enumerate()
+        .filter(|(_, (a, b))| !equal(a, b));
+    let Some((index, (a, b))) = differing.next() else {
+        return Ok(());
+    };
+    let count = 1 + differing.count();
+    Err(CaseFailure::unequal(
+        format!(
+            "{what}, {count} of {} values differ, first at index {index}",
+            found.len()
+        ),
+        show(a),
+        show(b),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(result: CaseResult) -> Result<(), String> {
+        result.map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn equal_bits_pass_and_a_negative_zero_does_not() {
+        assert_eq!(
+            text(ensure_same_bits("x", &[f32::NAN], &[f32::NAN])),
+            Ok(())
+        );
+        assert_eq!(
+            text(ensure_same_bits(
+                "logits",
+                &[1.0, 0.0, 2.0],
+                &[1.0, -0.0, 3.0]
+            )),
+            Err(
+                "logits, 2 of 3 values differ, first at index 1: found 0e0 (0x00000000), \
+                 expected -0e0 (0x80000000)"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn comparing_nothing_fails() {
+        let expected = Err("x: both sides are empty, so nothing was compared".to_owned());
+        assert_eq!(text(ensure_same_bits("x", &[], &[])), expected);
+        assert_eq!(text(ensure_same_tokens("x", &[], &[])), expected);
+        assert_eq!(text(ensure_different_bits("x", &[], &[])), expected);
+    }
+
+    #[test]
+    fn tokens_of_different_length_fail() {
+        assert_eq!(text(ensure_same_tokens("stream", &[1, 2], &[1, 2])), Ok(()));
+        assert_eq!(
+            text(ensure_same_tokens("stream", &[1, 2], &[1])),
+            Err("stream, number of values: found 2, expected 1".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_control_that_does_not_differ_fails() {
+        assert_eq!(
+            text(ensure_different_bits("c", &[1.0, 2.0], &[1.0, 2.5])),
+            Ok(())
+        );
+        assert_eq!(
+            text(ensure_different_bits("c", &[1.0], &[1.0])),
+            Err("c: all 1 values have equal bits, and the control must differ".to_owned())
+        );
+    }
+
+    #[test]
+    fn macros_return_early_with_both_sides() {
+        fn check(length: usize) -> CaseResult {
+            crate::ensure!(length > 1, "length {length} is too short");
+            crate::ensure_eq!(length, 3, "length of session {}", 9);
+            Ok(())
+        }
+        assert_eq!(text(check(3)), Ok(()));
+        assert_eq!(text(check(0)), Err("length 0 is too short".to_owned()));
+        assert_eq!(
+            text(check(4)),
+            Err("length of session 9: found 4, expected 3".to_owned())
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long = "é".repeat(500);
+        let cut = shown(&long);
+        assert!(cut.ends_with("... (502 characters)"), "{cut}");
+        assert_eq!(shown(&7), "7");
+    }
+}

@@ -1,0 +1,256 @@
+//! What a case gets to work with: the model, the goldens, a scratch directory, and a place for figures.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use kakeya_model::{Isa, Model};
+use tempfile::TempDir;
+use thiserror::Error;
+
+use crate::failure::{CaseFailure, CaseResult};
+use crate::model_file::ModelFile;
+use crate::suite::Tier;
+
+/// What a suite process is told to run with.
+#[derive(Debug, Clone)]
+pub struct SuiteSettings {
+    /// The weights, resolved and checked.
+    pub model: ModelFile,
+    /// Threads of the engine, unless a case is about another number.
+    pub threads: usize,
+    /// The instruction set of the engine, unless a case is about another one.
+    pub isa: Isa,
+    /// How much of the suite runs.
+    pub tier: Tier,
+    /// The committed reference outputs.
+    pub goldens: PathBuf,
+}
+
+/// A figure a case observed, for the evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// A stable name, unique within the suite.
+    pub name: String,
+    /// The value, always finite.
+    pub value: f64,
+    /// The unit, spelled out.
+    pub unit: String,
+}
+
+/// A use of the context that would make evidence ambiguous, or a resource it could not get.
+#[derive(Debug, Error)]
+pub enum ContextError {
+    /// The weights would not load. Told once and repeated to every case that asks.
+    #[error("the model does not load: {0}")]
+    Model(String),
+    /// A figure that is not a number.
+    #[error("measurement `{name}` is {value}, and evidence takes finite numbers only")]
+    NotFinite {
+        /// The figure's name.
+        name: String,
+        /// What was measured.
+        value: f64,
+    },
+    /// A second figure under one name.
+    #[error("measurement `{0}` was recorded twice")]
+    MeasuredTwice(String),
+    /// No scratch directory.
+    #[error("cannot create a scratch directory")]
+    Scratch(#[from] std::io::Error),
+}
+
+/// Shared by the cases of one suite process. The model is loaded by the first case that asks for it.
+#[derive(Debug)]
+pub struct SuiteContext {
+    settings: SuiteSettings,
+    model: Arc<OnceLock<Result<Arc<Model>, String>>>,
+    measurements: Mutex<Vec<Measurement>>,
+    scratch: Mutex<Vec<TempDir>>,
+}
+
+impl SuiteContext {
+    /// A context with nothing loaded.
+    pub fn new(settings: SuiteSettings) -> Self {
+        Self {
+            settings,
+            model: Arc::default(),
+            measurements: Mutex::default(),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// A context for another suite of the same process: the same loaded model, nothing else in common.
+    #[must_use]
+    pub fn for_another_suite(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            model: Arc::clone(&self.model),
+            measurements: Mutex::default(),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// The weights, read and hashed on first use. A failure to load is final: no case tries again.
+    ///
+    /// # Errors
+    /// When the file is not the one the catalogue names, or does not load.
+    pub fn model(&self) -> Result<&Arc<Model>, CaseFailure> {
+        let loaded = self.model.get_or_init(|| match self.settings.model.load() {
+            Ok(model) => Ok(Arc::new(model)),
+            Err(error) => Err(CaseFailure::from(error).to_string()),
+        });
+        match loaded {
+            Ok(model) => Ok(model),
+            Err(reason) => Err(ContextError::Model(reason.clone()).into()),
+        }
+    }
+
+    /// Whether some case has loaded the weights.
+    pub fn model_is_loaded(&self) -> bool {
+        matches!(self.model.get(), Some(Ok(_)))
+    }
+
+    /// The model's name in the catalogue.
+    pub fn model_name(&self) -> &str {
+        &self.settings.model.name
+    }
+
+    /// The weights' file.
+    pub fn model_path(&self) -> &Path {
+        &self.settings.model.path
+    }
+
+    /// The SHA-256 that the weights' file must have, in lower-case hex.
+    pub fn model_sha256(&self) -> &str {
+        &self.settings.model.sha256
+    }
+
+    /// Threads to run the engine with.
+    pub fn threads(&self) -> usize {
+        self.settings.threads
+    }
+
+    /// The instruction set to run the engine with.
+    pub fn isa(&self) -> Isa {
+        self.settings.isa
+    }
+
+    /// How much of the suite runs.
+    pub fn tier(&self) -> Tier {
+        self.settings.tier
+    }
+
+    /// The committed reference outputs.
+    pub fn goldens(&self) -> &Path {
+        &self.settings.goldens
+    }
+
+    /// A fresh, empty directory that lives as long as the suite.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn scratch(&self) -> Result<PathBuf, CaseFailure> {
+        let directory = tempfile::tempdir().map_err(ContextError::Scratch)?;
+        let path = directory.path().to_path_buf();
+        self.scratch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(directory);
+        Ok(path)
+    }
+
+    /// Records a figure for the evidence.
+    ///
+    /// # Errors
+    /// When the value is not finite, or the name is taken.
+    pub fn measure(&self, name: &str, value: f64, unit: &str) -> CaseResult {
+        if !value.is_finite() {
+            return Err(ContextError::NotFinite {
+                name: name.to_owned(),
+                value,
+            }
+            .into());
+        }
+        let mut measurements = self
+            .measurements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if measurements.iter().any(|known| known.name == name) {
+            return Err(ContextError::MeasuredTwice(name.to_owned()).into());
+        }
+        measurements.push(Measurement {
+            name: name.to_owned(),
+            value,
+            unit: unit.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// The figures recorded so far.
+    pub fn measurements(&self) -> Vec<Measurement> {
+        self.measurements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settings that name no file at all: whatever asks for the model fails.
+    fn without_model() -> SuiteContext {
+        SuiteContext::new(SuiteSettings {
+            model: ModelFile {
+                name: "absent".to_owned(),
+                path: PathBuf::from("absent.gguf"),
+                sha256: "0".repeat(64),
+            },
+            threads: 1,
+            isa: Isa::Scalar,
+            tier: Tier::Fast,
+            goldens: PathBuf::from("goldens"),
+        })
+    }
+
+    #[test]
+    fn a_model_that_does_not_load_fails_every_case_that_asks() {
+        let context = without_model();
+        for _ in 0..2 {
+            let message = context.model().map(|_| ()).unwrap_err().to_string();
+            assert!(
+                message.starts_with("the model does not load: "),
+                "{message}"
+            );
+            assert!(message.contains("absent.gguf"), "{message}");
+        }
+        assert!(!context.model_is_loaded());
+    }
+
+    #[test]
+    fn figures_are_finite_and_named_once() {
+        let context = without_model();
+        assert!(context.measure("logits_compared", 3.0, "values").is_ok());
+        for bad in [f64::NAN, f64::INFINITY] {
+            let message = context.measure("x", bad, "s").unwrap_err().to_string();
+            assert!(message.contains("finite"), "{message}");
+        }
+        let message = context
+            .measure("logits_compared", 4.0, "values")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(message, "measurement `logits_compared` was recorded twice");
+        assert_eq!(context.measurements().len(), 1);
+    }
+
+    #[test]
+    fn scratch_directories_are_fresh_and_go_with_the_suite() {
+        let context = without_model();
+        let (first, second) = (context.scratch().unwrap(), context.scratch().unwrap());
+        assert_ne!(first, second);
+        assert!(first.is_dir());
+        drop(context);
+        assert!(!first.exists());
+    }
+}

@@ -1,0 +1,67 @@
+//! The chunks a history is appended in do not show.
+
+use kakeya_core::CacheConfig;
+
+use super::run::{HISTORIES, Setting, Trace, history, random_tokens};
+use crate::context::SuiteContext;
+use crate::failure::CaseResult;
+use crate::suite::Case;
+
+/// Tokens of a history that fits the default cache.
+const LENGTH: usize = 160;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for name in HISTORIES {
+        for size in [1, 2, 7, 8, 16, 33, 64] {
+            let body = move |ctx: &SuiteContext| compare(ctx, name, &[&[size]]);
+            cases.push(
+                Case::fast(format!("chunks_of_{size}_equal_one_chunk.{name}"), body).history(name),
+            );
+        }
+        let body = move |ctx: &SuiteContext| {
+            compare(ctx, name, &[&[2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31]])
+        };
+        cases.push(Case::fast(format!("prime_chunks_equal_one_chunk.{name}"), body).history(name));
+        let body = move |ctx: &SuiteContext| compositions(ctx, name, 4);
+        cases.push(
+            Case::fast(format!("random_compositions_equal_one_chunk.{name}"), body).history(name),
+        );
+        let body = move |ctx: &SuiteContext| compositions(ctx, name, 60);
+        cases.push(
+            Case::full(
+                format!("sixty_random_compositions_equal_one_chunk.{name}"),
+                body,
+            )
+            .history(name),
+        );
+    }
+    cases
+}
+
+fn compare(ctx: &SuiteContext, name: &str, chunkings: &[&[usize]]) -> CaseResult {
+    let tokens = history(ctx, name, LENGTH)?;
+    let setting = Setting::new(ctx, CacheConfig::default());
+    let whole = Trace::of(ctx, &setting, &tokens, &[LENGTH])?;
+    for chunks in chunkings {
+        Trace::of(ctx, &setting, &tokens, chunks)?
+            .ensure_equals(&whole, &format!("chunks {chunks:?} against one chunk"))?;
+    }
+    Ok(())
+}
+
+fn compositions(ctx: &SuiteContext, name: &str, count: u64) -> CaseResult {
+    let chunkings: Vec<Vec<usize>> = (0..count)
+        .map(|seed| {
+            random_tokens(24, 40, seed)
+                .into_iter()
+                .map(|size| size as usize + 1)
+                .collect()
+        })
+        .collect();
+    compare(
+        ctx,
+        name,
+        &chunkings.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+    )
+}

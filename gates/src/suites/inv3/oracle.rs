@@ -1,0 +1,345 @@
+//! The numerics contract, written a second time in the plainest way.
+//!
+//! One position after another, straight from the bytes of the GGUF file: no packing, no tiles, no slab, no
+//! ring. Keys and values of every position are kept, and a predicate says which are seen. It shares no code
+//! with the engine but the GGUF reader, so that a mistake would have to be made twice.
+
+use candle_core::quantized::GgmlDType;
+use half::f16;
+use kakeya_model::gguf::{GgufError, GgufFile, TensorBytes};
+use kakeya_model::{LlamaConfig, Model};
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// Sinks, and the last `window` positions up to the query's own.
+    PerQuery,
+    /// Wrong on purpose: the window of the chunk's first query, up to the query's own position.
+    WholeChunk,
+    /// Wrong on purpose: what is left when room for the whole chunk was made before it ran.
+    EvictBeforeChunk,
+}
+
+/// The plain forward pass over one model file.
+pub struct Oracle<'a> {
+    file: &'a GgufFile,
+    config: &'a LlamaConfig,
+    sink: usize,
+    window: usize,
+    threads: usize,
+    /// For each layer and position: keys and values of all heads, as the cache holds them.
+    keys: Vec<Vec<Vec<f32>>>,
+    values: Vec<Vec<Vec<f32>>>,
+}
+
+impl<'a> Oracle<'a> {
+    pub fn new(model: &'a Model, sink: usize, window: usize, threads: usize) -> Self {
+        let config = model.config();
+        let empty = vec![Vec::new(); config.layers];
+        Self {
+            file: model.file(),
+            config,
+            sink,
+            window,
+            threads,
+            keys: empty.clone(),
+            values: empty,
+        }
+    }
+
+    /// Appends one token and returns the logits of its position. `chunk` is the first and last position of
+    /// the chunk it belongs to: only the wrong rules look at it.
+    pub fn step(
+        &mut self,
+        token: u32,
+        rule: Visibility,
+        chunk: (usize, usize),
+    ) -> Result<Vec<f32>, GgufError> {
+        let c = self.config;
+        let position = self.keys[0].len();
+        let mut x = self.embedding(token)?;
+        for layer in 0..c.layers {
+            let name = |part: &str| format!("blk.{layer}.{part}.weight");
+            let h = norm(
+                &x,
+                &self.vector(&name("attn_norm"), c.hidden)?,
+                c.norm_epsilon,
+            );
+            let query = self.linear(&name("attn_q"), &h, c.heads * c.head_dim)?;
+            let key = self.linear(&name("attn_k"), &h, c.kv_heads * c.head_dim)?;
+            let value = self.linear(&name("attn_v"), &h, c.kv_heads * c.head_dim)?;
+            let stored = |values: Vec<f32>| {
+                values
+                    .into_iter()
+                    .map(|v| f16::from_f32(v).to_f32())
+                    .collect::<Vec<f32>>()
+            };
+            let key = stored(self.rotate(&key, position));
+            self.keys[layer].push(key);
+            self.values[layer].push(stored(value));
+            let mixed = self.attention(layer, &query, position, rule, chunk);
+            add(
+                &mut x,
+                &self.linear(&name("attn_output"), &mixed, c.hidden)?,
+            );
+            let h = norm(
+                &x,
+                &self.vector(&name("ffn_norm"), c.hidden)?,
+                c.norm_epsilon,
+            );
+            let gate = self.linear(&name("ffn_gate"), &h, c.feed_forward)?;
+            let up = self.linear(&name("ffn_up"), &h, c.feed_forward)?;
+            let gated: Vec<f32> = gate
+                .iter()
+                .zip(&up)
+                .map(|(g, u)| g / (1.0 + exp(0.0 - g)) * u)
+                .collect();
+            add(&mut x, &self.linear(&name("ffn_down"), &gated, c.hidden)?);
+        }
+        let h = norm(
+            &x,
+            &self.vector("output_norm.weight", c.hidden)?,
+            c.norm_epsilon,
+        );
+        let output = if self.file.has_tensor("output.weight") {
+            "output.weight"
+        } else {
+            "token_embd.weight"
+        };
+        self.linear(output, &h, c.vocabulary)
+    }
+
+    fn sees(&self, query: usize, key: usize, rule: Visibility, chunk: (usize, usize)) -> bool {
+        let from = match rule {
+            Visibility::PerQuery => query,
+            Visibility::WholeChunk => chunk.0,
+            Visibility::EvictBeforeChunk => chunk.1,
+        };
+        key <= query && (key < self.sink || key + self.window > from)
+    }
+
+    fn attention(
+        &self,
+        layer: usize,
+        query: &[f32],
+        position: usize,
+        rule: Visibility,
+        chunk: (usize, usize),
+    ) -> Vec<f32> {
+        let c = self.config;
+        let d = c.head_dim;
+        let for_window = self.rotate(query, position);
+        let for_sinks = self.rotate(query, position.min(self.sink + self.window - 1));
+        let scale = 1.0 / (d as f32).sqrt();
+        let mut out = Vec::new();
+        for head in 0..c.heads {
+            let shared = head / (c.heads / c.kv_heads) * d;
+            let visible: Vec<usize> = (0..=position)
+                .filter(|key| self.sees(position, *key, rule, chunk))
+                .collect();
+            let mut scores = Vec::new();
+            for key in &visible {
+                let q = if *key < self.sink {
+                    &for_sinks[head * d..]
+                } else {
+                    &for_window[head * d..]
+                };
+                let k = &self.keys[layer][*key][shared..];
+                let mut t = 0.0f32;
+                for segment in 0..d / 32 {
+                    let mut chain = 0.0f32;
+                    for i in segment * 32..segment * 32 + 32 {
+                        chain = q[i].mul_add(k[i], chain);
+                    }
+                    t += chain;
+                }
+                scores.push(t * scale);
+            }
+            let peak = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let weights: Vec<f32> = scores.iter().map(|score| exp(score - peak)).collect();
+            let mut total = 0.0f32;
+            let mut sums = vec![0.0f32; d];
+            for segment in 0..=position / 32 {
+                let mut chain_total = 0.0f32;
+                let mut chains = vec![0.0f32; d];
+                let mut any = false;
+                for (key, weight) in visible
+                    .iter()
+                    .zip(&weights)
+                    .filter(|(key, _)| *key / 32 == segment)
+                {
+                    any = true;
+                    chain_total += weight;
+                    for (i, chain) in chains.iter_mut().enumerate() {
+                        *chain = weight.mul_add(self.values[layer][*key][shared + i], *chain);
+                    }
+                }
+                if any {
+                    total += chain_total;
+                    add(&mut sums, &chains);
+                }
+            }
+            out.extend(sums.iter().map(|sum| sum * (1.0 / total)));
+        }
+        out
+    }
+
+    /// Rotates each head's pairs (2i, 2i + 1).
+    fn rotate(&self, vector: &[f32], position: usize) -> Vec<f32> {
+        let d = self.config.head_dim;
+        let mut out = vector.to_vec();
+        for (index, pair) in out.chunks_exact_mut(2).enumerate() {
+            let i = index % (d / 2);
+            let angle = position as f64
+                * libm::pow(
+                    f64::from(self.config.rope_base),
+                    -(2.0 * i as f64) / d as f64,
+                );
+            let (cos, sin) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
+            let (a, b) = (pair[0], pair[1]);
+            pair[0] = a * cos - b * sin;
+            pair[1] = a * sin + b * cos;
+        }
+        out
+    }
+
+    fn embedding(&self, token: u32) -> Result<Vec<f32>, GgufError> {
+        let tensor = self.file.tensor(
+            "token_embd.weight",
+            self.config.vocabulary,
+            self.config.hidden,
+        )?;
+        let blocks = row_blocks(&tensor, token as usize);
+        Ok(blocks
+            .flat_map(|block| block.q.map(|q| block.d * q + block.m))
+            .collect())
+    }
+
+    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, GgufError> {
+        Ok(floats(self.file.tensor(name, 1, length)?.bytes).collect())
+    }
+
+    fn linear(&self, name: &str, x: &[f32], rows: usize) -> Result<Vec<f32>, GgufError> {
+        let tensor = self.file.tensor(name, rows, x.len())?;
+        let mut out = vec![0.0; rows];
+        let part = rows.div_ceil(self.threads);
+        std::thread::scope(|scope| {
+            for (index, out) in out.chunks_mut(part).enumerate() {
+                scope.spawn(move || {
+                    for (offset, out) in out.iter_mut().enumerate() {
+                        *out = dot(&tensor, index * part + offset, x);
+                    }
+                });
+            }
+        });
+        Ok(out)
+    }
+}
+
+/// Up to 32 weights: `d * q + m` each.
+struct Block {
+    d: f32,
+    m: f32,
+    q: [f32; 32],
+}
+
+fn row_blocks<'t>(tensor: &TensorBytes<'t>, row: usize) -> impl Iterator<Item = Block> + 't {
+    let row_bytes = tensor.bytes.len() / tensor.rows;
+    let dtype = tensor.dtype;
+    let block_bytes = row_bytes / (tensor.columns / 32);
+    tensor.bytes[row * row_bytes..(row + 1) * row_bytes]
+        .chunks_exact(block_bytes)
+        .map(move |block| {
+            let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
+            match dtype {
+                GgmlDType::Q4_1 => {
+                    let nibble = |k: usize| {
+                        f32::from(if k < 16 {
+                            block[4 + k] & 15
+                        } else {
+                            block[4 + k - 16] >> 4
+                        })
+                    };
+                    Block {
+                        d: half(0),
+                        m: half(2),
+                        q: std::array::from_fn(nibble),
+                    }
+                }
+                GgmlDType::Q8_0 => Block {
+                    d: half(0),
+                    m: 0.0,
+                    q: std::array::from_fn(|k| f32::from(block[2 + k] as i8)),
+                },
+                _ => {
+                    let mut values = floats(block);
+                    Block {
+                        d: 1.0,
+                        m: 0.0,
+                        q: std::array::from_fn(|_| values.next().unwrap_or(f32::NAN)),
+                    }
+                }
+            }
+        })
+}
+
+fn dot(tensor: &TensorBytes<'_>, row: usize, x: &[f32]) -> f32 {
+    let mut t = 0.0f32;
+    for (block, x) in row_blocks(tensor, row).zip(x.chunks_exact(32)) {
+        let (mut chain, mut sum) = (0.0f32, 0.0f32);
+        for (x, q) in x.iter().zip(&block.q) {
+            chain = x.mul_add(*q, chain);
+            sum += x;
+        }
+        t = match tensor.dtype {
+            GgmlDType::Q4_1 => block.m.mul_add(sum, block.d.mul_add(chain, t)),
+            GgmlDType::Q8_0 => block.d.mul_add(chain, t),
+            _ => t + chain,
+        };
+    }
+    t
+}
+
+fn norm(x: &[f32], weights: &[f32], epsilon: f32) -> Vec<f32> {
+    let mut total = 0.0f32;
+    for segment in x.chunks_exact(32) {
+        let mut chain = 0.0f32;
+        for value in segment {
+            chain = value.mul_add(*value, chain);
+        }
+        total += chain;
+    }
+    let inverse = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
+    x.iter()
+        .zip(weights)
+        .map(|(x, weight)| x * inverse * weight)
+        .collect()
+}
+
+fn exp(x: f32) -> f32 {
+    let x = if x < -87.336_54 { -87.336_54 } else { x };
+    let x = if x > 88.376_26 { 88.376_26 } else { x };
+    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let r = n.mul_add(-0.693_359_375, x);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_2e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_6e-1);
+    p = p.mul_add(r, 5.000_000_1e-1);
+    let y = p.mul_add(r * r, r) + 1.0;
+    y * f32::from_bits(((n as i32 + 127) << 23) as u32)
+}
+
+fn add(to: &mut [f32], what: &[f32]) {
+    for (to, what) in to.iter_mut().zip(what) {
+        *to += what;
+    }
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}

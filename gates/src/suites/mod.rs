@@ -1,0 +1,24 @@
+//! The suites this build knows, in the order a gate runs them.
+
+mod coordinator;
+mod generator;
+mod grpc;
+mod inv3;
+mod model;
+mod session;
+mod support;
+mod tokenizer;
+
+use crate::suite::Suite;
+
+/// Every suite. Names and tiers are known without a model, so building the list is cheap.
+pub fn registry() -> Vec<Suite> {
+    vec![
+        inv3::suite(),
+        model::suite(),
+        coordinator::suite(),
+        generator::suite(),
+        session::suite(),
+        grpc::suite(),
+    ]
+}

@@ -1,0 +1,48 @@
+//! What the running program was built from.
+
+use std::path::Path;
+
+use kakeya_evidence::{Build, hex};
+
+use crate::error::HarnessError;
+
+/// What `rustc --version` said at build time.
+pub const RUSTC: &str = env!("HARNESS_RUSTC");
+
+/// The program's own digest, the lock's, and what the build script stamped in.
+///
+/// # Errors
+/// When the program or the lock cannot be read.
+pub fn observe(root: &Path) -> Result<Build, HarnessError> {
+    let program = std::env::current_exe().map_err(HarnessError::system("find this program"))?;
+    let lock = root.join("Cargo.lock");
+    let sha256 = |path: &Path| {
+        hex::sha256_file(path).map_err(HarnessError::system(format!("digest {}", path.display())))
+    };
+    Ok(Build {
+        harness_sha256: sha256(&program)?,
+        cargo_lock_sha256: sha256(&lock)?,
+        rustc: RUSTC.to_owned(),
+        target: env!("HARNESS_TARGET").to_owned(),
+        profile: env!("HARNESS_PROFILE").to_owned(),
+        opt_level: env!("HARNESS_OPT_LEVEL").to_owned(),
+        debug_assertions: cfg!(debug_assertions),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_is_named_by_compiler_and_digests() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let build = observe(&root).unwrap();
+        assert!(build.rustc.starts_with("rustc "), "{}", build.rustc);
+        assert_eq!(build.harness_sha256.len(), 64);
+        assert_ne!(build.harness_sha256, build.cargo_lock_sha256);
+        assert!(!build.target.is_empty() && !build.opt_level.is_empty());
+        let error = observe(Path::new("/no/such/checkout")).unwrap_err();
+        assert!(error.to_string().contains("Cargo.lock"), "{error}");
+    }
+}

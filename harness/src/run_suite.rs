@@ -1,0 +1,119 @@
+//! One suite, in a process of its own: the other end of [`crate::supervise`].
+//!
+//! Every report goes out as it happens, so that whatever kills this process, what it had proved is known.
+
+use std::io::{self, Read, Write};
+use std::thread;
+
+use kakeya_evidence::Backend;
+use kakeya_gates::{
+    CaseReport, ModelFile, Outcome, SuiteContext, SuiteSettings, Workspace, registry, run_case,
+    select,
+};
+use kakeya_model::{Isa, NUMERICS_VERSION, forward_passes};
+
+use crate::cli::RunSuiteArgs;
+use crate::error::HarnessError;
+use crate::event::{CaseOutcome, Event, Figure};
+use crate::exit::Exit;
+use crate::float_modes;
+
+/// Runs the suite's selected cases, one after the other.
+///
+/// The status says only that the process came to its end; how the cases came out is in the reports.
+///
+/// # Errors
+/// When there is no such suite, or a report cannot be sent.
+pub fn run(arguments: &RunSuiteArgs, workspace: &Workspace) -> Result<Exit, HarnessError> {
+    end_with_parent();
+    let suites = registry();
+    let suite = suites
+        .iter()
+        .find(|suite| suite.id() == arguments.suite)
+        .ok_or_else(|| HarnessError::UnknownSuite {
+            name: arguments.suite.clone(),
+            known: suites.iter().map(|suite| suite.id().to_owned()).collect(),
+        })?;
+    let context = SuiteContext::new(SuiteSettings {
+        model: ModelFile {
+            name: arguments.model_name.clone(),
+            path: arguments.model_path.clone(),
+            sha256: arguments.model_sha256.clone(),
+        },
+        threads: thread::available_parallelism()
+            .map_err(HarnessError::system("count processors"))?
+            .get(),
+        isa: Isa::from_env()?,
+        tier: arguments.tier,
+        goldens: workspace.goldens(),
+    });
+    send(&Event::Up {
+        float_modes: float_modes::observe(),
+    })?;
+    let mut computed = false;
+    for case in select(suite, arguments.tier, arguments.case.as_deref()) {
+        send(&Event::Started {
+            case: case.name().to_owned(),
+        })?;
+        let report = run_case(case, &context);
+        send(&finished(case.name(), report))?;
+        if !computed && context.model_is_loaded() && forward_passes() > 0 {
+            computed = true;
+            send(&Event::Computed {
+                backend: Backend {
+                    device: "cpu".to_owned(),
+                    isa: context.isa().to_string(),
+                    threads: context.threads(),
+                    numerics_version: NUMERICS_VERSION,
+                },
+            })?;
+        }
+    }
+    send(&Event::Done {
+        forward_passes: forward_passes(),
+        float_modes: float_modes::observe(),
+        figures: figures(&context),
+    })?;
+    Ok(Exit::Success)
+}
+
+fn finished(case: &str, report: CaseReport) -> Event {
+    Event::Finished {
+        case: case.to_owned(),
+        outcome: match report.outcome {
+            Outcome::Passed => CaseOutcome::Passed,
+            Outcome::Failed => CaseOutcome::Failed,
+            Outcome::Skipped => CaseOutcome::Skipped,
+        },
+        duration_seconds: report.duration.as_secs_f64(),
+        forward_passes: report.forward_passes,
+        message: report.message,
+    }
+}
+
+fn figures(context: &SuiteContext) -> Vec<Figure> {
+    let of = |figure: kakeya_gates::Measurement| Figure {
+        name: figure.name,
+        value: figure.value,
+        unit: figure.unit,
+    };
+    context.measurements().into_iter().map(of).collect()
+}
+
+fn send(event: &Event) -> Result<(), HarnessError> {
+    let attempt = || -> io::Result<()> {
+        let mut output = io::stdout().lock();
+        writeln!(output, "{}", event.to_line()?)?;
+        output.flush()
+    };
+    attempt().map_err(HarnessError::system("report to the gate"))
+}
+
+/// Ends this process when the one that started it is gone: its end of our standard input closes then.
+fn end_with_parent() {
+    thread::spawn(|| {
+        let mut ignored = [0_u8; 64];
+        while matches!(io::stdin().lock().read(&mut ignored), Ok(count) if count > 0) {}
+        std::process::exit(Exit::SuiteDied.code().into());
+    });
+}
