@@ -10,7 +10,8 @@ const SHOWN_CHARACTERS: usize = 200;
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::CaseFailure::violated(format!($($message)+)));
         }
     };

@@ -182,7 +182,6 @@ impl SinkWindowVerifier {
     }
 
     /// Ends the verifier and hands its slab back.
-    #[must_use]
     pub fn into_slab(self) -> KVSlab {
         self.slab
     }

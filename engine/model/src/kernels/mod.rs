@@ -1,5 +1,8 @@
 //! The kernels, compiled once for each instruction set, and the table that picks among them.
 
+// A row's or a panel's index runs over several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod linear;

@@ -108,9 +108,9 @@ impl PreTokenization {
         let compile = |step: &Step| {
             let patterns = [step.words, r"\s+"];
             Regex::new_many(&patterns[..1 + usize::from(step.blanks)])
+                .map_err(|error| TokenizerError::Library(Box::new(error)))
         };
-        let steps: Result<_, _> = self.steps.iter().map(compile).collect();
-        let steps = steps.map_err(|error| TokenizerError::Library(Box::new(error)))?;
+        let steps = self.steps.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(WordCutter { steps })
     }
 }

@@ -19,6 +19,10 @@ use crate::verifier::MAX_CHUNK;
 /// Rows of an append's turn while others wait for theirs.
 const SHARED_SLICE: usize = 64;
 
+/// Requests that may wait behind another of the same session. They wait whatever the policy says of those that
+/// wait for a slot: a session does one thing at a time.
+const LINE_CAP: usize = 64;
+
 /// Whether a turn found anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -141,7 +145,6 @@ struct Line {
 /// Every session's line, and the rotation of those at work.
 pub(super) struct Jobs {
     scheduler: Scheduler,
-    cap: usize,
     lines: HashMap<SessionId, Line>,
     tickets: HashMap<Ticket, SessionId>,
     rotation: VecDeque<SessionId>,
@@ -150,13 +153,12 @@ pub(super) struct Jobs {
 
 impl Jobs {
     pub(super) fn new(slots: usize, policy: AdmissionPolicy) -> Self {
-        let (cap, max_wait) = match policy {
-            AdmissionPolicy::Reject => (0, std::time::Duration::ZERO),
-            AdmissionPolicy::Queue { cap, max_wait } => (cap, max_wait),
+        let max_wait = match policy {
+            AdmissionPolicy::Reject => std::time::Duration::ZERO,
+            AdmissionPolicy::Queue { max_wait, .. } => max_wait,
         };
         Self {
             scheduler: Scheduler::new(slots, policy),
-            cap,
             lines: HashMap::new(),
             tickets: HashMap::new(),
             rotation: VecDeque::new(),
@@ -190,13 +192,13 @@ impl Jobs {
         mut work: Work,
         now: Instant,
     ) {
-        let first = !self.lines.contains_key(&id);
-        let checked = if first {
+        let waiting = self.lines.get(&id).map_or(0, |line| line.waiting.len());
+        let checked = if waiting == 0 {
             work.begin(engine, &id, now)
                 .and_then(|()| Ok(self.scheduler.submit(now)?))
                 .map(Some)
-        } else if self.queued() >= self.cap {
-            Err(EngineError::QueueFull { cap: self.cap })
+        } else if waiting > LINE_CAP {
+            Err(EngineError::QueueFull { cap: LINE_CAP })
         } else {
             Ok(None)
         };
