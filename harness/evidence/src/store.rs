@@ -48,14 +48,12 @@ pub enum StoreError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// The record could not be put into its file form.
-    #[error("the record of run {run_id} cannot be written")]
-    Unwritable {
-        /// The run.
-        run_id: String,
-        /// Why.
-        source: io::Error,
-    },
+    /// The record could not be put into JSON.
+    #[error("the record cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+    /// The record could not be put into JUnit's XML.
+    #[error("the record cannot be written as JUnit XML")]
+    Junit(#[from] quick_junit::SerializeError),
 }
 
 /// The name of a run's files, without extension: platform, Unix time of the start, run id.
@@ -78,13 +76,9 @@ pub fn stem(evidence: &Evidence) -> String {
 pub fn write(directory: &Path, evidence: &Evidence) -> Result<Written, StoreError> {
     fs::create_dir_all(directory).map_err(file_error("create", directory))?;
     refuse_recorded(directory, &evidence.run_id)?;
-    let unwritable = |source: io::Error| StoreError::Unwritable {
-        run_id: evidence.run_id.clone(),
-        source,
-    };
-    let mut json = serde_json::to_string_pretty(evidence).map_err(|e| unwritable(e.into()))?;
+    let mut json = serde_json::to_string_pretty(evidence)?;
     json.push('\n');
-    let xml = junit::to_xml(evidence).map_err(|e| unwritable(io::Error::other(e)))?;
+    let xml = junit::to_xml(evidence)?;
     let stem = stem(evidence);
     let written = Written {
         json: directory.join(format!("{stem}.json")),

@@ -99,19 +99,22 @@ impl RuntimeService for RuntimeServiceImpl {
     }
 }
 
+fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Response<T>, Status> {
+    result
+        .map(Response::new)
+        .map_err(|error| refusal(rpc, error))
+}
+
 /// Turns an engine error into its status, and logs it. A client's mistake is its own to read about, so
 /// it is logged for those who ask; a status that means trouble on this side is a warning.
-fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Response<T>, Status> {
-    let refused = match result {
-        Ok(message) => return Ok(Response::new(message)),
-        Err(error) => status(error),
-    };
+fn refusal(rpc: &str, error: EngineError) -> Status {
+    let refused = status(error);
     let (code, reason) = (refused.code(), refused.message());
     match code {
         Code::NotFound | Code::InvalidArgument => tracing::debug!(rpc, ?code, reason, "refused"),
         _ => tracing::warn!(rpc, ?code, reason, "refused"),
     }
-    Err(refused)
+    refused
 }
 
 #[cfg(test)]
@@ -126,7 +129,20 @@ mod tests {
                 .into_inner(),
             7
         );
-        let refused = answer::<()>("CloseSession", Err(EngineError::Draining));
-        assert_eq!(refused.expect_err("a refusal").code(), Code::Unavailable);
+        // Refusals are logged, at levels that are off by default.
+        let log = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_test_writer()
+            .finish();
+        tracing::subscriber::with_default(log, || {
+            let id = "sess-0".to_owned();
+            for (error, code) in [
+                (EngineError::Draining, Code::Unavailable),
+                (EngineError::NotFound { id }, Code::NotFound),
+            ] {
+                let refused = answer::<()>("CloseSession", Err(error));
+                assert_eq!(refused.expect_err("a refusal").code(), code);
+            }
+        });
     }
 }
