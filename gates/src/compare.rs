@@ -9,12 +9,12 @@ const SHOWN_CHARACTERS: usize = 200;
 /// Fails the case with a sentence unless the condition holds.
 #[macro_export]
 macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
+    ($condition:expr, $($message:tt)+) => {{
         let holds: bool = $condition;
         if !holds {
             return Err($crate::CaseFailure::violated(format!($($message)+)));
         }
-    };
+    }};
 }
 
 /// Fails the case, naming found and expected, unless both are equal.

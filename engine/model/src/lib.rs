@@ -5,23 +5,26 @@
 //! instruction set, for every number of rows and threads.
 
 pub mod catalogue;
-#[allow(unsafe_code)]
+#[expect(
+    unsafe_code,
+    reason = "tasks of the pool write disjoint parts of shared buffers"
+)]
 mod compute;
 mod config;
 mod error;
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "the file is mapped into memory")]
 pub mod gguf;
 mod isa;
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "vector instructions and raw buffers")]
 mod kernels;
 mod kv;
 mod llama;
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "words are read as bytes")]
 mod panels;
 mod rope;
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "vector instructions")]
 mod simd;
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "a borrowed closure is handed to other threads")]
 mod threads;
 pub mod tokenizer;
 

@@ -1,7 +1,9 @@
 //! The kernels, compiled once for each instruction set, and the table that picks among them.
 
-// A row's or a panel's index runs over several arrays at once.
-#![allow(clippy::needless_range_loop)]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "the index of a row or a panel runs over several arrays at once"
+)]
 
 pub(crate) mod attention;
 pub(crate) mod elementwise;

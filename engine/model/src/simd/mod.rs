@@ -56,8 +56,10 @@ pub(crate) trait Vector: Copy {
 ///
 /// # Safety
 /// The processor must have the instructions of `V`.
-// The constants stand as Cephes prints them; the nearest f32 is meant.
-#[allow(clippy::excessive_precision)]
+#[expect(
+    clippy::excessive_precision,
+    reason = "the constants stand as Cephes prints them, and the nearest f32 is meant"
+)]
 #[inline(always)]
 pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
     // SAFETY: the caller vouches for the instructions; no memory is touched.
