@@ -6,7 +6,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for name in ["TARGET", "PROFILE", "OPT_LEVEL"] {
+    for name in ["TARGET", "PROFILE"] {
         let value = env::var(name).unwrap_or_default();
         println!("cargo:rustc-env=HARNESS_{name}={value}");
     }

@@ -105,11 +105,6 @@ impl SuiteContext {
         }
     }
 
-    /// Whether some case has loaded the weights.
-    pub fn model_is_loaded(&self) -> bool {
-        matches!(self.model.get(), Some(Ok(_)))
-    }
-
     /// The model's name in the catalogue.
     pub fn model_name(&self) -> &str {
         &self.settings.model.name
@@ -225,7 +220,6 @@ mod tests {
             );
             assert!(message.contains("absent.gguf"), "{message}");
         }
-        assert!(!context.model_is_loaded());
     }
 
     #[test]

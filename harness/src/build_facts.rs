@@ -25,8 +25,8 @@ pub fn observe(root: &Path) -> Result<Build, HarnessError> {
         rustc: RUSTC.to_owned(),
         target: env!("HARNESS_TARGET").to_owned(),
         profile: env!("HARNESS_PROFILE").to_owned(),
-        opt_level: env!("HARNESS_OPT_LEVEL").to_owned(),
-        debug_assertions: cfg!(debug_assertions),
+        opt_level: kakeya_model::OPT_LEVEL.to_owned(),
+        debug_assertions: kakeya_model::DEBUG_ASSERTIONS,
     })
 }
 

@@ -32,6 +32,9 @@ pub enum IsaError {
 }
 
 impl Isa {
+    /// Every instruction set that this build knows, in the order of the enum.
+    pub const ALL: [Self; 2] = [Self::Scalar, Self::Avx2];
+
     /// The fastest instruction set of this processor.
     #[must_use]
     pub fn detect() -> Self {

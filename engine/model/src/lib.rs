@@ -28,7 +28,9 @@ mod simd;
 mod threads;
 pub mod tokenizer;
 
-pub use compute::{Compute, ComputeOptions, LogitRows, SequenceInput, forward_passes};
+pub use compute::{
+    Compute, ComputeOptions, LogitRows, SequenceInput, forward_passes, forward_passes_on,
+};
 pub use config::LlamaConfig;
 pub use error::ModelError;
 pub use gguf::{GgufError, GgufFile};
@@ -37,6 +39,12 @@ pub use isa::{Isa, IsaError};
 pub use kernels::probe;
 pub use kv::{KvLayout, LayerLengths};
 pub use llama::Model;
+
+/// The optimisation level that the kernels of this build were compiled at, as rustc names it.
+pub const OPT_LEVEL: &str = env!("KAKEYA_MODEL_OPT_LEVEL");
+
+/// Whether the kernels of this build carry debug assertions.
+pub const DEBUG_ASSERTIONS: bool = cfg!(debug_assertions);
 
 /// The version of the numerics contract that this build implements (`docs/numerics.md`).
 ///

@@ -49,9 +49,9 @@ pub struct Build {
     pub target: String,
     /// The Cargo profile's family: `debug` for dev and test, `release`.
     pub profile: String,
-    /// The optimisation level of the harness crate.
+    /// The optimisation level of the kernels.
     pub opt_level: String,
-    /// Whether debug assertions were on in the harness crate.
+    /// Whether the kernels carry debug assertions.
     pub debug_assertions: bool,
 }
 

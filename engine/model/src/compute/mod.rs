@@ -21,12 +21,19 @@ use crate::panels::PackedMatrix;
 use crate::threads::Pool;
 use scratch::{Scratch, Shared};
 
-static FORWARD_PASSES: AtomicU64 = AtomicU64::new(0);
+/// Forward passes of this process, by the instruction set that ran them.
+static FORWARD_PASSES: [AtomicU64; Isa::ALL.len()] = [const { AtomicU64::new(0) }; Isa::ALL.len()];
 
 /// Forward passes that this process has run, for the evidence: how much work stands behind a claim.
 #[must_use]
 pub fn forward_passes() -> u64 {
-    FORWARD_PASSES.load(Ordering::Relaxed)
+    Isa::ALL.into_iter().map(forward_passes_on).sum()
+}
+
+/// Those of them whose kernels used `isa`.
+#[must_use]
+pub fn forward_passes_on(isa: Isa) -> u64 {
+    FORWARD_PASSES[isa as usize].load(Ordering::Relaxed)
 }
 
 /// How to run the kernels. Neither changes a bit of the result.
@@ -147,7 +154,7 @@ impl Compute {
         self.scratch
             .reserve(config, rows, self.pool.threads(), stride);
         self.vocabulary = config.vocabulary;
-        FORWARD_PASSES.fetch_add(1, Ordering::Relaxed);
+        FORWARD_PASSES[self.options.isa as usize].fetch_add(1, Ordering::Relaxed);
         self.embed(model, batch);
         for layer in 0..config.layers {
             self.attention_block(model, batch, layer, rows);
