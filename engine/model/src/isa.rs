@@ -12,19 +12,23 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL, beside the above.
+    Avx512,
+    /// aarch64 with Advanced SIMD, which is every one.
+    Neon,
 }
 
 /// Why an instruction set cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum IsaError {
     /// The name is none we know.
-    #[error("unknown instruction set {found:?}: expected auto, scalar or avx2")]
+    #[error("unknown instruction set {found:?}: expected auto, scalar, avx2, avx512 or neon")]
     Unknown {
         /// What was given.
         found: String,
     },
     /// The name is known, but this processor lacks it.
-    #[error("this processor does not have {isa} (it needs AVX2, FMA and F16C): use auto or scalar")]
+    #[error("this processor does not have {isa} ({}): use auto or scalar", isa.needs())]
     Unsupported {
         /// What was asked for.
         isa: Isa,
@@ -33,16 +37,15 @@ pub enum IsaError {
 
 impl Isa {
     /// Every instruction set that this build knows, in the order of the enum.
-    pub const ALL: [Self; 2] = [Self::Scalar, Self::Avx2];
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
     /// The fastest instruction set of this processor.
     #[must_use]
     pub fn detect() -> Self {
-        if Self::Avx2.is_supported() {
-            Self::Avx2
-        } else {
-            Self::Scalar
-        }
+        [Self::Avx512, Self::Avx2, Self::Neon]
+            .into_iter()
+            .find(|isa| isa.is_supported())
+            .unwrap_or(Self::Scalar)
     }
 
     /// Whether this processor can run it.
@@ -56,8 +59,26 @@ impl Isa {
                     && std::arch::is_x86_feature_detected!("fma")
                     && std::arch::is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_supported()
+                    && std::arch::is_x86_feature_detected!("avx512f")
+                    && std::arch::is_x86_feature_detected!("avx512bw")
+                    && std::arch::is_x86_feature_detected!("avx512dq")
+                    && std::arch::is_x86_feature_detected!("avx512vl")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 => false,
+            Self::Avx2 | Self::Avx512 => false,
+            Self::Neon => cfg!(target_arch = "aarch64"),
+        }
+    }
+
+    fn needs(self) -> &'static str {
+        match self {
+            Self::Scalar => "it needs nothing",
+            Self::Avx2 => "it needs AVX2, FMA and F16C",
+            Self::Avx512 => "it needs AVX-512 F, BW, DQ and VL",
+            Self::Neon => "it is aarch64's",
         }
     }
 
@@ -93,6 +114,8 @@ impl FromStr for Isa {
         match name {
             "scalar" => Ok(Self::Scalar),
             "avx2" => Ok(Self::Avx2),
+            "avx512" => Ok(Self::Avx512),
+            "neon" => Ok(Self::Neon),
             _ => Err(IsaError::Unknown {
                 found: name.to_owned(),
             }),
@@ -105,6 +128,8 @@ impl fmt::Display for Isa {
         formatter.write_str(match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         })
     }
 }
@@ -120,7 +145,7 @@ mod tests {
         let error = Isa::select("sse9").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown instruction set \"sse9\": expected auto, scalar or avx2"
+            "unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512 or neon"
         );
     }
 }

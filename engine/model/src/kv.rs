@@ -107,16 +107,18 @@ impl KvLayout {
         self.sink
     }
 
-    pub(crate) fn sink_slots(&self) -> usize {
-        self.sink_slots
-    }
-
     pub(crate) fn head_dim(&self) -> usize {
         self.head_dim
     }
 
     pub(crate) fn slots(&self) -> usize {
         self.sink_slots + self.ring
+    }
+
+    /// Segments of 32 keys that the query before position `end` sees, about.
+    pub(crate) fn most_segments(&self, end: u64) -> usize {
+        let seen = self.window.map_or(end, |window| end.min(self.sink + window));
+        seen as usize / SEGMENT
     }
 
     /// Columns of one query's scores: every slot, and room for the alignment at both ends.

@@ -29,7 +29,7 @@ mod threads;
 pub mod tokenizer;
 
 pub use compute::{
-    Compute, ComputeOptions, LogitRows, SequenceInput, forward_passes, forward_passes_on,
+    Compute, ComputeOptions, LogitRows, Phase, SequenceInput, forward_passes, forward_passes_on,
 };
 pub use config::LlamaConfig;
 pub use error::ModelError;
@@ -39,6 +39,7 @@ pub use isa::{Isa, IsaError};
 pub use kernels::probe;
 pub use kv::{KvLayout, LayerLengths};
 pub use llama::Model;
+pub use panels::PanelKind;
 
 /// The optimisation level that the kernels of this build were compiled at, as rustc names it.
 pub const OPT_LEVEL: &str = env!("KAKEYA_MODEL_OPT_LEVEL");

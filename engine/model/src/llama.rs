@@ -44,17 +44,19 @@ impl Model {
     pub fn load(path: &Path) -> Result<Self, ModelError> {
         let file = GgufFile::open(path)?;
         let config = LlamaConfig::from_gguf(&file)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let layers = (0..config.layers)
-            .map(|layer| Layer::load(&file, &config, layer))
+            .map(|layer| Layer::load(&file, &config, layer, threads))
             .collect::<Result<_, _>>()?;
         let embedding =
-            PackedMatrix::load(&file, "token_embd.weight", config.vocabulary, config.hidden)?;
+            PackedMatrix::load(&file, "token_embd.weight", config.vocabulary, config.hidden, threads)?;
         let output = match file.has_tensor("output.weight") {
             true => Some(PackedMatrix::load(
                 &file,
                 "output.weight",
                 config.vocabulary,
                 config.hidden,
+                threads,
             )?),
             false => None,
         };
@@ -103,7 +105,12 @@ impl Model {
 }
 
 impl Layer {
-    fn load(file: &GgufFile, config: &LlamaConfig, layer: usize) -> Result<Self, GgufError> {
+    fn load(
+        file: &GgufFile,
+        config: &LlamaConfig,
+        layer: usize,
+        threads: usize,
+    ) -> Result<Self, GgufError> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         for part in [
             "attn_q.bias",
@@ -123,7 +130,7 @@ impl Layer {
             }
         }
         let matrix = |part: &str, rows: usize, columns: usize| {
-            PackedMatrix::load(file, &name(part), rows, columns)
+            PackedMatrix::load(file, &name(part), rows, columns, threads)
         };
         let (hidden, feed_forward) = (config.hidden, config.feed_forward);
         let (queries, keys) = (

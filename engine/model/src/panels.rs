@@ -1,38 +1,165 @@
 //! Weights, packed once at load into the order in which the kernels read them.
 //!
-//! A matrix of `rows` outputs by `columns` inputs becomes panels of 16 outputs. A panel holds, for each
-//! segment of 32 inputs in ascending order, what the kernel needs for those 16 x 32 weights, in one
-//! contiguous block: half-precision scales (and minima) per output, then the raw quantised values, lanes
-//! over outputs. The packed matrix is as large as the original, which is not kept.
+//! A matrix of `rows` outputs by `columns` inputs becomes panels of 32 outputs, two halves of 16 lanes. A
+//! panel holds, for each segment of 32 inputs in ascending order, what the kernel needs for those 32 x 32
+//! weights in one contiguous block: the scales of both halves, then the raw quantised values of both, lanes
+//! over outputs. So a product of one row reads memory once, from front to back. The packed matrix is as large
+//! as the original, which is not kept.
 
 use candle_core::quantized::GgmlDType;
 
 use crate::config::SEGMENT;
-use crate::gguf::{GgufError, GgufFile};
+use crate::gguf::{GgufError, GgufFile, TensorBytes};
 use crate::simd::LANES;
 
+/// Halves of a panel.
+pub(crate) const HALVES: usize = 2;
+/// Outputs of a panel.
+pub(crate) const PANEL: usize = HALVES * LANES;
+/// Bytes of one word for each lane.
+const WORDS: usize = 4 * LANES;
+
 /// How the weights of a segment are stored, and so how the kernel reads and folds them.
+///
+/// "Nibbles" are 4 groups of 16 words: bits `4i` to `4i + 3` of group `g`'s word `l` belong to input `8g + i`
+/// and lane `l`. Scales are f16, 16 of them, unless something else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PanelKind {
-    /// `d * q + m` with `q` from 0 to 15: 16 f16 `d`, 16 f16 `m`, then 16 rows of 16 bytes; the byte of
-    /// row `i` and lane `l` holds input `2i` in its low and `2i + 1` in its high nibble.
+pub enum PanelKind {
+    /// `d * (q - 8)`, q of 4 bits: `d`; nibbles.
+    Q4_0,
+    /// `d * q + m`, q of 4 bits: `d`, `m`; nibbles.
     Q4_1,
-    /// `d * q` with `q` a signed byte: 16 f16 `d`, then 32 rows of 16 bytes.
+    /// `d * (q - 16)`, q of 5 bits: `d`; nibbles, then one word a lane whose bit `k` is input k's fifth.
+    Q5_0,
+    /// `d * q + m`, q of 5 bits: `d`, `m`; as Q5_0.
+    Q5_1,
+    /// `d * q` with `q` a signed byte: `d`; 32 rows of 16 bytes.
     Q8_0,
+    /// `(d * s) * q - dmin * m`, q of 4 bits, `s` and `m` of 6 bits for each segment: once for 8 segments `d`
+    /// and `dmin`; for each 16 bytes `s` and 16 bytes `m`; nibbles.
+    Q4K,
+    /// As Q4K with the fifth bits of Q5_0.
+    Q5K,
+    /// `(d * s) * (q - 32)`, q of 6 bits, `s` a signed byte for each 16 inputs: once for 8 segments `d`; for
+    /// each 16 bytes `s` of the first 16 inputs, 16 of the others; nibbles, then two words a lane: bits `2i`
+    /// and `2i + 1` of word `w` are the upper two of input `16w + i`.
+    Q6K,
+    /// 32 rows of 16 f16.
+    F16,
+    /// 32 rows of 16 bfloat16.
+    Bf16,
     /// 32 rows of 16 f32.
     F32,
 }
 
+/// Sizes in bytes, each for one half of a panel, and the length of a superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Segments that share a header.
+    pub(crate) superblock: usize,
+    /// What a superblock's segments share.
+    pub(crate) header: usize,
+    /// Scales and minima of a segment.
+    pub(crate) scales: usize,
+    /// Weights of a segment.
+    pub(crate) weights: usize,
+}
+
+impl Shape {
+    /// Where a segment's parts lie in a panel: header, scales and weights of the first half. Those of the
+    /// second follow each of them.
+    #[inline(always)]
+    pub(crate) const fn parts(self, segment: usize) -> (usize, usize, usize) {
+        let body = HALVES * (self.scales + self.weights);
+        let start = segment / self.superblock * (HALVES * self.header + self.superblock * body);
+        let scales = start + HALVES * self.header + segment % self.superblock * body;
+        (start, scales, scales + HALVES * self.scales)
+    }
+
+    const fn panel_bytes(self, segments: usize) -> usize {
+        segments / self.superblock * HALVES * self.header
+            + segments * HALVES * (self.scales + self.weights)
+    }
+}
+
 impl PanelKind {
-    /// Bytes of one panel's segment: 16 outputs by 32 inputs.
-    pub(crate) const fn segment_bytes(self) -> usize {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::F16,
+        Self::Bf16,
+        Self::F32,
+    ];
+
+    pub(crate) const fn shape(self) -> Shape {
+        const NIBBLES: usize = 4 * WORDS;
+        let (superblock, header, scales, weights) = match self {
+            Self::Q4_0 => (1, 0, 2 * LANES, NIBBLES),
+            Self::Q4_1 => (1, 0, 4 * LANES, NIBBLES),
+            Self::Q5_0 => (1, 0, 2 * LANES, NIBBLES + WORDS),
+            Self::Q5_1 => (1, 0, 4 * LANES, NIBBLES + WORDS),
+            Self::Q8_0 => (1, 0, 2 * LANES, SEGMENT * LANES),
+            Self::Q4K => (8, 4 * LANES, 2 * LANES, NIBBLES),
+            Self::Q5K => (8, 4 * LANES, 2 * LANES, NIBBLES + WORDS),
+            Self::Q6K => (8, 2 * LANES, 2 * LANES, NIBBLES + 2 * WORDS),
+            Self::F16 | Self::Bf16 => (1, 0, 0, 2 * SEGMENT * LANES),
+            Self::F32 => (1, 0, 0, 4 * SEGMENT * LANES),
+        };
+        Shape {
+            superblock,
+            header,
+            scales,
+            weights,
+        }
+    }
+
+    /// The kind that holds tensors of `dtype`, if we run them.
+    pub(crate) fn of(dtype: GgmlDType) -> Option<Self> {
+        Some(match dtype {
+            GgmlDType::Q4_0 => Self::Q4_0,
+            GgmlDType::Q4_1 => Self::Q4_1,
+            GgmlDType::Q5_0 => Self::Q5_0,
+            GgmlDType::Q5_1 => Self::Q5_1,
+            GgmlDType::Q8_0 => Self::Q8_0,
+            GgmlDType::Q4K => Self::Q4K,
+            GgmlDType::Q5K => Self::Q5K,
+            GgmlDType::Q6K => Self::Q6K,
+            GgmlDType::F16 => Self::F16,
+            GgmlDType::BF16 => Self::Bf16,
+            GgmlDType::F32 => Self::F32,
+            _ => return None,
+        })
+    }
+
+    /// GGUF's type of the weights that this kind holds.
+    pub(crate) const fn dtype(self) -> GgmlDType {
         match self {
-            Self::Q4_1 => 2 * LANES + 2 * LANES + SEGMENT / 2 * LANES,
-            Self::Q8_0 => 2 * LANES + SEGMENT * LANES,
-            Self::F32 => 4 * SEGMENT * LANES,
+            Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q4_1 => GgmlDType::Q4_1,
+            Self::Q5_0 => GgmlDType::Q5_0,
+            Self::Q5_1 => GgmlDType::Q5_1,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::F16 => GgmlDType::F16,
+            Self::Bf16 => GgmlDType::BF16,
+            Self::F32 => GgmlDType::F32,
         }
     }
 }
+
+/// A cache line, so that no load of 64 bytes crosses one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
 
 /// A packed weight matrix.
 #[derive(Debug)]
@@ -42,258 +169,340 @@ pub(crate) struct PackedMatrix {
     pub(crate) rows: usize,
     /// Inputs, a multiple of 32.
     pub(crate) columns: usize,
-    /// Kept as u32 words so that f32 panels are aligned.
-    words: Vec<u32>,
+    panel_bytes: usize,
+    lines: Vec<Line>,
+}
+
+/// Why a tensor cannot be packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PackError {
+    /// Its type is none we run.
+    Type(GgmlDType),
+    /// A value or scale is infinite or not a number: output row, and the first input of its segment.
+    NotFinite { row: usize, column: usize },
 }
 
 impl PackedMatrix {
-    /// Packs the tensor `name` of shape (rows, columns).
+    /// Packs the tensor `name` of shape (rows, columns), on `threads` threads.
     pub(crate) fn load(
         file: &GgufFile,
         name: &str,
         rows: usize,
         columns: usize,
+        threads: usize,
     ) -> Result<Self, GgufError> {
         let tensor = file.tensor(name, rows, columns)?;
-        let kind = match tensor.dtype {
-            GgmlDType::Q4_1 => PanelKind::Q4_1,
-            GgmlDType::Q8_0 => PanelKind::Q8_0,
-            GgmlDType::F32 => PanelKind::F32,
-            other => {
-                return Err(GgufError::Tensor {
-                    path: file.path().to_owned(),
-                    tensor: name.to_owned(),
-                    found: format!("has type {other:?}"),
-                    expected: "Q4_1, Q8_0 or F32, the types this build runs".to_owned(),
-                });
+        Self::pack(&tensor, threads).map_err(|error| {
+            let (found, expected) = match error {
+                PackError::Type(dtype) => (
+                    format!("has type {dtype:?}"),
+                    format!(
+                        "one of the types this build runs: {}",
+                        PanelKind::ALL.map(|kind| format!("{:?}", kind.dtype())).join(", ")
+                    ),
+                ),
+                PackError::NotFinite { row, column } => (
+                    format!("has a value or scale that is not finite, in row {row}, columns {column}.."),
+                    "finite weights; the file is damaged, compare its sha256".to_owned(),
+                ),
+            };
+            GgufError::Tensor {
+                path: file.path().to_owned(),
+                tensor: name.to_owned(),
+                found,
+                expected,
             }
-        };
-        let segments = columns / SEGMENT;
-        let panels = rows.div_ceil(LANES);
-        let stride = kind.segment_bytes();
-        let mut words = vec![0u32; panels * segments * stride / 4];
-        let (_, packed, _) = bytes_of(&mut words);
-        let row_bytes = tensor.bytes.len() / rows;
-        let block_bytes = row_bytes / segments;
-        for panel in 0..panels {
-            let lanes = (rows - panel * LANES).min(LANES);
-            for segment in 0..segments {
-                let out = &mut packed[(panel * segments + segment) * stride..][..stride];
-                for lane in 0..lanes {
-                    let row = (panel * LANES + lane) * row_bytes;
-                    let block = &tensor.bytes[row + segment * block_bytes..][..block_bytes];
-                    if !pack_block(kind, block, lane, out) {
-                        return Err(GgufError::Tensor {
-                            path: file.path().to_owned(),
-                            tensor: name.to_owned(),
-                            found: format!(
-                                "has a value or scale that is not finite, in row {}, columns {}..",
-                                panel * LANES + lane,
-                                segment * SEGMENT
-                            ),
-                            expected: "finite weights; the file is damaged, compare its sha256"
-                                .to_owned(),
-                        });
-                    }
-                }
-            }
-        }
-        Ok(Self {
-            kind,
-            rows,
-            columns,
-            words,
         })
     }
 
-    /// An f32 matrix whose values are in panel order already.
-    pub(crate) fn from_f32_panels(rows: usize, columns: usize, values: &[f32]) -> Self {
-        Self {
-            kind: PanelKind::F32,
+    pub(crate) fn pack(tensor: &TensorBytes<'_>, threads: usize) -> Result<Self, PackError> {
+        let kind = PanelKind::of(tensor.dtype).ok_or(PackError::Type(tensor.dtype))?;
+        let (rows, columns) = (tensor.rows, tensor.columns);
+        let panel_bytes = kind.shape().panel_bytes(columns / SEGMENT);
+        let panels = rows.div_ceil(PANEL);
+        let mut lines = vec![Line([0; 64]); (panels * panel_bytes).div_ceil(size_of::<Line>())];
+        let bytes = &mut bytes_of(&mut lines)[..panels * panel_bytes];
+        let share = panels.div_ceil(threads.max(1)).max(1);
+        let outcome = std::thread::scope(|scope| {
+            let parts: Vec<_> = bytes
+                .chunks_mut(share * panel_bytes)
+                .enumerate()
+                .map(|(part, bytes)| {
+                    let mut pack = move || {
+                        for (index, panel) in bytes.chunks_mut(panel_bytes).enumerate() {
+                            pack_panel(kind, tensor, part * share + index, panel)?;
+                        }
+                        Ok(())
+                    };
+                    // A small matrix is packed before a thread has started.
+                    if panels <= 64 { Err(pack()) } else { Ok(scope.spawn(pack)) }
+                })
+                .collect();
+            parts
+                .into_iter()
+                .try_for_each(|part| match part {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    Err(done) => done,
+                })
+        });
+        outcome.map(|()| Self {
+            kind,
             rows,
             columns,
-            words: values.iter().map(|value| value.to_bits()).collect(),
-        }
+            panel_bytes,
+            lines,
+        })
     }
 
-    /// Panels of 16 outputs.
+    /// Panels of 32 outputs.
     pub(crate) fn panels(&self) -> usize {
-        self.rows.div_ceil(LANES)
+        self.rows.div_ceil(PANEL)
+    }
+
+    /// Segments of 32 inputs.
+    pub(crate) fn segments(&self) -> usize {
+        self.columns / SEGMENT
     }
 
     /// The bytes of one panel, segment after segment.
     pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        let bytes = self.columns / SEGMENT * self.kind.segment_bytes();
-        // SAFETY: any initialised u32 is four initialised bytes, and a byte needs no alignment.
-        let (before, all, after) = unsafe { self.words.align_to::<u8>() };
-        debug_assert!(before.is_empty() && after.is_empty());
-        &all[index * bytes..][..bytes]
+        // SAFETY: a line is 64 initialised bytes, and a byte needs no alignment.
+        let all = unsafe {
+            std::slice::from_raw_parts(self.lines.as_ptr().cast::<u8>(), size_of_val(&self.lines[..]))
+        };
+        &all[index * self.panel_bytes..][..self.panel_bytes]
     }
 
     /// Bytes that the packed matrix occupies.
     pub(crate) fn bytes(&self) -> usize {
-        self.words.len() * 4
+        size_of_val(&self.lines[..])
     }
+}
 
-    /// Writes output row `row`, dequantised: `d * q + m` and `d * q`, each operation rounded once.
-    pub(crate) fn dequantise_row(&self, row: usize, out: &mut [f32]) {
-        let panel = self.panel(row / LANES);
-        let lane = row % LANES;
-        let half = |bytes: &[u8], at: usize| {
-            half::f16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]).to_f32()
-        };
-        for (segment, out) in panel
-            .chunks_exact(self.kind.segment_bytes())
-            .zip(out.chunks_exact_mut(SEGMENT))
-        {
-            match self.kind {
-                PanelKind::Q4_1 => {
-                    let (d, m) = (half(segment, lane), half(segment, LANES + lane));
-                    for (k, out) in out.iter_mut().enumerate() {
-                        let byte = segment[4 * LANES + k / 2 * LANES + lane];
-                        let q = if k % 2 == 0 { byte & 15 } else { byte >> 4 };
-                        *out = d * f32::from(q) + m;
-                    }
-                }
-                PanelKind::Q8_0 => {
-                    let d = half(segment, lane);
-                    for (k, out) in out.iter_mut().enumerate() {
-                        *out = d * f32::from(segment[2 * LANES + k * LANES + lane] as i8);
-                    }
-                }
-                PanelKind::F32 => {
-                    for (k, out) in out.iter_mut().enumerate() {
-                        let at = (k * LANES + lane) * 4;
-                        *out = f32::from_le_bytes([
-                            segment[at],
-                            segment[at + 1],
-                            segment[at + 2],
-                            segment[at + 3],
-                        ]);
-                    }
-                }
+fn bytes_of(lines: &mut [Line]) -> &mut [u8] {
+    let bytes = size_of_val(lines);
+    // SAFETY: every bit pattern is a valid line and a valid byte, and a byte needs no alignment.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u8>(), bytes) }
+}
+
+/// Spreads the outputs of one panel over its lanes.
+fn pack_panel(
+    kind: PanelKind,
+    tensor: &TensorBytes<'_>,
+    panel: usize,
+    out: &mut [u8],
+) -> Result<(), PackError> {
+    let shape = kind.shape();
+    let row_bytes = tensor.bytes.len() / tensor.rows;
+    let segments = tensor.columns / SEGMENT;
+    let blocks = segments / shape.superblock;
+    let block_bytes = row_bytes / blocks;
+    let count = (tensor.rows - panel * PANEL).min(PANEL);
+    for block in 0..blocks {
+        for lane in 0..count {
+            let row = panel * PANEL + lane;
+            let source = &tensor.bytes[row * row_bytes + block * block_bytes..][..block_bytes];
+            let mut to = Lane {
+                out,
+                shape,
+                first: block * shape.superblock,
+                half: lane / LANES,
+                lane: lane % LANES,
+            };
+            if !pack_block(kind, source, &mut to) {
+                return Err(PackError::NotFinite {
+                    row,
+                    column: block * shape.superblock * SEGMENT,
+                });
             }
         }
     }
+    Ok(())
 }
 
-fn bytes_of(words: &mut [u32]) -> (usize, &mut [u8], usize) {
-    // SAFETY: every bit pattern is a valid u32 and a valid byte, and a byte needs no alignment.
-    let (before, bytes, after) = unsafe { words.align_to_mut::<u8>() };
-    (before.len(), bytes, after.len())
+/// One lane of one superblock of a panel.
+struct Lane<'a> {
+    out: &'a mut [u8],
+    shape: Shape,
+    first: usize,
+    half: usize,
+    lane: usize,
 }
 
-/// Spreads one block of 32 weights of one output over its lane of a panel's segment. False when a scale,
-/// a minimum or an f32 weight is infinite or not a number.
+impl Lane<'_> {
+    fn header(&mut self) -> &mut [u8] {
+        let (header, _, _) = self.shape.parts(self.first);
+        &mut self.out[header + self.half * self.shape.header..][..self.shape.header]
+    }
+
+    fn scales(&mut self, segment: usize) -> &mut [u8] {
+        let (_, scales, _) = self.shape.parts(self.first + segment);
+        &mut self.out[scales + self.half * self.shape.scales..][..self.shape.scales]
+    }
+
+    fn weights(&mut self, segment: usize) -> &mut [u8] {
+        let (_, _, weights) = self.shape.parts(self.first + segment);
+        &mut self.out[weights + self.half * self.shape.weights..][..self.shape.weights]
+    }
+
+    /// Writes the low nibbles of a segment's 32 values, and of each group of 8.
+    fn nibbles(&mut self, segment: usize, values: &[u8; SEGMENT]) {
+        let lane = self.lane;
+        let out = self.weights(segment);
+        for (group, values) in values.chunks_exact(8).enumerate() {
+            let word = values.iter().rev().fold(0u32, |word, value| word << 4 | u32::from(value & 15));
+            out[group * WORDS + 4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// Writes one word behind the nibbles.
+    fn high(&mut self, segment: usize, index: usize, word: u32) {
+        let at = (4 + index) * WORDS + 4 * self.lane;
+        self.weights(segment)[at..][..4].copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// Bits `shift..shift + bits` of each value, the first value's lowest.
+fn gather(values: &[u8], shift: u32, bits: u32) -> u32 {
+    values
+        .iter()
+        .rev()
+        .fold(0, |word, value| word << bits | u32::from(value >> shift) & ((1 << bits) - 1))
+}
+
+/// The quantised values of a segment that GGUF stores as low halves first: nibble `i` of byte `i` is input
+/// `i`, its high nibble input `16 + i`.
+fn split_nibbles(bytes: &[u8]) -> [u8; SEGMENT] {
+    std::array::from_fn(|k| if k < 16 { bytes[k] & 15 } else { bytes[k - 16] >> 4 })
+}
+
+/// GGUF's block of 5-bit values: 4 bytes whose bit `k` is input k's fifth, then nibbles.
+fn five_bits(bytes: &[u8]) -> [u8; SEGMENT] {
+    let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let low = split_nibbles(&bytes[4..20]);
+    std::array::from_fn(|k| low[k] | ((high >> k & 1) as u8) << 4)
+}
+
+/// The 6-bit scale and minimum of each of the 8 segments of a K-quant's superblock (12 bytes), as
+/// llama.cpp's `get_scale_min_k4` defines them.
+pub(crate) fn scales_and_minima(bytes: &[u8]) -> [(u8, u8); 8] {
+    std::array::from_fn(|j| {
+        if j < 4 {
+            (bytes[j] & 63, bytes[j + 4] & 63)
+        } else {
+            (
+                bytes[j + 4] & 15 | bytes[j - 4] >> 6 << 4,
+                bytes[j + 4] >> 4 | bytes[j] >> 6 << 4,
+            )
+        }
+    })
+}
+
+/// Writes one block of one output. False when a scale, a minimum or a weight is infinite or not a number.
 #[must_use]
-fn pack_block(kind: PanelKind, block: &[u8], lane: usize, out: &mut [u8]) -> bool {
+fn pack_block(kind: PanelKind, block: &[u8], to: &mut Lane<'_>) -> bool {
+    let lane = to.lane;
     let finite = |at: usize| half::f16::from_le_bytes([block[at], block[at + 1]]).is_finite();
+    let set_half = |out: &mut [u8], index: usize, at: usize| {
+        out[2 * (index * LANES + lane)..][..2].copy_from_slice(&block[at..at + 2]);
+    };
     match kind {
+        PanelKind::Q4_0 => {
+            set_half(to.scales(0), 0, 0);
+            to.nibbles(0, &split_nibbles(&block[2..18]));
+            finite(0)
+        }
         PanelKind::Q4_1 => {
-            // GGUF's block: f16 d, f16 m, 16 bytes whose low nibbles are weights 0..16, high ones 16..32.
-            out[2 * lane..2 * lane + 2].copy_from_slice(&block[..2]);
-            out[2 * LANES + 2 * lane..][..2].copy_from_slice(&block[2..4]);
-            let quants = &block[4..20];
-            let nibble = |k: usize| {
-                if k < 16 {
-                    quants[k] & 15
-                } else {
-                    quants[k - 16] >> 4
-                }
-            };
-            for pair in 0..SEGMENT / 2 {
-                out[4 * LANES + pair * LANES + lane] = nibble(2 * pair) | nibble(2 * pair + 1) << 4;
-            }
+            set_half(to.scales(0), 0, 0);
+            set_half(to.scales(0), 1, 2);
+            to.nibbles(0, &split_nibbles(&block[4..20]));
+            finite(0) && finite(2)
+        }
+        PanelKind::Q5_0 => {
+            set_half(to.scales(0), 0, 0);
+            let values = five_bits(&block[2..22]);
+            to.nibbles(0, &values);
+            to.high(0, 0, gather(&values, 4, 1));
+            finite(0)
+        }
+        PanelKind::Q5_1 => {
+            set_half(to.scales(0), 0, 0);
+            set_half(to.scales(0), 1, 2);
+            let values = five_bits(&block[4..24]);
+            to.nibbles(0, &values);
+            to.high(0, 0, gather(&values, 4, 1));
             finite(0) && finite(2)
         }
         PanelKind::Q8_0 => {
-            // GGUF's block: f16 d, 32 signed bytes.
-            out[2 * lane..2 * lane + 2].copy_from_slice(&block[..2]);
-            for k in 0..SEGMENT {
-                out[2 * LANES + k * LANES + lane] = block[2 + k];
+            set_half(to.scales(0), 0, 0);
+            for (k, row) in to.weights(0).chunks_exact_mut(LANES).enumerate() {
+                row[lane] = block[2 + k];
             }
             finite(0)
         }
-        PanelKind::F32 => {
+        PanelKind::Q4K | PanelKind::Q5K => {
+            // GGUF's superblock: d, dmin, 12 bytes of scales; Q5K: 32 bytes whose bit `j` of byte `k` is the
+            // fifth of input k of segment j; 4 x 32 bytes: low nibbles one segment, high nibbles the next.
+            set_half(to.header(), 0, 0);
+            set_half(to.header(), 1, 2);
+            let five = kind == PanelKind::Q5K;
+            let nibbles = &block[if five { 48 } else { 16 }..];
+            for (j, (scale, minimum)) in scales_and_minima(&block[4..16]).into_iter().enumerate() {
+                to.scales(j)[lane] = scale;
+                to.scales(j)[LANES + lane] = minimum;
+                let values = std::array::from_fn(|k| {
+                    let low = nibbles[j / 2 * SEGMENT + k] >> (4 * (j % 2)) & 15;
+                    let high = if five { block[16 + k] >> j & 1 } else { 0 };
+                    low | high << 4
+                });
+                to.nibbles(j, &values);
+                if five {
+                    to.high(j, 0, gather(&values, 4, 1));
+                }
+            }
+            finite(0) && finite(2)
+        }
+        PanelKind::Q6K => {
+            // GGUF's superblock: 128 bytes of low nibbles, 64 of upper bit pairs, 16 signed scales, d. Each
+            // half of 128 inputs: nibbles of inputs k and 64 + k in byte k, pairs of k, 32 + k, 64 + k and
+            // 96 + k in byte k.
+            set_half(to.header(), 0, 208);
+            for j in 0..8 {
+                let (low, high) = (&block[j / 4 * 64..][..64], &block[128 + j / 4 * 32..][..32]);
+                let quarter = j % 4;
+                let values = std::array::from_fn(|k| {
+                    let nibble = low[quarter % 2 * 32 + k] >> (4 * (quarter / 2)) & 15;
+                    nibble | (high[k] >> (2 * quarter) & 3) << 4
+                });
+                to.nibbles(j, &values);
+                to.high(j, 0, gather(&values[..16], 4, 2));
+                to.high(j, 1, gather(&values[16..], 4, 2));
+                to.scales(j)[lane] = block[192 + 2 * j];
+                to.scales(j)[LANES + lane] = block[192 + 2 * j + 1];
+            }
+            finite(208)
+        }
+        PanelKind::F16 | PanelKind::Bf16 => {
+            let out = to.weights(0);
             for k in 0..SEGMENT {
-                out[(k * LANES + lane) * 4..][..4].copy_from_slice(&block[4 * k..4 * k + 4]);
+                out[2 * (k * LANES + lane)..][..2].copy_from_slice(&block[2 * k..2 * k + 2]);
+            }
+            block.chunks_exact(2).all(|value| {
+                let bits = u16::from_le_bytes([value[0], value[1]]);
+                match kind {
+                    PanelKind::F16 => half::f16::from_bits(bits).is_finite(),
+                    _ => half::bf16::from_bits(bits).is_finite(),
+                }
+            })
+        }
+        PanelKind::F32 => {
+            let out = to.weights(0);
+            for k in 0..SEGMENT {
+                out[4 * (k * LANES + lane)..][..4].copy_from_slice(&block[4 * k..4 * k + 4]);
             }
             block.chunks_exact(4).all(|value| {
                 f32::from_le_bytes([value[0], value[1], value[2], value[3]]).is_finite()
             })
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packed(kind: PanelKind, blocks: &[Vec<u8>]) -> PackedMatrix {
-        let mut words = vec![0u32; kind.segment_bytes() / 4];
-        for (lane, block) in blocks.iter().enumerate() {
-            assert!(pack_block(kind, block, lane, bytes_of(&mut words).1));
-        }
-        PackedMatrix {
-            kind,
-            rows: blocks.len(),
-            columns: SEGMENT,
-            words,
-        }
-    }
-
-    #[test]
-    fn a_packed_q4_1_row_dequantises_as_the_format_says() {
-        let (d, m) = (half::f16::from_f32(0.125), half::f16::from_f32(-1.5));
-        let mut block = [d.to_le_bytes(), m.to_le_bytes()].concat();
-        block.extend((0..16u8).map(|i| i | (15 - i) << 4));
-        let matrix = packed(PanelKind::Q4_1, &[block.clone(), block]);
-        let mut row = [0.0; SEGMENT];
-        matrix.dequantise_row(1, &mut row);
-        let expected: Vec<f32> = (0..16)
-            .chain((0..16).rev())
-            .map(|q| 0.125 * q as f32 - 1.5)
-            .collect();
-        assert_eq!(row.as_slice(), expected);
-    }
-
-    #[test]
-    fn a_packed_q8_0_row_dequantises_as_the_format_says() {
-        let mut block = half::f16::from_f32(0.5).to_le_bytes().to_vec();
-        block.extend((0..32).map(|i| (i * 8 - 128) as i8 as u8));
-        let matrix = packed(PanelKind::Q8_0, &[vec![0; 34], block]);
-        let mut row = [0.0; SEGMENT];
-        matrix.dequantise_row(1, &mut row);
-        let expected: Vec<f32> = (0..32).map(|i| 0.5 * (i * 8 - 128) as f32).collect();
-        assert_eq!(row.as_slice(), expected);
-    }
-
-    #[test]
-    fn a_packed_f32_row_is_the_original() {
-        let values: Vec<f32> = (0..32).map(|i| i as f32 * 0.3 - 4.0).collect();
-        let block = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        let matrix = packed(PanelKind::F32, &[block]);
-        let mut row = [0.0; SEGMENT];
-        matrix.dequantise_row(0, &mut row);
-        assert_eq!(row.as_slice(), values);
-    }
-
-    #[test]
-    fn a_scale_that_is_not_finite_is_noticed() {
-        let mut out = vec![0; PanelKind::Q8_0.segment_bytes()];
-        let mut block = half::f16::NAN.to_le_bytes().to_vec();
-        block.extend([0; 32]);
-        assert!(!pack_block(PanelKind::Q8_0, &block, 0, &mut out));
-        let mut out = vec![0; PanelKind::Q4_1.segment_bytes()];
-        let mut block = [
-            half::f16::ONE.to_le_bytes(),
-            half::f16::INFINITY.to_le_bytes(),
-        ]
-        .concat();
-        block.extend([0; 16]);
-        assert!(!pack_block(PanelKind::Q4_1, &block, 0, &mut out));
     }
 }

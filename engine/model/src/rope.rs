@@ -18,26 +18,17 @@ impl Rope {
         Self { frequencies }
     }
 
-    /// Writes cosine and sine for each pair: `head_dim` f32, interleaved.
+    /// Writes what the rotation multiplies by at a position, `2 * head_dim` f32: for each dimension the cosine of its
+    /// pair, then for each the sine, negative for the first of a pair.
     pub(crate) fn angles(&self, position: u64, out: &mut [f32]) {
-        for (frequency, pair) in self.frequencies.iter().zip(out.chunks_exact_mut(2)) {
+        let (cosines, sines) = out.split_at_mut(2 * self.frequencies.len());
+        let pairs = cosines.chunks_exact_mut(2).zip(sines.chunks_exact_mut(2));
+        for (frequency, (cosine, sine)) in self.frequencies.iter().zip(pairs) {
             let angle = position as f64 * frequency;
-            pair[0] = libm::cos(angle) as f32;
-            pair[1] = libm::sin(angle) as f32;
+            cosine.fill(libm::cos(angle) as f32);
+            sine[1] = libm::sin(angle) as f32;
+            sine[0] = -sine[1];
         }
-    }
-}
-
-/// Rotates one head's vector into `out`.
-pub(crate) fn rotate(vector: &[f32], angles: &[f32], out: &mut [f32]) {
-    for ((x, angle), out) in vector
-        .chunks_exact(2)
-        .zip(angles.chunks_exact(2))
-        .zip(out.chunks_exact_mut(2))
-    {
-        let (cos, sin) = (angle[0], angle[1]);
-        out[0] = x[0] * cos - x[1] * sin;
-        out[1] = x[0] * sin + x[1] * cos;
     }
 }
 
@@ -45,11 +36,17 @@ pub(crate) fn rotate(vector: &[f32], angles: &[f32], out: &mut [f32]) {
 mod tests {
     use super::*;
 
+    fn rotate(vector: &[f32], angles: &[f32], out: &mut [f32]) {
+        for i in 0..vector.len() {
+            out[i] = vector[i] * angles[i] + vector[i ^ 1] * angles[vector.len() + i];
+        }
+    }
+
     #[test]
     fn position_zero_turns_nothing_and_a_turn_keeps_the_length() {
         let rope = Rope::new(64, 1e5);
         let vector: Vec<f32> = (0..64).map(|i| (i as f32 * 0.37).sin()).collect();
-        let (mut angles, mut out) = (vec![0.0; 64], vec![0.0; 64]);
+        let (mut angles, mut out) = (vec![0.0; 128], vec![0.0; 64]);
         rope.angles(0, &mut angles);
         rotate(&vector, &angles, &mut out);
         assert_eq!(out, vector);
@@ -66,7 +63,7 @@ mod tests {
         let query: Vec<f32> = (0..32).map(|i| (i as f32 * 0.7).cos()).collect();
         let key: Vec<f32> = (0..32).map(|i| (i as f32 * 1.3).sin()).collect();
         let score = |p: u64, j: u64| {
-            let (mut angles, mut a, mut b) = (vec![0.0; 32], vec![0.0; 32], vec![0.0; 32]);
+            let (mut angles, mut a, mut b) = (vec![0.0; 64], vec![0.0; 32], vec![0.0; 32]);
             rope.angles(p, &mut angles);
             rotate(&query, &angles, &mut a);
             rope.angles(j, &mut angles);

@@ -1,29 +1,13 @@
 //! The attention half of a block: queries, keys and values, the cache, and the weighted sums.
 
-use kakeya_core::KvStorage;
-
+use super::plan::{Part, Storage, TileOf};
 use super::scratch::Shared;
-use super::{Compute, SequenceInput};
-use crate::config::SEGMENT;
-use crate::kernels::attention::{Attention, KvElem, QUERY_TILE};
-use crate::kernels::elementwise::{PackedRow, segment_sums};
+use super::{Compute, Phase, SequenceInput};
+use crate::kernels::CacheKernels;
+use crate::kernels::attention::{Attention, KvElem, Tile, TileRoom};
 use crate::kernels::linear::Product;
-use crate::kv::KvLayout;
+use crate::kernels::rotate::Row;
 use crate::llama::Model;
-use crate::rope::rotate;
-
-/// The entry point of the attention kernel for one element type.
-type AttendKernel<E> = unsafe fn(&Attention<'_, E>, usize, usize, *mut f32);
-
-/// Where one session's rows lie in the batch.
-struct SessionRows<'a> {
-    layout: &'a KvLayout,
-    start: u64,
-    count: usize,
-    layer: usize,
-    first_row: usize,
-    batch_rows: usize,
-}
 
 impl Compute {
     /// Normalises, attends over each session's cache, and adds the result to the residual stream. Writes the keys and
@@ -33,15 +17,16 @@ impl Compute {
         model: &Model,
         batch: &mut [SequenceInput<'_>],
         layer: usize,
-        rows: usize,
     ) {
         let weights = &model.layers[layer];
         let config = model.config();
+        let rows = self.plan.rows;
         let (queries, keys) = (
             config.heads * config.head_dim,
             config.kv_heads * config.head_dim,
         );
         self.normalise(&weights.attention_norm, config.norm_epsilon, rows);
+        self.clock.lap(Phase::Norm);
         let x = self.packed(rows);
         let s = &mut self.scratch;
         let product = |matrix, out: &mut Vec<f32>, stride| Product {
@@ -57,158 +42,223 @@ impl Compute {
             product(&weights.value, &mut s.values, keys),
         ];
         self.multiply(&products);
-        let mut first_row = 0;
-        for sequence in batch.iter_mut() {
-            let part = SessionRows {
-                layout: sequence.layout,
-                start: sequence.start,
-                count: sequence.tokens.len(),
-                layer,
-                first_row,
-                batch_rows: rows,
-            };
-            match &mut *sequence.storage {
-                KvStorage::F16(all) => {
-                    self.rotate_and_store(model, &part, Shared(all.as_mut_ptr()));
-                    self.attend(model, &part, all.as_ptr(), self.kernels.attend_f16);
-                }
-                KvStorage::F32(all) => {
-                    self.rotate_and_store(model, &part, Shared(all.as_mut_ptr()));
-                    self.attend(model, &part, all.as_ptr(), self.kernels.attend_f32);
-                }
-            }
-            sequence.lengths.keys[layer] = sequence.start + sequence.tokens.len() as u64;
-            sequence.lengths.values[layer] = sequence.start + sequence.tokens.len() as u64;
-            first_row += sequence.tokens.len();
+        self.clock.lap(Phase::QueryKeyValue);
+        self.rotate_and_store(model, layer);
+        for sequence in batch {
+            let end = sequence.start + sequence.tokens.len() as u64;
+            sequence.lengths.keys[layer] = end;
+            sequence.lengths.values[layer] = end;
         }
-        let packed = Shared(self.scratch.packed.as_mut_ptr());
-        let sums = Shared(self.scratch.sums.as_mut_ptr());
-        self.pool.run(rows, &|_, row| {
-            let row = PackedRow {
-                values: packed.at(0),
-                sums: sums.at(0),
-                rows,
-                row,
-            };
-            // SAFETY: attention wrote every segment of every row; a task writes its own row's sums.
-            unsafe { segment_sums(queries / SEGMENT, row) }
-        });
+        self.clock.lap(Phase::Rotate);
+        if self.plan.pieces > 1 {
+            self.attend_together(model, layer);
+        } else {
+            self.attend_apart(model, layer);
+        }
+        self.clock.lap(Phase::Attention);
         self.add_to_residual(&weights.attention_out, self.packed(rows), config.hidden);
+        self.clock.lap(Phase::AttentionOut);
     }
 
-    /// Rotates queries and keys, and writes the keys and values of the new positions into the slab.
-    fn rotate_and_store<E: KvElem>(
-        &mut self,
-        model: &Model,
-        part: &SessionRows<'_>,
-        storage: Shared<E>,
-    ) {
-        let SessionRows {
-            layout,
-            start,
-            count,
-            layer,
-            first_row,
-            ..
-        } = *part;
-        let config = model.config();
-        let (dim, heads, kv_heads) = (config.head_dim, config.heads, config.kv_heads);
-        let s = &mut self.scratch;
-        let (angles, sink_angles, queries, keys, values) =
-            (&s.angles, &s.sink_angles, &s.queries, &s.keys, &s.values);
-        let window_queries = Shared(s.window_queries.as_mut_ptr());
-        let sink_queries = Shared(s.sink_queries.as_mut_ptr());
-        self.pool.run(count, &|_, offset| {
-            let row = first_row + offset;
-            let position = start + offset as u64;
-            let (angles, sink_angles) = (
-                &angles[row * dim..][..dim],
-                &sink_angles[row * dim..][..dim],
-            );
-            for head in 0..heads {
-                let at = (row * heads + head) * dim;
-                let query = &queries[at..][..dim];
-                // SAFETY: the buffers hold every row (`reserve`), and a task writes its own row.
-                let (window, sink) = unsafe {
-                    (
-                        std::slice::from_raw_parts_mut(window_queries.at(at), dim),
-                        std::slice::from_raw_parts_mut(sink_queries.at(at), dim),
-                    )
-                };
-                rotate(query, angles, window);
-                rotate(query, sink_angles, sink);
+    /// Rotates queries and keys, and writes the keys and values of the new positions into the slabs.
+    fn rotate_and_store(&mut self, model: &Model, layer: usize) {
+        let pass = self.layer_pass(model, layer);
+        let (plan, kernels) = (&self.plan, &self.kernels);
+        self.pool.run(plan.rows, &|_, row| {
+            let part = &plan.parts[plan.part_of[row]];
+            // SAFETY: the instructions were checked in `new`; the buffers hold every row (`reserve`), the slab's
+            // size was checked against the layout, and positions of one chunk have slots of their own.
+            unsafe {
+                match part.storage {
+                    Storage::F16(slab) => (kernels.f16.rotate_and_store)(&pass.row(part, slab, row)),
+                    Storage::F32(slab) => (kernels.f32.rotate_and_store)(&pass.row(part, slab, row)),
+                }
             }
-            for head in 0..kv_heads {
-                let at = (row * kv_heads + head) * dim;
-                let mut pair = [0.0; 2];
-                for d in (0..dim).step_by(2) {
-                    rotate(&keys[at + d..at + d + 2], &angles[d..d + 2], &mut pair);
-                    for (i, value) in pair.into_iter().enumerate() {
-                        // SAFETY: the slab's size was checked against the layout; positions of one chunk
-                        // have slots of their own.
-                        unsafe {
-                            storage
-                                .at(layout.key_index(layer, head, position, d + i))
-                                .write(E::store(value))
-                        };
+        });
+    }
+
+    /// Each thread takes whole tiles.
+    fn attend_apart(&mut self, model: &Model, layer: usize) {
+        let pass = self.layer_pass(model, layer);
+        let (plan, kernels) = (&self.plan, &self.kernels);
+        self.pool.run(plan.tiles.len(), &|thread, index| {
+            let of = &plan.tiles[index];
+            let part = &plan.parts[of.part];
+            let tile = pass.tile(of, part, 1, thread * plan.tile_scratch);
+            // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`, the scratch for
+            // each thread; tiles are disjoint queries.
+            unsafe {
+                match part.storage {
+                    Storage::F16(slab) => (kernels.f16.attend)(&pass.attention(of, part, slab), &tile),
+                    Storage::F32(slab) => (kernels.f32.attend)(&pass.attention(of, part, slab), &tile),
+                }
+            }
+        });
+    }
+
+    /// The threads share each tile: there are too few for each to have its own.
+    fn attend_together(&mut self, model: &Model, layer: usize) {
+        let pass = self.layer_pass(model, layer);
+        let (plan, kernels) = (&self.plan, &self.kernels);
+        for (index, of) in plan.tiles.iter().enumerate() {
+            let part = &plan.parts[of.part];
+            let tile = pass.tile(of, part, plan.pieces, index * plan.tile_scratch);
+            // SAFETY: as below; no thread is at work yet.
+            unsafe {
+                match part.storage {
+                    Storage::F16(slab) => (kernels.f16.pack)(&pass.attention(of, part, slab), &tile),
+                    Storage::F32(slab) => (kernels.f32.pack)(&pass.attention(of, part, slab), &tile),
+                }
+            }
+        }
+        for step in [Step::Score, Step::Mix, Step::Fold] {
+            let pieces = if step == Step::Fold { 1 } else { plan.pieces };
+            self.pool.run(plan.tiles.len() * pieces, &|_, task| {
+                let (index, piece) = (task / pieces, task % pieces);
+                let of = &plan.tiles[index];
+                let part = &plan.parts[of.part];
+                let tile = pass.tile(of, part, plan.pieces, index * plan.tile_scratch);
+                // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`, the scratch
+                // for each tile; the pieces of a step write disjoint scores and chains, and `run` ends one step
+                // before the next begins.
+                unsafe {
+                    match part.storage {
+                        Storage::F16(slab) => {
+                            let args = pass.attention(of, part, slab);
+                            take_step(&kernels.f16, &args, &tile, step, (piece, pieces));
+                        }
+                        Storage::F32(slab) => {
+                            let args = pass.attention(of, part, slab);
+                            take_step(&kernels.f32, &args, &tile, step, (piece, pieces));
+                        }
                     }
                 }
-                for d in 0..dim {
-                    // SAFETY: as above.
-                    unsafe {
-                        storage
-                            .at(layout.value_index(layer, head, position, d))
-                            .write(E::store(values[at + d]))
-                    };
-                }
-            }
-        });
+            });
+        }
     }
 
-    /// Attention of one session's rows over its cache.
-    fn attend<E: KvElem>(
-        &mut self,
-        model: &Model,
-        part: &SessionRows<'_>,
-        storage: *const E,
-        kernel: AttendKernel<E>,
-    ) {
-        let config = model.config();
-        let (layout, group) = (part.layout, config.group());
-        let queries = part.count * group;
-        let tiles = queries.div_ceil(QUERY_TILE);
-        let scores = Shared(self.scratch.scores.as_mut_ptr());
-        let score_room = QUERY_TILE * layout.score_stride();
-        let out = self.scratch.packed.as_mut_ptr();
-        let heads: Vec<Attention<'_, E>> = (0..config.kv_heads)
-            .map(|kv_head| Attention {
-                layout,
-                keys: storage.wrapping_add(layout.keys_at(part.layer, kv_head)),
-                values: storage.wrapping_add(layout.values_at(part.layer, kv_head)),
-                queries: self.scratch.window_queries.as_ptr(),
-                sink_queries: self.scratch.sink_queries.as_ptr(),
-                heads: config.heads,
-                group,
-                kv_head,
-                first_row: part.first_row,
-                start: part.start,
-                batch_rows: part.batch_rows,
-                out,
-            })
-            .collect();
-        self.pool.run(tiles * config.kv_heads, &|thread, task| {
-            let first = task / config.kv_heads * QUERY_TILE;
-            let count = (queries - first).min(QUERY_TILE);
-            // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`, the scores
-            // for each thread; tasks are disjoint queries.
-            unsafe {
-                kernel(
-                    &heads[task % config.kv_heads],
-                    first,
-                    count,
-                    scores.at(thread * score_room),
-                )
-            };
-        });
+    /// Where the buffers of a layer's attention lie.
+    fn layer_pass<'a>(&mut self, model: &'a Model, layer: usize) -> LayerPass<'a> {
+        let s = &mut self.scratch;
+        LayerPass {
+            model,
+            layer,
+            rows: self.plan.rows,
+            queries: Shared(s.queries.as_mut_ptr()),
+            keys: Shared(s.keys.as_mut_ptr()),
+            values: Shared(s.values.as_mut_ptr()),
+            angles: Shared(s.angles.as_mut_ptr()),
+            sink_angles: Shared(s.sink_angles.as_mut_ptr()),
+            window_queries: Shared(s.window_queries.as_mut_ptr()),
+            sink_queries: Shared(s.sink_queries.as_mut_ptr()),
+            tiles: Shared(s.attention.as_mut_ptr()),
+            out: Shared(s.packed.as_mut_ptr()),
+            sums: Shared(s.sums.as_mut_ptr()),
+        }
+    }
+}
+
+/// A step of a tile that threads share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Score,
+    Mix,
+    Fold,
+}
+
+/// A piece of one step, given as its number and how many there are.
+///
+/// # Safety
+/// Those of the kernels; the queries were packed, and the steps before it are done.
+unsafe fn take_step<E: KvElem>(
+    kernels: &CacheKernels<E>,
+    args: &Attention<'_, E>,
+    tile: &Tile,
+    step: Step,
+    (piece, pieces): (usize, usize),
+) {
+    let units = args.units(tile);
+    let (first, end) = (units * piece / pieces, units * (piece + 1) / pieces);
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match step {
+            Step::Score => (kernels.score)(args, tile, piece, first, end),
+            Step::Mix => {
+                (kernels.weigh)(args, tile, first, end);
+                (kernels.mix_units)(args, tile, first, end);
+            }
+            Step::Fold => (kernels.fold)(args, tile),
+        }
+    }
+}
+
+/// The buffers of one layer's attention. Every task takes its own part of them.
+#[derive(Clone, Copy)]
+struct LayerPass<'a> {
+    model: &'a Model,
+    layer: usize,
+    rows: usize,
+    queries: Shared<f32>,
+    keys: Shared<f32>,
+    values: Shared<f32>,
+    angles: Shared<f32>,
+    sink_angles: Shared<f32>,
+    window_queries: Shared<f32>,
+    sink_queries: Shared<f32>,
+    tiles: Shared<f32>,
+    out: Shared<f32>,
+    sums: Shared<f32>,
+}
+
+impl LayerPass<'_> {
+    fn row<'p, E>(&self, part: &'p Part, slab: Shared<E>, row: usize) -> Row<'p, E> {
+        let config = self.model.config();
+        let (queries, keys) = (
+            row * config.heads * config.head_dim,
+            row * config.kv_heads * config.head_dim,
+        );
+        let angles = row * 2 * config.head_dim;
+        Row {
+            layout: &part.layout,
+            layer: self.layer,
+            position: part.start + (row - part.first_row) as u64,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            queries: self.queries.at(queries),
+            keys: self.keys.at(keys),
+            values: self.values.at(keys),
+            angles: self.angles.at(angles),
+            sink_angles: self.sink_angles.at(angles),
+            window_queries: self.window_queries.at(queries),
+            sink_queries: self.sink_queries.at(queries),
+            storage: slab.at(0),
+        }
+    }
+
+    fn tile(&self, of: &TileOf, part: &Part, pieces: usize, scratch: usize) -> Tile {
+        let room = TileRoom {
+            count: of.count,
+            pieces,
+        };
+        Tile::new(&part.layout, of.first, room, self.tiles.at(scratch))
+    }
+
+    fn attention<'p, E>(&self, of: &TileOf, part: &'p Part, slab: Shared<E>) -> Attention<'p, E> {
+        let config = self.model.config();
+        Attention {
+            layout: &part.layout,
+            keys: slab.at(part.layout.keys_at(self.layer, of.kv_head)),
+            values: slab.at(part.layout.values_at(self.layer, of.kv_head)),
+            queries: self.window_queries.at(0),
+            sink_queries: self.sink_queries.at(0),
+            heads: config.heads,
+            group: config.group(),
+            kv_head: of.kv_head,
+            first_row: part.first_row,
+            start: part.start,
+            batch_rows: self.rows,
+            out: self.out.at(0),
+            sums: self.sums.at(0),
+        }
     }
 }

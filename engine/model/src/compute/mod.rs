@@ -4,22 +4,28 @@
 //! numbers of rows. Every kernel treats a row alone, so a row's bits depend on its own session only.
 
 mod attention;
+mod plan;
+mod profile;
 mod scratch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kakeya_core::KvStorage;
 
+pub use profile::Phase;
+
 use crate::error::ModelError;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::kernels::elementwise::PackedRow;
-use crate::kernels::linear::{Activations, Product};
+use crate::kernels::linear::{Activations, Gated, Product};
 use crate::kv::{KvLayout, LayerLengths};
 use crate::llama::Model;
 use crate::panels::PackedMatrix;
 use crate::threads::Pool;
-use scratch::{Scratch, Shared};
+use plan::Plan;
+use profile::Clock;
+use scratch::{Room, Scratch, Shared};
 
 /// Forward passes of this process, by the instruction set that ran them.
 static FORWARD_PASSES: [AtomicU64; Isa::ALL.len()] = [const { AtomicU64::new(0) }; Isa::ALL.len()];
@@ -88,9 +94,10 @@ pub struct Compute {
     kernels: Kernels,
     options: ComputeOptions,
     scratch: Scratch,
-    /// Rows of logits of each sequence of the last pass: first row and count.
-    logit_ranges: Vec<(usize, usize)>,
+    /// The last pass.
+    plan: Plan,
     vocabulary: usize,
+    clock: Clock,
 }
 
 impl Compute {
@@ -111,8 +118,9 @@ impl Compute {
             kernels: Kernels::of(options.isa),
             options,
             scratch: Scratch::default(),
-            logit_ranges: Vec::new(),
+            plan: Plan::default(),
             vocabulary: 0,
+            clock: Clock::default(),
         })
     }
 
@@ -132,11 +140,27 @@ impl Compute {
         self.scratch.poison();
     }
 
+    /// Starts to sum the time of each phase of the passes to come, or stops. It is off at first.
+    pub fn profile(&mut self, on: bool) {
+        self.clock.set(on);
+    }
+
+    /// Leaves passes out of the sums, or goes on with them.
+    pub fn pause_profile(&mut self, paused: bool) {
+        self.clock.pause(paused);
+    }
+
+    /// The time spent in each phase since [`Compute::profile`] was switched on.
+    #[must_use]
+    pub fn phase_times(&self) -> Option<[(Phase, std::time::Duration); Phase::ALL.len()]> {
+        self.clock.times()
+    }
+
     /// The logits that the last pass made for sequence `index`: row-major, `vocabulary` a row.
     #[must_use]
     pub fn logits(&self, index: usize) -> &[f32] {
-        let (first, count) = self.logit_ranges[index];
-        &self.scratch.logits[first * self.vocabulary..(first + count) * self.vocabulary]
+        let part = &self.plan.parts[index];
+        &self.scratch.logits[part.first_logits * self.vocabulary..][..part.logits * self.vocabulary]
     }
 
     /// Runs the new tokens of every sequence through the model: writes their keys and values, and makes the
@@ -147,20 +171,29 @@ impl Compute {
     /// slab has another shape: callers check these first, and going on would corrupt a session.
     pub fn forward(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
         let config = model.config();
-        let rows: usize = batch.iter().map(|sequence| sequence.tokens.len()).sum();
         self.check(model, batch);
-        let strides = batch.iter().map(|sequence| sequence.layout.score_stride());
-        let stride = strides.max().unwrap_or(0);
-        self.scratch
-            .reserve(config, rows, self.pool.threads(), stride);
+        self.clock.start();
+        let threads = self.pool.threads();
+        self.plan
+            .make(config, batch, self.kernels.query_tile, threads);
+        self.scratch.reserve(
+            config,
+            Room {
+                rows: self.plan.rows,
+                logits: self.plan.logits,
+                attention: self.plan.tiles_at_once(threads) * self.plan.tile_scratch,
+            },
+        );
         self.vocabulary = config.vocabulary;
         FORWARD_PASSES[self.options.isa as usize].fetch_add(1, Ordering::Relaxed);
         self.embed(model, batch);
+        self.clock.lap(Phase::Embed);
         for layer in 0..config.layers {
-            self.attention_block(model, batch, layer, rows);
-            self.feed_forward_block(model, layer, rows);
+            self.attention_block(model, batch, layer);
+            self.feed_forward_block(model, layer);
         }
-        self.make_logits(model, batch, rows);
+        self.make_logits(model);
+        self.clock.lap(Phase::Logits);
     }
 
     fn check(&self, model: &Model, batch: &[SequenceInput<'_>]) {
@@ -192,100 +225,78 @@ impl Compute {
 
     fn embed(&mut self, model: &Model, batch: &[SequenceInput<'_>]) {
         let (hidden, dim) = (model.config.hidden, model.config.head_dim);
-        let mut row = 0;
-        for sequence in batch {
-            for (offset, token) in sequence.tokens.iter().enumerate() {
-                let position = sequence.start + offset as u64;
-                model.embedding.dequantise_row(
-                    *token as usize,
-                    &mut self.scratch.residual[row * hidden..][..hidden],
-                );
-                model
-                    .rope
-                    .angles(position, &mut self.scratch.angles[row * dim..][..dim]);
-                let sink_position = sequence.layout.sink_query_position(position);
-                model.rope.angles(
-                    sink_position,
-                    &mut self.scratch.sink_angles[row * dim..][..dim],
-                );
-                row += 1;
-            }
-        }
-    }
-
-    fn feed_forward_block(&mut self, model: &Model, layer: usize, rows: usize) {
-        let weights = &model.layers[layer];
-        let config = model.config();
-        let width = config.feed_forward;
-        self.normalise(&weights.feed_forward_norm, config.norm_epsilon, rows);
-        let x = self.packed(rows);
-        let s = &mut self.scratch;
-        let product = |matrix, out: &mut Vec<f32>| Product {
-            matrix,
-            x,
-            out: out.as_mut_ptr(),
-            stride: width,
-            accumulate: false,
-        };
-        let products = [
-            product(&weights.gate, &mut s.gate),
-            product(&weights.up, &mut s.up),
-        ];
-        self.multiply(&products);
-        let s = &mut self.scratch;
-        let (gate, up) = (&s.gate, &s.up);
-        let (wide, sums) = (
-            Shared(s.wide.as_mut_ptr()),
-            Shared(s.wide_sums.as_mut_ptr()),
+        let (plan, dequantise, s) = (&self.plan, self.kernels.dequantise, &mut self.scratch);
+        let residual = Shared(s.residual.as_mut_ptr());
+        let (angles, sink_angles) = (
+            Shared(s.angles.as_mut_ptr()),
+            Shared(s.sink_angles.as_mut_ptr()),
         );
-        let swiglu = self.kernels.swiglu;
-        self.pool.run(rows, &|_, row| {
-            let (gate, up) = (&gate[row * width..][..width], &up[row * width..][..width]);
-            // SAFETY: the instructions were checked in `new`; a task writes its own row.
+        self.pool.run(plan.rows, &|_, row| {
+            let part = &plan.parts[plan.part_of[row]];
+            let offset = row - part.first_row;
+            let token = batch[plan.part_of[row]].tokens[offset] as usize;
+            let position = part.start + offset as u64;
+            // SAFETY: the buffers hold every row (`reserve`), and a task writes its own; the instructions were
+            // checked in `new`, and the token in `check`.
             unsafe {
-                swiglu(
-                    gate,
-                    up,
-                    PackedRow {
-                        values: wide.at(0),
-                        sums: sums.at(0),
-                        rows,
-                        row,
-                    },
-                )
+                let slice = |from: *mut f32, length| std::slice::from_raw_parts_mut(from, length);
+                dequantise(&model.embedding, token, slice(residual.at(row * hidden), hidden));
+                let at = row * 2 * dim;
+                model.rope.angles(position, slice(angles.at(at), 2 * dim));
+                if part.layout.sink() > 0 {
+                    let position = part.layout.sink_query_position(position);
+                    model.rope.angles(position, slice(sink_angles.at(at), 2 * dim));
+                }
             }
         });
+    }
+
+    fn feed_forward_block(&mut self, model: &Model, layer: usize) {
+        let weights = &model.layers[layer];
+        let config = model.config();
+        let rows = self.plan.rows;
+        self.normalise(&weights.feed_forward_norm, config.norm_epsilon, rows);
+        self.clock.lap(Phase::Norm);
+        let gated = Gated {
+            gate: &weights.gate,
+            up: &weights.up,
+            x: self.packed(rows),
+            values: self.scratch.wide.as_mut_ptr(),
+            sums: self.scratch.wide_sums.as_mut_ptr(),
+        };
+        let panels = weights.gate.panels();
+        let group = self.panels_of_a_task(panels);
+        let kernel = self.kernels.gated;
+        self.pool.run(panels.div_ceil(group), &|_, task| {
+            let first = task * group;
+            // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`; tasks write
+            // disjoint panels.
+            unsafe { kernel(&gated, first, (first + group).min(panels)) };
+        });
+        self.clock.lap(Phase::GateUp);
         let x = Activations {
             values: self.scratch.wide.as_ptr(),
             sums: self.scratch.wide_sums.as_ptr(),
             rows,
         };
         self.add_to_residual(&weights.down, x, config.hidden);
+        self.clock.lap(Phase::Down);
     }
 
-    fn make_logits(&mut self, model: &Model, batch: &[SequenceInput<'_>], rows: usize) {
+    fn make_logits(&mut self, model: &Model) {
         let config = model.config();
         let hidden = config.hidden;
-        self.logit_ranges.clear();
-        let (mut wanted, mut row) = (0, 0);
-        for sequence in batch {
-            let count = sequence.tokens.len();
-            let first = sequence.logits.first(count);
-            self.logit_ranges.push((wanted, count - first));
-            // Moves the wanted rows together at the front: `wanted` never passes `row + first`.
-            self.scratch.residual.copy_within(
-                (row + first) * hidden..(row + count) * hidden,
-                wanted * hidden,
-            );
-            wanted += count - first;
-            row += count;
-        }
-        debug_assert!(row == rows);
+        let wanted = self.plan.logits;
         if wanted == 0 {
             return;
         }
-        if self.scratch.logits.len() < wanted * config.vocabulary {
-            self.scratch.logits.resize(wanted * config.vocabulary, 0.0);
+        for part in &self.plan.parts {
+            // Moves the wanted rows together at the front: they never move back.
+            let first = part.first_row + part.rows - part.logits;
+            self.scratch.residual.copy_within(
+                first * hidden..(first + part.logits) * hidden,
+                part.first_logits * hidden,
+            );
         }
         self.normalise(&model.output_norm, config.norm_epsilon, wanted);
         let x = self.packed(wanted);
@@ -347,9 +358,8 @@ impl Compute {
     /// Runs products that share a region: their panels are split over the threads.
     fn multiply(&mut self, products: &[Product<'_>]) {
         let panels: usize = products.iter().map(|product| product.matrix.panels()).sum();
-        // Some eight tasks a thread even out a busy core; pairs, because one row runs panels in pairs.
-        let group = panels.div_ceil(self.pool.threads() * 8).next_multiple_of(2);
-        let linear = self.kernels.linear;
+        let group = self.panels_of_a_task(panels);
+        let kernel = self.kernels.product;
         let tasks = |product: &Product<'_>| product.matrix.panels().div_ceil(group);
         self.pool
             .run(products.iter().map(tasks).sum(), &|_, mut task| {
@@ -360,12 +370,17 @@ impl Compute {
                         // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`;
                         // tasks write disjoint panels.
                         unsafe {
-                            linear(product, first, (first + group).min(product.matrix.panels()))
+                            kernel(product, first, (first + group).min(product.matrix.panels()))
                         };
                         return;
                     }
                     task -= count;
                 }
             });
+    }
+
+    /// Some sixteen tasks a thread even out a busy core.
+    fn panels_of_a_task(&self, panels: usize) -> usize {
+        (panels / (self.pool.threads() * 16)).max(1)
     }
 }

@@ -1,7 +1,6 @@
 //! The memory of a forward pass between its kernels, kept from one pass to the next.
 
 use crate::config::{LlamaConfig, SEGMENT};
-use crate::kernels::attention::QUERY_TILE;
 
 /// Every buffer grows to what the largest pass so far has needed.
 #[derive(Default)]
@@ -16,24 +15,25 @@ pub(super) struct Scratch {
     pub(super) sink_queries: Vec<f32>,
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
-    pub(super) gate: Vec<f32>,
-    pub(super) up: Vec<f32>,
     pub(super) angles: Vec<f32>,
     pub(super) sink_angles: Vec<f32>,
-    pub(super) scores: Vec<f32>,
+    pub(super) attention: Vec<f32>,
     pub(super) logits: Vec<f32>,
 }
 
+/// What a pass needs room for.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) rows: usize,
+    /// Rows that logits are made for.
+    pub(super) logits: usize,
+    /// f32 for the tiles of attention that are at work at once.
+    pub(super) attention: usize,
+}
+
 impl Scratch {
-    /// Makes room for `rows` rows, and on each of `threads` threads for the scores of a tile of queries, `stride` f32
-    /// a query.
-    pub(super) fn reserve(
-        &mut self,
-        config: &LlamaConfig,
-        rows: usize,
-        threads: usize,
-        stride: usize,
-    ) {
+    pub(super) fn reserve(&mut self, config: &LlamaConfig, room: Room) {
+        let rows = room.rows;
         let queries = config.heads * config.head_dim;
         let keys = config.kv_heads * config.head_dim;
         for (buffer, length) in [
@@ -47,13 +47,14 @@ impl Scratch {
             (&mut self.sink_queries, rows * queries),
             (&mut self.keys, rows * keys),
             (&mut self.values, rows * keys),
-            (&mut self.gate, rows * config.feed_forward),
-            (&mut self.up, rows * config.feed_forward),
-            (&mut self.angles, rows * config.head_dim),
-            (&mut self.sink_angles, rows * config.head_dim),
-            (&mut self.scores, threads * QUERY_TILE * stride),
+            (&mut self.angles, rows * 2 * config.head_dim),
+            (&mut self.sink_angles, rows * 2 * config.head_dim),
+            (&mut self.attention, room.attention),
+            (&mut self.logits, room.logits * config.vocabulary),
         ] {
             if buffer.len() < length {
+                // Not `resize` alone: it would round the capacity up, and these are the largest buffers we have.
+                buffer.reserve_exact(length - buffer.len());
                 buffer.resize(length, 0.0);
             }
         }
@@ -72,11 +73,9 @@ impl Scratch {
             &mut self.sink_queries,
             &mut self.keys,
             &mut self.values,
-            &mut self.gate,
-            &mut self.up,
             &mut self.angles,
             &mut self.sink_angles,
-            &mut self.scores,
+            &mut self.attention,
             &mut self.logits,
         ] {
             buffer.fill(f32::NAN);
@@ -85,11 +84,21 @@ impl Scratch {
 }
 
 /// A pointer that tasks share; each writes its own part of what it points to.
-#[derive(Clone, Copy)]
 pub(super) struct Shared<T>(pub(super) *mut T);
 
-// SAFETY: every use below hands disjoint parts to different tasks.
+// Not derived: a pointer is copied whatever it points to.
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
+// SAFETY: every use hands disjoint parts to different tasks.
 unsafe impl<T> Sync for Shared<T> {}
+// SAFETY: as above; a pointer that is left over from a pass is not followed.
+unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
     pub(super) fn at(self, offset: usize) -> *mut T {

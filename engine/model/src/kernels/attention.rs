@@ -5,21 +5,56 @@
 //! head dimension in segments of 32, lanes over keys. The weighted values fold the *visible* keys in
 //! ascending position, in segments of 32 aligned to absolute position, lanes over the head dimension. A key
 //! that is not visible is skipped, not multiplied by zero: whatever its slot holds cannot reach the result.
+//!
+//! A tile of queries goes through its keys three times: [`score`], [`weigh`] and [`mix`]. One thread takes a tile
+//! through all of them, or, where there are fewer tiles than would keep the threads busy, the threads share each pass
+//! by keys: a segment's chain is its own, and what is folded in order is folded at the end. So the bits are the same.
 
+use std::ops::Range;
+
+use super::elementwise::PackedRow;
 use crate::config::SEGMENT;
 use crate::kv::KvLayout;
 use crate::simd::{LANES, Vector, exp};
 
-/// Query vectors of one register tile.
-pub(crate) const QUERY_TILE: usize = 6;
+/// Query vectors of the largest tile.
+pub(crate) const QUERY_TILE: usize = 12;
+/// Query vectors of one register tile where the register file is narrow.
+const NARROW_TILE: usize = 6;
+/// Blocks of 16 keys in a segment, and vectors of 16 lanes mixed at once.
+const PAIR: usize = SEGMENT / LANES;
+
+/// Query vectors of the largest tile that the registers of `V` can hold.
+pub(crate) const fn query_tile<V: Vector>() -> usize {
+    if V::WIDE { QUERY_TILE } else { NARROW_TILE }
+}
+
+/// Runs `$body` with `$r` standing for a tile's number of queries and `$g` for the segments whose weights are summed at
+/// once: `$r * $g` chains hide each other's latency.
+macro_rules! of_height {
+    ($count:expr, $r:ident, $g:ident => $body:expr) => {
+        of_height!(@ $count, $r, $g, $body, [1 12, 2 6, 3 4, 4 3, 5 2, 6 2], [7 1, 8 1, 9 1, 10 1, 11 1, 12 1])
+    };
+    (@ $count:expr, $r:ident, $g:ident, $body:expr,
+        [$($low:literal $low_g:literal),*], [$($high:literal $high_g:literal),*]) => {
+        match $count {
+            $($low => { const $r: usize = $low; const $g: usize = $low_g; let _ = $g; $body })*
+            $($high if V::WIDE => { const $r: usize = $high; const $g: usize = $high_g; let _ = $g; $body })*
+            other => unreachable!("a tile of {other} queries"),
+        }
+    };
+}
 
 /// An element of the KV cache: f16 bits or f32.
-pub(crate) trait KvElem: Copy + Send + Sync {
+pub(crate) trait KvElem: Copy + Default + Send + Sync {
     /// # Safety
     /// `from` is readable for 16 elements; the processor has the instructions of `V`.
     unsafe fn load<V: Vector>(from: *const Self) -> V;
     /// Rounds to the nearest, ties to even.
-    fn store(value: f32) -> Self;
+    ///
+    /// # Safety
+    /// `to` is writable for 16 elements; the processor has the instructions of `V`.
+    unsafe fn store<V: Vector>(value: V, to: *mut Self);
 }
 
 impl KvElem for u16 {
@@ -30,8 +65,9 @@ impl KvElem for u16 {
     }
 
     #[inline(always)]
-    fn store(value: f32) -> Self {
-        half::f16::from_f32(value).to_bits()
+    unsafe fn store<V: Vector>(value: V, to: *mut Self) {
+        // SAFETY: by the caller.
+        unsafe { value.store_f16(to) }
     }
 }
 
@@ -43,8 +79,9 @@ impl KvElem for f32 {
     }
 
     #[inline(always)]
-    fn store(value: f32) -> Self {
-        value
+    unsafe fn store<V: Vector>(value: V, to: *mut Self) {
+        // SAFETY: by the caller.
+        unsafe { value.store(to) }
     }
 }
 
@@ -66,12 +103,93 @@ pub(crate) struct Attention<'a, E> {
     pub(crate) first_row: usize,
     pub(crate) start: u64,
     pub(crate) batch_rows: usize,
-    /// Segment-major output (see [`super::linear::Activations`]), `heads * head_dim` wide.
+    /// Segment-major output (see [`super::linear::Activations`]), `heads * head_dim` wide, and its segments' sums.
     pub(crate) out: *mut f32,
+    pub(crate) sums: *mut f32,
 }
 
 // SAFETY: tasks write the outputs of disjoint queries and only read the rest.
 unsafe impl<E: Sync> Sync for Attention<'_, E> {}
+
+/// Queries `first..first + count` of a session and key head: rows outside, grouped heads inside; and the scratch
+/// memory of their attention.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile {
+    pub(crate) first: usize,
+    /// At most [`query_tile`].
+    pub(crate) count: usize,
+    /// `[block of 16 keys][query][16]`: scores, then weights.
+    scores: *mut f32,
+    /// `[unit][query]`: sums of weights.
+    sums: *mut f32,
+    /// `[piece][query]`: the greatest score that each piece has seen.
+    maxima: *mut f32,
+    /// `[dimension][query]`, for window keys and for sinks.
+    queries: *mut f32,
+    sink_queries: *mut f32,
+    /// `[unit][query][dimension]`: weighted sums. For shared tiles.
+    chains: *mut f32,
+    pieces: usize,
+}
+
+// SAFETY: the scratch is the tile's own, and the pieces of a pass write disjoint parts of it.
+unsafe impl Sync for Tile {}
+// SAFETY: as above.
+unsafe impl Send for Tile {}
+
+/// The size of a tile's scratch memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TileRoom {
+    pub(crate) count: usize,
+    /// The pieces that threads share its passes in; 1 when it is not shared.
+    pub(crate) pieces: usize,
+}
+
+impl TileRoom {
+    /// Lengths in f32 of a tile's buffers, in the order of the fields of [`Tile`].
+    fn lengths(self, layout: &KvLayout) -> [usize; 6] {
+        let Self { count, pieces } = self;
+        let (stride, dim) = (layout.score_stride(), layout.head_dim());
+        let units = stride / SEGMENT;
+        let chains = if pieces > 1 { units * count * dim } else { 0 };
+        [count * stride, units * count, pieces * count, count * dim, count * dim, chains]
+            .map(|length| length.next_multiple_of(LANES))
+    }
+
+    /// f32 of scratch that the tile needs.
+    pub(crate) fn scratch_len(self, layout: &KvLayout) -> usize {
+        self.lengths(layout).iter().sum()
+    }
+}
+
+impl Tile {
+    /// A tile whose scratch begins at `scratch`.
+    pub(crate) fn new(layout: &KvLayout, first: usize, room: TileRoom, scratch: *mut f32) -> Self {
+        let mut at = scratch;
+        let [scores, sums, maxima, queries, sink_queries, chains] =
+            room.lengths(layout).map(|length| {
+                let buffer = at;
+                at = at.wrapping_add(length);
+                buffer
+            });
+        Self {
+            first,
+            count: room.count,
+            scores,
+            sums,
+            maxima,
+            queries,
+            sink_queries,
+            chains,
+            pieces: room.pieces,
+        }
+    }
+
+    #[inline(always)]
+    fn scores(&self, block: usize, query: usize) -> *mut f32 {
+        self.scores.wrapping_add((block * self.count + query) * LANES)
+    }
+}
 
 /// A query of the tile: where its vectors lie and what it sees.
 #[derive(Clone, Copy)]
@@ -83,8 +201,51 @@ struct Query {
     low: u64,
 }
 
+/// The segments of 32 keys that any query of a tile may see: first those of the sinks, then the window's, in
+/// ascending order of position. They number the tile's score blocks: segment `i` has blocks `2i` and `2i + 1`.
+///
+/// A unit is what makes one chain: a segment, or the last of the sinks' and the first of the window's where both are
+/// the same 32 positions.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Segments that hold sinks.
+    sinks: usize,
+    /// The first window segment, in units of 32 positions, and one past the last.
+    first: u64,
+    end: u64,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn segments(self) -> usize {
+        self.sinks + (self.end - self.first) as usize
+    }
+
+    /// Whether the last sink segment and the first of the window are the same positions.
+    #[inline(always)]
+    fn joined(self) -> bool {
+        self.end > self.first && self.sinks as u64 == self.first + 1
+    }
+
+    #[inline(always)]
+    fn units(self) -> usize {
+        self.segments() - usize::from(self.joined())
+    }
+
+    /// The segments of a unit.
+    #[inline(always)]
+    fn unit(self, unit: usize) -> Range<usize> {
+        if !self.joined() || unit + 1 < self.sinks {
+            unit..unit + 1
+        } else if unit + 1 == self.sinks {
+            unit..unit + 2
+        } else {
+            unit + 1..unit + 2
+        }
+    }
+}
+
 impl<E: KvElem> Attention<'_, E> {
-    /// Query `index` of this session and key head: rows outside, grouped heads inside.
     #[inline(always)]
     fn query(&self, index: usize) -> Query {
         let row = index / self.group;
@@ -96,404 +257,574 @@ impl<E: KvElem> Attention<'_, E> {
             low: self.layout.window_start(position),
         }
     }
+
+    #[inline(always)]
+    fn seen(&self, tile: &Tile) -> Seen {
+        let (first, last) = (
+            self.query(tile.first),
+            self.query(tile.first + tile.count - 1),
+        );
+        let sinks = self.layout.sink().min(last.position + 1);
+        let start = first.low / SEGMENT as u64;
+        let end = if first.low <= last.position {
+            last.position / SEGMENT as u64 + 1
+        } else {
+            start
+        };
+        Seen {
+            sinks: sinks.div_ceil(SEGMENT as u64) as usize,
+            first: start,
+            end,
+        }
+    }
+
+    /// Units of keys that a tile sees: what its passes can be split by.
+    pub(crate) fn units(&self, tile: &Tile) -> usize {
+        self.seen(tile).units()
+    }
+
+    /// The slot of a segment's first key.
+    #[inline(always)]
+    fn slot(&self, seen: Seen, segment: usize) -> usize {
+        if segment < seen.sinks {
+            segment * SEGMENT
+        } else {
+            let position = (seen.first + (segment - seen.sinks) as u64) * SEGMENT as u64;
+            self.layout.ring_slot(position)
+        }
+    }
+
+    /// Where 16 lanes of a query's output go.
+    #[inline(always)]
+    fn output(&self, query: Query, lane: usize) -> *mut f32 {
+        let column = query.head * self.layout.head_dim() + lane;
+        let at = (column / SEGMENT * self.batch_rows + query.row) * SEGMENT + column % SEGMENT;
+        self.out.wrapping_add(at)
+    }
+
+    /// The keys of a segment that a query sees, counted from the segment's first.
+    #[inline(always)]
+    fn visible(&self, seen: Seen, segment: usize, query: &Query) -> Range<usize> {
+        let (start, low, end) = if segment < seen.sinks {
+            let end = self.layout.sink().min(query.position + 1);
+            ((segment * SEGMENT) as u64, 0, end)
+        } else {
+            let start = (seen.first + (segment - seen.sinks) as u64) * SEGMENT as u64;
+            (start, query.low, query.position + 1)
+        };
+        let offset = |position: u64| position.clamp(start, start + SEGMENT as u64) - start;
+        offset(low) as usize..offset(end) as usize
+    }
 }
 
-/// Computes queries `first..first + count` (at most [`QUERY_TILE`]).
+/// Lays a tile's queries out for [`score`]: `[dimension][query]`. The first step of a tile; [`score`], [`weigh`] and
+/// [`mix`] follow.
 ///
 /// # Safety
-/// The processor has the instructions of `V`; the pointers are good for the shapes; `scores` has room for
-/// `QUERY_TILE * layout.score_stride()` elements; no other thread writes these queries' outputs.
+/// The pointers are good for the shapes; no other thread uses the tile's scratch or writes its queries' outputs.
+/// For the steps after it also: the processor has the instructions of `V`.
+pub(crate) unsafe fn pack<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+    let dim = args.layout.head_dim();
+    let sinks = args.seen(tile).sinks > 0;
+    for (wanted, source, to) in [
+        (true, args.queries, tile.queries),
+        (sinks, args.sink_queries, tile.sink_queries),
+    ] {
+        for r in 0..if wanted { tile.count } else { 0 } {
+            let query = args.query(tile.first + r);
+            // SAFETY: by the contract above.
+            unsafe {
+                let from = source.add((query.row * args.heads + query.head) * dim);
+                for d in 0..dim {
+                    *to.add(d * tile.count + r) = *from.add(d);
+                }
+            }
+        }
+    }
+}
+
+/// Raw scores of the keys of units `first..end`, and the greatest of them, as those of piece `piece`.
+///
+/// # Safety
+/// As for [`pack`], which was done.
 #[inline(always)]
-pub(crate) unsafe fn attend<V: Vector, E: KvElem>(
+pub(crate) unsafe fn score<V: Vector, E: KvElem>(
     args: &Attention<'_, E>,
+    tile: &Tile,
+    piece: usize,
     first: usize,
-    count: usize,
-    scores: *mut f32,
+    end: usize,
 ) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match count {
-            1 => attend_tile::<V, E, 1>(args, first, scores),
-            2 => attend_tile::<V, E, 2>(args, first, scores),
-            3 => attend_tile::<V, E, 3>(args, first, scores),
-            4 => attend_tile::<V, E, 4>(args, first, scores),
-            5 => attend_tile::<V, E, 5>(args, first, scores),
-            _ => attend_tile::<V, E, QUERY_TILE>(args, first, scores),
+        of_height!(tile.count, R, G => score_tile::<V, E, R>(args, tile, first, end));
+        let seen = args.seen(tile);
+        for r in 0..tile.count {
+            *tile.maxima.add(piece * tile.count + r) = greatest::<V, E>(args, tile, seen, r, first..end);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn attend_tile<V: Vector, E: KvElem, const R: usize>(
+unsafe fn score_tile<V: Vector, E: KvElem, const R: usize>(
     args: &Attention<'_, E>,
+    tile: &Tile,
     first: usize,
-    scores: *mut f32,
+    end: usize,
 ) {
-    let layout = args.layout;
-    let queries: [Query; R] = std::array::from_fn(|i| args.query(first + i));
-    // Score columns: the sink slots, then the window's positions from an aligned one upwards.
-    let stride = layout.score_stride();
-    let origin = queries[0].low / SEGMENT as u64 * SEGMENT as u64;
-    // SAFETY: by the contract of `attend`; score columns stay below the stride because a tile's rows and
-    // the window fit the ring.
-    unsafe {
-        score::<V, E, R>(args, &queries, origin, scores, stride);
-        for (i, query) in queries.iter().enumerate() {
-            softmax_numerators::<V>(layout, query, origin, scores.add(i * stride));
-        }
-        mix::<V, E, R>(args, &queries, origin, scores, stride);
-    }
-}
-
-/// Raw scores of every block of 16 keys that any query of the tile may see.
-#[inline(always)]
-unsafe fn score<V: Vector, E: KvElem, const R: usize>(
-    args: &Attention<'_, E>,
-    queries: &[Query; R],
-    origin: u64,
-    scores: *mut f32,
-    stride: usize,
-) {
-    let layout = args.layout;
-    let dim = layout.head_dim();
-    let last = queries[R - 1].position;
+    let seen = args.seen(tile);
+    let dim = args.layout.head_dim();
     // IEEE square root and division: the same on every platform.
     let scale = 1.0 / (dim as f32).sqrt();
-    // SAFETY: by the contract of `attend`.
+    // SAFETY: by the contract of `pack`: a segment of slots holds two blocks of keys.
     unsafe {
-        let vector = |base: *const f32, i: usize| {
-            base.add((queries[i].row * args.heads + queries[i].head) * dim)
-        };
-        let sinks = layout.sink().min(last + 1);
-        let vectors: [*const f32; R] = std::array::from_fn(|i| vector(args.sink_queries, i));
-        for block in 0..sinks.div_ceil(LANES as u64) as usize {
-            let keys = args.keys.add(block * LANES * dim);
-            score_block::<V, E, R>(keys, dim, vectors, scale, scores.add(block * LANES), stride);
-        }
-        let vectors: [*const f32; R] = std::array::from_fn(|i| vector(args.queries, i));
-        let mut position = queries[0].low / LANES as u64 * LANES as u64;
-        while position <= last {
-            let keys = args.keys.add(layout.ring_slot(position) * dim);
-            let column = layout.sink_slots() + (position - origin) as usize;
-            score_block::<V, E, R>(keys, dim, vectors, scale, scores.add(column), stride);
-            position += LANES as u64;
+        for unit in first..end {
+            for segment in seen.unit(unit) {
+                let queries = if segment < seen.sinks { tile.sink_queries } else { tile.queries };
+                let keys = args.keys.add(args.slot(seen, segment) * dim);
+                let scores = tile.scores(PAIR * segment, 0);
+                // Both blocks at once, where the accumulators leave room for it.
+                if V::WIDE || 2 * R <= NARROW_TILE {
+                    score_blocks::<V, E, R, PAIR>(keys, dim, queries, scale, scores);
+                } else {
+                    for block in 0..PAIR {
+                        let keys = keys.add(block * LANES * dim);
+                        let scores = scores.add(block * R * LANES);
+                        score_blocks::<V, E, R, 1>(keys, dim, queries, scale, scores);
+                    }
+                }
+            }
         }
     }
 }
 
+/// Scores of `B` blocks of 16 keys for `R` queries: `[block][query][16]`.
 #[inline(always)]
-unsafe fn score_block<V: Vector, E: KvElem, const R: usize>(
+unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
     keys: *const E,
     dim: usize,
-    queries: [*const f32; R],
+    queries: *const f32,
     scale: f32,
     scores: *mut f32,
-    stride: usize,
 ) {
-    // SAFETY: a block of keys is `dim` rows of 16; `scores` has R rows; by the caller.
+    // SAFETY: a block of keys is `dim` rows of 16; `queries` is `dim` rows of R; by the caller.
     unsafe {
-        let mut t = [V::splat(0.0); R];
+        let mut t = [[V::splat(0.0); B]; R];
         for segment in 0..dim / SEGMENT {
-            let mut c = [V::splat(0.0); R];
+            let mut c = [[V::splat(0.0); B]; R];
             for k in segment * SEGMENT..(segment + 1) * SEGMENT {
-                let key = E::load::<V>(keys.add(k * LANES));
+                let mut key = [V::splat(0.0); B];
+                for b in 0..B {
+                    key[b] = E::load::<V>(keys.add((b * dim + k) * LANES));
+                }
                 for r in 0..R {
-                    c[r] = V::splat(*queries[r].add(k)).fma(key, c[r]);
+                    let query = V::splat(*queries.add(k * R + r));
+                    for b in 0..B {
+                        c[r][b] = query.fma(key[b], c[r][b]);
+                    }
                 }
             }
             for r in 0..R {
-                t[r] = t[r].add(c[r]);
+                for b in 0..B {
+                    t[r][b] = t[r][b].add(c[r][b]);
+                }
             }
         }
         let scale = V::splat(scale);
-        for (r, t) in t.iter().enumerate() {
-            t.mul(scale).store(scores.add(r * stride));
-        }
-    }
-}
-
-/// Replaces the visible scores of a query by `exp(score - max)`. Other columns hold anything afterwards.
-#[inline(always)]
-unsafe fn softmax_numerators<V: Vector>(
-    layout: &KvLayout,
-    query: &Query,
-    origin: u64,
-    scores: *mut f32,
-) {
-    let sinks = 0..layout.sink().min(query.position + 1) as usize;
-    let column = |position: u64| layout.sink_slots() + (position - origin) as usize;
-    let window = if query.low <= query.position {
-        column(query.low)..column(query.position) + 1
-    } else {
-        0..0
-    };
-    // SAFETY: the ranges lie inside the query's row of scores; whole vectors around them do as well, since
-    // rows are padded to segments.
-    unsafe {
-        let mut max = f32::NEG_INFINITY;
-        for range in [&sinks, &window] {
-            max = greatest::<V>(scores, range.clone(), max);
-        }
-        let max = V::splat(max);
-        for range in [sinks, window] {
-            let mut at = range.start / LANES * LANES;
-            while at < range.end {
-                exp(V::load(scores.add(at)).sub(max)).store(scores.add(at));
-                at += LANES;
+        for r in 0..R {
+            for b in 0..B {
+                t[r][b].mul(scale).store(scores.add((b * R + r) * LANES));
             }
         }
     }
 }
 
-/// The greatest score of a range: a maximum has no order.
+/// The greatest visible score of a query in some units: a maximum has no order.
 #[inline(always)]
-unsafe fn greatest<V: Vector>(
-    scores: *const f32,
-    range: std::ops::Range<usize>,
-    mut max: f32,
-) -> f32 {
-    // SAFETY: the range lies inside the row, by the caller.
-    unsafe {
-        let mut at = range.start;
-        if range.len() >= LANES {
-            let mut lanes = V::splat(max);
-            while at + LANES <= range.end {
-                lanes = V::load(scores.add(at)).max(lanes);
-                at += LANES;
-            }
-            let mut all = [0.0f32; LANES];
-            lanes.store(all.as_mut_ptr());
-            max = all.into_iter().fold(max, |a, b| if b > a { b } else { a });
-        }
-        for column in at..range.end {
-            let score = *scores.add(column);
-            max = if score > max { score } else { max };
-        }
-        max
-    }
-}
-
-/// `out = (sum over visible keys of weight * value) / (sum of weights)`.
-#[inline(always)]
-unsafe fn mix<V: Vector, E: KvElem, const R: usize>(
+unsafe fn greatest<V: Vector, E: KvElem>(
     args: &Attention<'_, E>,
-    queries: &[Query; R],
-    origin: u64,
-    scores: *const f32,
-    stride: usize,
+    tile: &Tile,
+    seen: Seen,
+    r: usize,
+    units: Range<usize>,
+) -> f32 {
+    let query = args.query(tile.first + r);
+    // SAFETY: every block of the tile's segments has 16 scores for each query.
+    unsafe {
+        let mut lanes = V::splat(f32::NEG_INFINITY);
+        let mut max = f32::NEG_INFINITY;
+        for unit in units {
+            for segment in seen.unit(unit) {
+                let visible = args.visible(seen, segment, &query);
+                for block in 0..PAIR {
+                    let scores = tile.scores(PAIR * segment + block, r);
+                    let keys = block * LANES..(block + 1) * LANES;
+                    if visible.start <= keys.start && keys.end <= visible.end {
+                        lanes = V::load(scores).max(lanes);
+                    } else {
+                        for key in visible.start.max(keys.start)..visible.end.min(keys.end) {
+                            let score = *scores.add(key - keys.start);
+                            max = if score > max { score } else { max };
+                        }
+                    }
+                }
+            }
+        }
+        let mut all = [0.0f32; LANES];
+        lanes.store(all.as_mut_ptr());
+        all.into_iter().fold(max, |a, b| if b > a { b } else { a })
+    }
+}
+
+/// Replaces the visible scores of units `first..end` by weights, `exp(score - max)`, and sums those of each unit. Other
+/// scores hold anything afterwards.
+///
+/// # Safety
+/// As for [`pack`]; every unit of the tile was scored.
+#[inline(always)]
+pub(crate) unsafe fn weigh<V: Vector, E: KvElem>(
+    args: &Attention<'_, E>,
+    tile: &Tile,
+    first: usize,
+    end: usize,
 ) {
     // SAFETY: passed on from the caller.
     unsafe {
-        // The first pass over the keys also sums the weights; the others need only its result.
-        let totals = mix_lanes::<V, E, R, true>(args, queries, origin, scores, stride, 0, [1.0; R]);
-        let inverse = totals.map(|total| 1.0 / total);
-        rescale::<V, E, R>(args, queries, inverse);
-        for lanes in 1..args.layout.head_dim() / LANES {
-            mix_lanes::<V, E, R, false>(args, queries, origin, scores, stride, lanes, inverse);
-        }
+        of_height!(tile.count, R, G => weigh_tile::<V, E, R, G>(args, tile, first, end));
     }
 }
 
-/// Where 16 lanes of a query's output go.
 #[inline(always)]
-fn output<E: KvElem>(args: &Attention<'_, E>, query: &Query, lanes: usize) -> usize {
-    let column = query.head * args.layout.head_dim() + lanes * LANES;
-    (column / SEGMENT * args.batch_rows + query.row) * SEGMENT + column % SEGMENT
-}
-
-/// Multiplies the first 16 lanes, written before the sum of weights was known.
-#[inline(always)]
-unsafe fn rescale<V: Vector, E: KvElem, const R: usize>(
+unsafe fn weigh_tile<V: Vector, E: KvElem, const R: usize, const G: usize>(
     args: &Attention<'_, E>,
-    queries: &[Query; R],
-    inverse: [f32; R],
+    tile: &Tile,
+    first: usize,
+    end: usize,
 ) {
-    for (query, inverse) in queries.iter().zip(inverse) {
-        // SAFETY: these outputs are ours, by the contract of `attend`.
-        unsafe {
-            let out = args.out.add(output(args, query, 0));
-            V::load(out).mul(V::splat(inverse)).store(out);
-        }
-    }
-}
-
-/// The weighted sum for 16 lanes of the head dimension, times `factor`. Returns the sums of weights, when
-/// `SUM` asks for them.
-#[inline(always)]
-unsafe fn mix_lanes<V: Vector, E: KvElem, const R: usize, const SUM: bool>(
-    args: &Attention<'_, E>,
-    queries: &[Query; R],
-    origin: u64,
-    scores: *const f32,
-    stride: usize,
-    lanes: usize,
-    factor: [f32; R],
-) -> [f32; R] {
-    let layout = args.layout;
-    let (low, last) = (queries[0].low, queries[R - 1].position);
-    let sink_segments = layout.sink().min(last + 1).div_ceil(SEGMENT as u64);
-    let first_segment = low / SEGMENT as u64;
-    // SAFETY: by the contract of `attend`.
+    let seen = args.seen(tile);
+    let (head, tail) = (args.query(tile.first), args.query(tile.first + R - 1));
+    // SAFETY: by the contract of `pack`: each segment has two blocks of 16 scores for each query.
     unsafe {
-        let mut mix = Mix {
-            args,
-            queries,
-            origin,
-            scores,
-            stride,
-            lanes,
-            t: [V::splat(0.0); R],
-            totals: [0.0; R],
-        };
-        for segment in 0..sink_segments {
-            mix.fold::<SUM>(segment, true, segment >= first_segment && low <= last);
-        }
-        for segment in first_segment.max(sink_segments)..=last / SEGMENT as u64 {
-            mix.fold::<SUM>(segment, false, true);
-        }
-        for (r, query) in queries.iter().enumerate() {
-            mix.t[r]
-                .mul(V::splat(factor[r]))
-                .store(args.out.add(output(args, query, lanes)));
-        }
-        mix.totals
-    }
-}
-
-/// The folded sums of R queries for 16 lanes of the head dimension.
-struct Mix<'a, V, E, const R: usize> {
-    args: &'a Attention<'a, E>,
-    queries: &'a [Query; R],
-    origin: u64,
-    scores: *const f32,
-    stride: usize,
-    lanes: usize,
-    t: [V; R],
-    totals: [f32; R],
-}
-
-impl<V: Vector, E: KvElem, const R: usize> Mix<'_, V, E, R> {
-    /// Folds in the visible keys of one segment of positions: first those that are sinks, then those of the
-    /// window, in one chain.
-    #[inline(always)]
-    unsafe fn fold<const SUM: bool>(&mut self, segment: u64, with_sinks: bool, with_window: bool) {
-        let layout = self.args.layout;
-        let dim = layout.head_dim();
-        let start = segment * SEGMENT as u64;
-        let end = start + SEGMENT as u64;
-        // SAFETY: by the contract of `attend`: the segment's slots and score columns exist.
-        unsafe {
-            let mut chain = Chain::<V, R> {
-                c: [V::splat(0.0); R],
-                sums: [0.0; R],
-            };
-            let mut visible = [(0, 0); R];
-            if with_sinks {
-                for (visible, query) in visible.iter_mut().zip(self.queries) {
-                    *visible = span(start, end.min(layout.sink()).min(query.position + 1), start);
-                }
-                let values = self
-                    .args
-                    .values
-                    .add(start as usize * dim + self.lanes * LANES);
-                let weights = self.scores.add(start as usize);
-                chain.extend::<E, SUM>(
-                    Keys {
-                        values,
-                        dim,
-                        weights,
-                        stride: self.stride,
-                    },
-                    &visible,
-                );
-            }
-            if with_window {
-                for (visible, query) in visible.iter_mut().zip(self.queries) {
-                    *visible = span(start.max(query.low), end.min(query.position + 1), start);
-                }
-                let values = self
-                    .args
-                    .values
-                    .add(layout.ring_slot(start) * dim + self.lanes * LANES);
-                let weights = self
-                    .scores
-                    .add(layout.sink_slots() + (start - self.origin) as usize);
-                chain.extend::<E, SUM>(
-                    Keys {
-                        values,
-                        dim,
-                        weights,
-                        stride: self.stride,
-                    },
-                    &visible,
-                );
-            }
+        let mut max = [V::splat(f32::NEG_INFINITY); R];
+        for piece in 0..tile.pieces {
             for r in 0..R {
-                self.t[r] = self.t[r].add(chain.c[r]);
-                self.totals[r] += chain.sums[r];
+                max[r] = V::splat(*tile.maxima.add(piece * R + r)).max(max[r]);
+            }
+        }
+        let mut unit = first;
+        while unit < end {
+            // As many units as are whole for every query, up to `G` of them.
+            let mut whole = 0;
+            while whole < G && unit + whole < end && {
+                let segments = seen.unit(unit + whole);
+                segments.len() == 1
+                    && args.visible(seen, segments.start, &head) == (0..SEGMENT)
+                    && args.visible(seen, segments.start, &tail) == (0..SEGMENT)
+            } {
+                whole += 1;
+            }
+            let count = whole.max(1);
+            let segments = seen.unit(unit).start..seen.unit(unit + count - 1).end;
+            for block in PAIR * segments.start..PAIR * segments.end {
+                for r in 0..R {
+                    let scores = tile.scores(block, r);
+                    exp(V::load(scores).sub(max[r])).store(scores);
+                }
+            }
+            let sums = tile.sums.add(unit * R);
+            if whole == G {
+                sum_whole::<R, G>(tile.scores(PAIR * segments.start, 0), sums);
+            } else if whole > 0 {
+                for offset in 0..whole {
+                    let scores = tile.scores(PAIR * (segments.start + offset), 0);
+                    sum_whole::<R, 1>(scores, sums.add(offset * R));
+                }
+            } else {
+                for r in 0..R {
+                    let query = args.query(tile.first + r);
+                    let mut sum = 0.0f32;
+                    for segment in segments.clone() {
+                        for key in args.visible(seen, segment, &query) {
+                            sum += *tile.scores(PAIR * segment + key / LANES, r).add(key % LANES);
+                        }
+                    }
+                    *sums.add(r) = sum;
+                }
+            }
+            unit += count;
+        }
+    }
+}
+
+/// Sums the weights of `G` whole segments for each of `R` queries, in ascending order of the keys.
+#[inline(always)]
+unsafe fn sum_whole<const R: usize, const G: usize>(weights: *const f32, sums: *mut f32) {
+    let mut sum = [[0.0f32; R]; G];
+    // SAFETY: G segments of two blocks of 16 weights for each query, by the caller.
+    unsafe {
+        for block in 0..PAIR {
+            for key in 0..LANES {
+                for g in 0..G {
+                    for r in 0..R {
+                        sum[g][r] += *weights.add(((g * PAIR + block) * R + r) * LANES + key);
+                    }
+                }
+            }
+        }
+        for g in 0..G {
+            for r in 0..R {
+                *sums.add(g * R + r) = sum[g][r];
             }
         }
     }
 }
 
-/// Values of one segment of slots (16 lanes of the head dimension), and the queries' weights for them.
-#[derive(Clone, Copy)]
-struct Keys<E> {
+/// One over the sum of a query's weights, its units' sums folded in ascending order.
+#[inline(always)]
+unsafe fn inverse_total(tile: &Tile, units: usize, r: usize) -> f32 {
+    let mut total = 0.0f32;
+    for unit in 0..units {
+        // SAFETY: every unit was weighed, by the caller.
+        total += unsafe { *tile.sums.add(unit * tile.count + r) };
+    }
+    1.0 / total
+}
+
+/// `out = (sum over visible keys of weight * value) / (sum of weights)`.
+///
+/// # Safety
+/// As for [`pack`]; every unit of the tile was weighed.
+#[inline(always)]
+pub(crate) unsafe fn mix<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+    // SAFETY: passed on from the caller.
+    unsafe { of_height!(tile.count, R, G => mix_tile::<V, E, R>(args, tile)) }
+}
+
+#[inline(always)]
+unsafe fn mix_tile<V: Vector, E: KvElem, const R: usize>(args: &Attention<'_, E>, tile: &Tile) {
+    // SAFETY: by the contract of `pack`.
+    unsafe {
+        for lane in (0..args.layout.head_dim()).step_by(SEGMENT) {
+            if V::WIDE || 2 * R <= NARROW_TILE {
+                mix_lanes::<V, E, R, PAIR>(args, tile, lane);
+            } else {
+                mix_lanes::<V, E, R, 1>(args, tile, lane);
+                mix_lanes::<V, E, R, 1>(args, tile, lane + LANES);
+            }
+        }
+        finish::<V, E>(args, tile);
+    }
+}
+
+/// The weighted sums of `R` queries for `16 * L` lanes of the head's dimension, from `lane` on.
+#[inline(always)]
+unsafe fn mix_lanes<V: Vector, E: KvElem, const R: usize, const L: usize>(
+    args: &Attention<'_, E>,
+    tile: &Tile,
+    lane: usize,
+) {
+    let seen = args.seen(tile);
+    // SAFETY: by the contract of `pack`.
+    unsafe {
+        let mut t = [[V::splat(0.0); L]; R];
+        for unit in 0..seen.units() {
+            let c = chain::<V, E, R, L>(args, tile, seen, unit, lane);
+            for r in 0..R {
+                for l in 0..L {
+                    t[r][l] = t[r][l].add(c[r][l]);
+                }
+            }
+        }
+        for r in 0..R {
+            for l in 0..L {
+                t[r][l].store(args.output(args.query(tile.first + r), lane + l * LANES));
+            }
+        }
+    }
+}
+
+/// Writes the chains of units `first..end` to the tile's scratch, for [`fold`].
+///
+/// # Safety
+/// As for [`mix`]; the tile is shared.
+#[inline(always)]
+pub(crate) unsafe fn mix_units<V: Vector, E: KvElem>(
+    args: &Attention<'_, E>,
+    tile: &Tile,
+    first: usize,
+    end: usize,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe { of_height!(tile.count, R, G => mix_units_of::<V, E, R>(args, tile, first, end)) }
+}
+
+#[inline(always)]
+unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
+    args: &Attention<'_, E>,
+    tile: &Tile,
+    first: usize,
+    end: usize,
+) {
+    let dim = args.layout.head_dim();
+    let seen = args.seen(tile);
+    // SAFETY: by the contract of `pack`; the scratch holds a vector for each unit and query.
+    unsafe {
+        for unit in first..end {
+            let chains = tile.chains.add(unit * R * dim);
+            for lane in (0..dim).step_by(SEGMENT) {
+                if V::WIDE || 2 * R <= NARROW_TILE {
+                    let c = chain::<V, E, R, PAIR>(args, tile, seen, unit, lane);
+                    for r in 0..R {
+                        for l in 0..PAIR {
+                            c[r][l].store(chains.add(r * dim + lane + l * LANES));
+                        }
+                    }
+                } else {
+                    for lane in [lane, lane + LANES] {
+                        let c = chain::<V, E, R, 1>(args, tile, seen, unit, lane);
+                        for r in 0..R {
+                            c[r][0].store(chains.add(r * dim + lane));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Folds the chains that [`mix_units`] wrote, in ascending order, into the outputs.
+///
+/// # Safety
+/// As for [`mix`]; the chains of every unit were written.
+#[inline(always)]
+pub(crate) unsafe fn fold<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+    let dim = args.layout.head_dim();
+    let units = args.units(tile);
+    // SAFETY: passed on from the caller.
+    unsafe {
+        for r in 0..tile.count {
+            for lane in (0..dim).step_by(SEGMENT) {
+                let mut t = [V::splat(0.0); PAIR];
+                for unit in 0..units {
+                    let chain = tile.chains.add((unit * tile.count + r) * dim + lane);
+                    for l in 0..PAIR {
+                        t[l] = t[l].add(V::load(chain.add(l * LANES)));
+                    }
+                }
+                for l in 0..PAIR {
+                    t[l].store(args.output(args.query(tile.first + r), lane + l * LANES));
+                }
+            }
+        }
+        finish::<V, E>(args, tile);
+    }
+}
+
+/// Multiplies the outputs, which hold the sums so far, by one over the total weight, and writes their segment sums.
+#[inline(always)]
+unsafe fn finish<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+    let units = args.units(tile);
+    let segments = args.layout.head_dim() / SEGMENT;
+    // SAFETY: these outputs are ours, by the contract of `pack`.
+    unsafe {
+        for r in 0..tile.count {
+            let query = args.query(tile.first + r);
+            let inverse = V::splat(inverse_total(tile, units, r));
+            let row = PackedRow {
+                values: args.out,
+                sums: args.sums,
+                rows: args.batch_rows,
+                row: query.row,
+            };
+            for segment in 0..segments {
+                for l in 0..PAIR {
+                    let out = args.output(query, segment * SEGMENT + l * LANES);
+                    V::load(out).mul(inverse).store(out);
+                }
+                row.sum_segment(query.head * segments + segment);
+            }
+        }
+    }
+}
+
+/// The chains of one unit: the visible keys' values by their weights, in ascending order.
+#[inline(always)]
+unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
+    args: &Attention<'_, E>,
+    tile: &Tile,
+    seen: Seen,
+    unit: usize,
+    lane: usize,
+) -> [[V; L]; R] {
+    let dim = args.layout.head_dim();
+    let (head, tail) = (args.query(tile.first), args.query(tile.first + R - 1));
+    // SAFETY: by the contract of `pack`.
+    unsafe {
+        let mut c = [[V::splat(0.0); L]; R];
+        for segment in seen.unit(unit) {
+            let values = args.values.add(args.slot(seen, segment) * dim + lane);
+            let weights: *const f32 = tile.scores(PAIR * segment, 0);
+            let visible = args.visible(seen, segment, &head);
+            // Bounds move with the position, so if the first and the last query see the same keys, all do.
+            if visible == args.visible(seen, segment, &tail) {
+                c = extend::<V, E, R, L>(c, values, dim, weights, visible);
+            } else {
+                for r in 0..R {
+                    let visible = args.visible(seen, segment, &args.query(tile.first + r));
+                    c[r] = extend_one::<V, E, R, L>(c[r], values, dim, weights.add(r * LANES), visible);
+                }
+            }
+        }
+        c
+    }
+}
+
+/// Continues the chains of all queries over keys that all of them see, in ascending order.
+#[inline(always)]
+unsafe fn extend<V: Vector, E: KvElem, const R: usize, const L: usize>(
+    mut c: [[V; L]; R],
     values: *const E,
     dim: usize,
     weights: *const f32,
-    stride: usize,
-}
-
-/// Positions from `start` to `end`, counted from the segment's first; empty when they are not in it.
-#[inline(always)]
-fn span(start: u64, end: u64, origin: u64) -> (usize, usize) {
-    (
-        (start - origin) as usize,
-        end.saturating_sub(origin) as usize,
-    )
-}
-
-/// The running sums of one segment for R queries.
-struct Chain<V, const R: usize> {
-    c: [V; R],
-    sums: [f32; R],
-}
-
-impl<V: Vector, const R: usize> Chain<V, R> {
-    /// Continues the chains over each query's visible keys, in ascending order.
-    #[inline(always)]
-    unsafe fn extend<E: KvElem, const SUM: bool>(
-        &mut self,
-        keys: Keys<E>,
-        visible: &[(usize, usize); R],
-    ) {
-        // SAFETY: visible keys lie inside one aligned segment of slots, by the caller.
-        unsafe {
-            if visible.windows(2).all(|pair| pair[0] == pair[1]) {
-                for key in visible[0].0..visible[0].1 {
-                    let value = E::load::<V>(keys.values.add(key * keys.dim));
-                    for r in 0..R {
-                        self.step::<SUM>(r, *keys.weights.add(r * keys.stride + key), value);
-                    }
-                }
-            } else {
-                for (r, (start, end)) in visible.iter().copied().enumerate() {
-                    for key in start..end {
-                        let value = E::load::<V>(keys.values.add(key * keys.dim));
-                        self.step::<SUM>(r, *keys.weights.add(r * keys.stride + key), value);
-                    }
+    visible: Range<usize>,
+) -> [[V; L]; R] {
+    // SAFETY: visible keys lie inside one aligned segment of slots, by the caller.
+    unsafe {
+        for key in visible {
+            let weights = weights.add(key / LANES * R * LANES + key % LANES);
+            let mut value = [V::splat(0.0); L];
+            for l in 0..L {
+                value[l] = E::load::<V>(values.add(key * dim + l * LANES));
+            }
+            for r in 0..R {
+                let weight = V::splat(*weights.add(r * LANES));
+                for l in 0..L {
+                    c[r][l] = weight.fma(value[l], c[r][l]);
                 }
             }
         }
     }
+    c
+}
 
-    #[inline(always)]
-    unsafe fn step<const SUM: bool>(&mut self, r: usize, weight: f32, value: V) {
-        // SAFETY: no memory is touched; the instructions were checked by the kernel's caller.
-        self.c[r] = unsafe { V::splat(weight).fma(value, self.c[r]) };
-        if SUM {
-            self.sums[r] += weight;
+/// Continues the chain of one query of `R`.
+#[inline(always)]
+unsafe fn extend_one<V: Vector, E: KvElem, const R: usize, const L: usize>(
+    mut c: [V; L],
+    values: *const E,
+    dim: usize,
+    weights: *const f32,
+    visible: Range<usize>,
+) -> [V; L] {
+    // SAFETY: as in `extend`.
+    unsafe {
+        for key in visible {
+            let weight = V::splat(*weights.add(key / LANES * R * LANES + key % LANES));
+            for l in 0..L {
+                let value = E::load::<V>(values.add(key * dim + l * LANES));
+                c[l] = weight.fma(value, c[l]);
+            }
         }
     }
+    c
 }

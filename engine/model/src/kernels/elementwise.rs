@@ -1,8 +1,8 @@
-//! What happens between the matrix products, a row at a time: normalisation, gating, and the
-//! segment-major packing that the products read.
+//! What happens between the matrix products, a row at a time: normalisation, and the segment-major packing
+//! that the products read.
 
 use crate::config::SEGMENT;
-use crate::simd::{LANES, Vector, exp};
+use crate::simd::{LANES, Vector};
 
 /// Where a packed row goes: see [`super::linear::Activations`] for the order.
 #[derive(Clone, Copy)]
@@ -18,9 +18,26 @@ impl PackedRow {
     /// # Safety
     /// The buffers hold this segment.
     #[inline(always)]
-    unsafe fn segment(self, segment: usize) -> *mut f32 {
+    pub(super) unsafe fn segment(self, segment: usize) -> *mut f32 {
         // SAFETY: by the caller.
         unsafe { self.values.add((segment * self.rows + self.row) * SEGMENT) }
+    }
+
+    /// Writes the sum of one segment: ascending additions from zero.
+    ///
+    /// # Safety
+    /// The segment has been written, and the buffers hold it.
+    #[inline(always)]
+    pub(super) unsafe fn sum_segment(self, segment: usize) {
+        // SAFETY: by the caller.
+        unsafe {
+            let values = self.segment(segment);
+            let mut sum = 0.0f32;
+            for k in 0..SEGMENT {
+                sum += *values.add(k);
+            }
+            *self.sums.add(segment * self.rows + self.row) = sum;
+        }
     }
 }
 
@@ -59,30 +76,6 @@ pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f3
     }
 }
 
-/// SwiGLU (Shazeer 2020): `y = gate / (1 + exp(-gate)) * up`, packed.
-///
-/// # Safety
-/// As for [`rms_norm`]; `gate` and `up` have the same length.
-#[inline(always)]
-pub(crate) unsafe fn swiglu<V: Vector>(gate: &[f32], up: &[f32], out: PackedRow) {
-    // SAFETY: as in `rms_norm`.
-    unsafe {
-        let one = V::splat(1.0);
-        let zero = V::splat(0.0);
-        for segment in 0..gate.len() / SEGMENT {
-            let to = out.segment(segment);
-            for half in 0..SEGMENT / LANES {
-                let at = segment * SEGMENT + half * LANES;
-                let gate = V::load(gate.as_ptr().add(at));
-                let silu = gate.div(one.add(exp(zero.sub(gate))));
-                silu.mul(V::load(up.as_ptr().add(at)))
-                    .store(to.add(half * LANES));
-            }
-        }
-        segment_sums(gate.len() / SEGMENT, out);
-    }
-}
-
 /// Writes the sum of each packed segment of the row: ascending additions from zero.
 ///
 /// # Safety
@@ -109,16 +102,18 @@ fn fold_segments(
     const TOGETHER: usize = 8;
     let mut first = 0;
     while first < segments {
-        let count = (segments - first).min(TOGETHER);
+        // Always eight, so that the chains stay in registers: the last segment stands in for those that are
+        // missing.
+        let numbers: [usize; TOGETHER] = std::array::from_fn(|i| (first + i).min(segments - 1));
         let mut c = [0.0f32; TOGETHER];
         for k in 0..SEGMENT {
-            for (i, c) in c[..count].iter_mut().enumerate() {
-                *c = step(first + i, k, *c);
+            for i in 0..TOGETHER {
+                c[i] = step(numbers[i], k, c[i]);
             }
         }
-        for (i, c) in c[..count].iter().enumerate() {
-            fold(first + i, *c);
+        for i in 0..(segments - first).min(TOGETHER) {
+            fold(first + i, c[i]);
         }
-        first += count;
+        first += TOGETHER;
     }
 }

@@ -6,14 +6,22 @@
 //! directly; many rows share a panel segment that was widened to f32 once. Both make the same chain, so a
 //! row's bits do not depend on how many rows came with it.
 
+use super::elementwise::PackedRow;
+use super::formats::{self, Fold, Format, GROUP, Place, with_format};
 use crate::config::SEGMENT;
-use crate::panels::{PackedMatrix, PanelKind};
-use crate::simd::{LANES, Vector};
+use crate::panels::{HALVES, PANEL, PackedMatrix, PanelKind};
+use crate::simd::{LANES, Vector, exp};
 
 /// Rows that share one widened panel segment; bounds the accumulators to the first-level cache.
 const ROW_BLOCK: usize = 96;
-/// Rows of one register tile: 6 x 16 accumulators, two weight registers and one broadcast fill AVX2.
-const TILE: usize = 6;
+/// Rows of one register tile of 16 columns: 12 accumulators of 8 lanes, two of weights and a broadcast one
+/// fill AVX2's sixteen registers.
+const NARROW_TILE: usize = 6;
+/// Rows of one register tile of 32 columns, where the register file is wide.
+const WIDE_TILE: usize = 12;
+
+/// Bytes between what a product of one row reads and what it asks the memory for.
+const AHEAD: usize = 2048;
 
 /// Activations in segment-major order: element `k` of row `r` at `(k / 32 * rows + r) * 32 + k % 32`.
 #[derive(Clone, Copy)]
@@ -38,79 +46,35 @@ pub(crate) struct Product<'a> {
 // SAFETY: tasks of one product write disjoint columns of `out` and only read the rest.
 unsafe impl Sync for Product<'_> {}
 
-/// How one weight type is read and folded. No closures in here or below: a closure is a function of its own,
-/// and one that is not inlined loses the instruction set of its kernel.
-trait Format {
-    const KIND: PanelKind;
-    /// The weights of inputs `2 * pair` and `2 * pair + 1`, for the panel's 16 outputs.
-    unsafe fn weights<V: Vector>(segment: *const u8, pair: usize) -> (V, V);
-    /// Folds the chain `c` of a segment into `t`; `sum` is the segment's sum of activations.
-    unsafe fn fold<V: Vector>(segment: *const u8, c: V, sum: V, t: V) -> V;
+/// The gated half of a feed-forward layer: SwiGLU (Shazeer 2020),
+/// `y = gate / (1 + exp(-gate)) * up`, packed for the next product.
+#[derive(Clone, Copy)]
+pub(crate) struct Gated<'a> {
+    pub(crate) gate: &'a PackedMatrix,
+    /// Of the same shape.
+    pub(crate) up: &'a PackedMatrix,
+    pub(crate) x: Activations,
+    /// Segment-major, as many rows as `x`: values and segment sums.
+    pub(crate) values: *mut f32,
+    pub(crate) sums: *mut f32,
 }
 
-struct Q4_1;
-struct Q8_0;
-struct F32;
+// SAFETY: tasks write disjoint segments of the output and only read the rest.
+unsafe impl Sync for Gated<'_> {}
 
-// In the blocks below: `segment` points to one whole panel segment of the format, and `pair` is below 16, by
-// the callers' contract.
-impl Format for Q4_1 {
-    const KIND: PanelKind = PanelKind::Q4_1;
-
-    #[inline(always)]
-    unsafe fn weights<V: Vector>(segment: *const u8, pair: usize) -> (V, V) {
-        // SAFETY: 64 bytes of scales and minima, then 16 rows of 16 bytes.
-        unsafe { V::load_nibbles(segment.add(4 * LANES + pair * LANES)) }
-    }
-
-    #[inline(always)]
-    unsafe fn fold<V: Vector>(segment: *const u8, c: V, sum: V, t: V) -> V {
-        // SAFETY: the segment begins with 16 f16 scales and 16 f16 minima.
-        unsafe {
-            let d = V::load_f16(segment.cast());
-            let m = V::load_f16(segment.add(2 * LANES).cast());
-            m.fma(sum, d.fma(c, t))
-        }
-    }
+/// A vector type with its compiled [`block`]: a function of its own, so that it is there once for all weight types.
+pub(super) trait Tiles: Vector {
+    /// See [`block`].
+    unsafe fn block<F: Fold>(
+        widened: &Widened,
+        x: *const f32,
+        sums: *const f32,
+        t: &mut [[Self; HALVES]],
+    );
 }
 
-impl Format for Q8_0 {
-    const KIND: PanelKind = PanelKind::Q8_0;
-
-    #[inline(always)]
-    unsafe fn weights<V: Vector>(segment: *const u8, pair: usize) -> (V, V) {
-        // SAFETY: 32 bytes of scales, then 32 rows of 16 signed bytes.
-        unsafe {
-            let rows = segment.add(2 * LANES + 2 * pair * LANES).cast::<i8>();
-            (V::load_i8(rows), V::load_i8(rows.add(LANES)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn fold<V: Vector>(segment: *const u8, c: V, _sum: V, t: V) -> V {
-        // SAFETY: the segment begins with 16 f16 scales.
-        unsafe { V::load_f16(segment.cast()).fma(c, t) }
-    }
-}
-
-impl Format for F32 {
-    const KIND: PanelKind = PanelKind::F32;
-
-    #[inline(always)]
-    unsafe fn weights<V: Vector>(segment: *const u8, pair: usize) -> (V, V) {
-        // SAFETY: 32 rows of 16 f32; the panel's words are aligned for f32.
-        unsafe {
-            let rows = segment.cast::<f32>().add(2 * pair * LANES);
-            (V::load(rows), V::load(rows.add(LANES)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn fold<V: Vector>(_segment: *const u8, c: V, _sum: V, t: V) -> V {
-        // SAFETY: no memory is touched.
-        unsafe { t.add(c) }
-    }
-}
+/// The totals of one panel for a block of rows.
+type Totals<V> = [[V; HALVES]; ROW_BLOCK];
 
 /// Computes the outputs of panels `first..end` for every row.
 ///
@@ -118,178 +82,376 @@ impl Format for F32 {
 /// The processor has the instructions of `V`; the pointers of `product` are good for the shapes it names;
 /// no other thread writes the columns of these panels.
 #[inline(always)]
-pub(crate) unsafe fn panels<V: Vector>(product: &Product<'_>, first: usize, end: usize) {
+pub(super) unsafe fn product<V: Tiles>(product: &Product<'_>, first: usize, end: usize) {
     // SAFETY: passed on from the caller.
     unsafe {
-        match product.matrix.kind {
-            PanelKind::Q4_1 => panels_of::<V, Q4_1>(product, first, end),
-            PanelKind::Q8_0 => panels_of::<V, Q8_0>(product, first, end),
-            PanelKind::F32 => panels_of::<V, F32>(product, first, end),
-        }
+        with_format!(product.matrix.kind, W => product_of::<V, W>(product, first, end));
     }
 }
 
 #[inline(always)]
-unsafe fn panels_of<V: Vector, W: Format>(product: &Product<'_>, first: usize, end: usize) {
-    let mut panel = first;
-    // SAFETY: by the contract of `panels`.
+unsafe fn product_of<V: Tiles, W: Format>(product: &Product<'_>, first: usize, end: usize) {
+    // SAFETY: by the contract of `product`.
     unsafe {
         if product.x.rows == 1 {
-            // Two panels at a time: one chain alone would wait for its own multiply-adds.
-            while panel + 2 <= end {
-                single_row::<V, W, 2>(product, panel);
-                panel += 2;
+            for panel in first..end {
+                let t = single_row::<V, W>(product.matrix, panel, &product.x);
+                write_row(product, 0, panel, t);
             }
-            while panel < end {
-                single_row::<V, W, 1>(product, panel);
-                panel += 1;
+            return;
+        }
+        let mut t = [[V::splat(0.0); HALVES]; ROW_BLOCK];
+        for panel in first..end {
+            let mut row = 0;
+            while row < product.x.rows {
+                let count = (product.x.rows - row).min(ROW_BLOCK);
+                many_rows::<V, W>(product.matrix, panel, &product.x, row, count, &mut t);
+                for (offset, t) in t[..count].iter().enumerate() {
+                    write_row(product, row + offset, panel, *t);
+                }
+                row += count;
             }
+        }
+    }
+}
+
+/// Computes the gated outputs of panels `first..end` for every row.
+///
+/// # Safety
+/// As for [`product`]; the outputs are a multiple of 32.
+#[inline(always)]
+pub(super) unsafe fn gated<V: Tiles>(gated: &Gated<'_>, first: usize, end: usize) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        if gated.gate.kind == gated.up.kind {
+            with_format!(gated.gate.kind, W => gated_of::<V, W>(gated, first, end));
         } else {
-            while panel < end {
-                many_rows::<V, W>(product, panel);
-                panel += 1;
-            }
+            gated_of_two::<V>(gated, first, end);
         }
     }
 }
 
-/// `P` panels against one row, their chains side by side.
 #[inline(always)]
-unsafe fn single_row<V: Vector, W: Format, const P: usize>(product: &Product<'_>, panel: usize) {
-    let segments = product.matrix.columns / SEGMENT;
-    // SAFETY: by the contract of `panels`; a panel has `segments` segments of `segment_bytes`.
+unsafe fn gated_of<V: Tiles, W: Format>(gated: &Gated<'_>, first: usize, end: usize) {
+    // SAFETY: by the contract of `gated`.
     unsafe {
-        let mut base = [std::ptr::null::<u8>(); P];
-        for (i, base) in base.iter_mut().enumerate() {
-            *base = product.matrix.panel(panel + i).as_ptr();
+        if gated.x.rows == 1 {
+            for panel in first..end {
+                let gate = single_row::<V, W>(gated.gate, panel, &gated.x);
+                let up = single_row::<V, W>(gated.up, panel, &gated.x);
+                write_gated(gated, 0, panel, gate, up);
+            }
+            return;
         }
-        let mut t = [V::splat(0.0); P];
-        for segment in 0..segments {
-            let x = product.x.values.add(segment * SEGMENT);
-            let offset = segment * W::KIND.segment_bytes();
-            let mut c = [V::splat(0.0); P];
-            for pair in 0..SEGMENT / 2 {
-                let (first, second) = (V::splat(*x.add(2 * pair)), V::splat(*x.add(2 * pair + 1)));
-                for i in 0..P {
-                    let (even, odd) = W::weights::<V>(base[i].add(offset), pair);
-                    c[i] = second.fma(odd, first.fma(even, c[i]));
+        let mut gate = [[V::splat(0.0); HALVES]; ROW_BLOCK];
+        let mut up = gate;
+        for panel in first..end {
+            let mut row = 0;
+            while row < gated.x.rows {
+                let count = (gated.x.rows - row).min(ROW_BLOCK);
+                many_rows::<V, W>(gated.gate, panel, &gated.x, row, count, &mut gate);
+                many_rows::<V, W>(gated.up, panel, &gated.x, row, count, &mut up);
+                for (offset, (gate, up)) in gate[..count].iter().zip(&up[..count]).enumerate() {
+                    write_gated(gated, row + offset, panel, *gate, *up);
                 }
+                row += count;
             }
-            let sum = V::splat(*product.x.sums.add(segment));
-            for i in 0..P {
-                t[i] = W::fold(base[i].add(offset), c[i], sum, t[i]);
-            }
-        }
-        for (i, t) in t.into_iter().enumerate() {
-            write_row(product, 0, panel + i, t);
         }
     }
 }
 
-/// Widens one panel segment to 32 rows of 16 f32.
+/// Gate and up of different types, as some mixes of quantisations have them.
 #[inline(always)]
-unsafe fn widen<V: Vector, W: Format>(segment: *const u8, out: &mut [f32; SEGMENT * LANES]) {
-    for pair in 0..SEGMENT / 2 {
-        // SAFETY: `segment` is a whole one, by the caller, and `out` holds 32 rows of 16.
-        unsafe {
-            let (even, odd) = W::weights::<V>(segment, pair);
-            even.store(out.as_mut_ptr().add(2 * pair * LANES));
-            odd.store(out.as_mut_ptr().add((2 * pair + 1) * LANES));
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn many_rows<V: Vector, W: Format>(product: &Product<'_>, panel: usize) {
-    let segments = product.matrix.columns / SEGMENT;
-    let rows = product.x.rows;
-    let mut widened = [0.0f32; SEGMENT * LANES];
-    let mut first = 0;
-    // SAFETY: by the contract of `panels`.
+unsafe fn gated_of_two<V: Tiles>(gated: &Gated<'_>, first: usize, end: usize) {
+    // SAFETY: by the contract of `gated`.
     unsafe {
-        let base = product.matrix.panel(panel).as_ptr();
-        while first < rows {
-            let block = (rows - first).min(ROW_BLOCK);
-            let mut t = [V::splat(0.0); ROW_BLOCK];
-            for segment in 0..segments {
-                let at = base.add(segment * W::KIND.segment_bytes());
-                widen::<V, W>(at, &mut widened);
-                let x = product.x.values.add((segment * rows + first) * SEGMENT);
-                let sums = product.x.sums.add(segment * rows + first);
-                let mut row = 0;
-                while row < block {
-                    let x = x.add(row * SEGMENT);
-                    let (sums, t) = (sums.add(row), t.as_mut_ptr().add(row));
-                    let count = (block - row).min(TILE);
-                    match count {
-                        1 => tile::<V, W, 1>(at, &widened, x, sums, t),
-                        2 => tile::<V, W, 2>(at, &widened, x, sums, t),
-                        3 => tile::<V, W, 3>(at, &widened, x, sums, t),
-                        4 => tile::<V, W, 4>(at, &widened, x, sums, t),
-                        5 => tile::<V, W, 5>(at, &widened, x, sums, t),
-                        _ => tile::<V, W, TILE>(at, &widened, x, sums, t),
+        let mut gate = [[V::splat(0.0); HALVES]; ROW_BLOCK];
+        let mut up = gate;
+        for panel in first..end {
+            let mut row = 0;
+            while row < gated.x.rows {
+                let count = (gated.x.rows - row).min(ROW_BLOCK);
+                for (matrix, t) in [(gated.gate, &mut gate), (gated.up, &mut up)] {
+                    with_format!(matrix.kind, W => {
+                        if gated.x.rows == 1 {
+                            t[0] = single_row::<V, W>(matrix, panel, &gated.x);
+                        } else {
+                            many_rows::<V, W>(matrix, panel, &gated.x, row, count, t);
+                        }
+                    });
+                }
+                for (offset, (gate, up)) in gate[..count].iter().zip(&up[..count]).enumerate() {
+                    write_gated(gated, row + offset, panel, *gate, *up);
+                }
+                row += count;
+            }
+        }
+    }
+}
+
+/// `$body` for `$i` from 0 to 7, each a constant.
+macro_rules! eight_times {
+    ($i:ident => $body:block) => {
+        eight_times!(@ $i $body 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident $body:block $($n:literal)*) => {
+        $({ let $i: usize = $n; $body })*
+    };
+}
+
+/// Both halves of a panel against one row, their chains side by side.
+#[inline(always)]
+unsafe fn single_row<V: Vector, W: Format>(
+    matrix: &PackedMatrix,
+    panel: usize,
+    x: &Activations,
+) -> [V; HALVES] {
+    let base = matrix.panel(panel).as_ptr();
+    let shape = W::KIND.shape();
+    let bytes = HALVES * (shape.scales + shape.weights);
+    // SAFETY: by the contract of `product`; a prefetch may name any address.
+    unsafe {
+        let mut t = [V::splat(0.0); HALVES];
+        for segment in 0..matrix.segments() {
+            // The weights are read once, from memory: so far ahead that they arrive in time, also where a panel
+            // ends and the next begins.
+            let ahead = base.wrapping_add(segment * bytes + AHEAD);
+            for line in (0..bytes).step_by(64) {
+                V::prefetch(ahead.wrapping_add(line));
+            }
+            let values = x.values.add(segment * SEGMENT);
+            let sum = V::splat(*x.sums.add(segment));
+            let places = [
+                Place::new(base, W::KIND, segment, 0),
+                Place::new(base, W::KIND, segment, 1),
+            ];
+            let mut c = [V::splat(0.0); HALVES];
+            for group in 0..SEGMENT / GROUP {
+                let words = [
+                    W::group::<V>(places[0].weights, group),
+                    W::group::<V>(places[1].weights, group),
+                ];
+                eight_times!(i => {
+                    let value = V::splat(*values.add(group * GROUP + i));
+                    c[0] = value.fma(W::weight::<V>(words[0], i), c[0]);
+                    c[1] = value.fma(W::weight::<V>(words[1], i), c[1]);
+                });
+                if (group + 1).is_multiple_of(SEGMENT / GROUP / W::Fold::CHAINS) {
+                    let chain = group * W::Fold::CHAINS / (SEGMENT / GROUP);
+                    for half in 0..HALVES {
+                        let (scale, minimum) = W::scales::<V>(places[half], chain);
+                        t[half] = W::Fold::fold(scale, minimum, c[half], sum, t[half]);
+                        c[half] = V::splat(0.0);
                     }
-                    row += count;
                 }
             }
-            for (row, t) in t[..block].iter().enumerate() {
-                write_row(product, first + row, panel, *t);
+        }
+        t
+    }
+}
+
+/// One segment of a panel, widened: `[half][input][lane]`, and the scales and minima of each chain.
+#[repr(C, align(64))]
+pub(super) struct Widened {
+    weights: [[f32; SEGMENT * LANES]; HALVES],
+    scales: [[[f32; LANES]; 2]; HALVES],
+    minima: [[f32; LANES]; HALVES],
+}
+
+#[inline(always)]
+unsafe fn widen<V: Vector, W: Format>(base: *const u8, segment: usize, out: &mut Widened) {
+    for half in 0..HALVES {
+        // SAFETY: the segment is a whole one, by the caller, and `out` holds 32 rows of 16.
+        unsafe {
+            let place = Place::new(base, W::KIND, segment, half);
+            let to = out.weights[half].as_mut_ptr();
+            for group in 0..SEGMENT / GROUP {
+                let words = W::group::<V>(place.weights, group);
+                eight_times!(i => {
+                    W::weight::<V>(words, i).store(to.add((group * GROUP + i) * LANES));
+                });
             }
-            first += block;
+            if W::Fold::SCALED {
+                for chain in 0..W::Fold::CHAINS {
+                    let (scale, minimum) = W::scales::<V>(place, chain);
+                    scale.store(out.scales[half][chain].as_mut_ptr());
+                    minimum.store(out.minima[half].as_mut_ptr());
+                }
+            }
         }
     }
 }
 
-/// The chains of `R` rows against one widened segment, each folded into its row's `t`.
 #[inline(always)]
-unsafe fn tile<V: Vector, W: Format, const R: usize>(
-    segment: *const u8,
-    widened: &[f32; SEGMENT * LANES],
+unsafe fn many_rows<V: Tiles, W: Format>(
+    matrix: &PackedMatrix,
+    panel: usize,
+    x: &Activations,
+    first: usize,
+    count: usize,
+    t: &mut Totals<V>,
+) {
+    let base = matrix.panel(panel).as_ptr();
+    let mut widened = Widened {
+        weights: [[0.0; SEGMENT * LANES]; HALVES],
+        scales: [[[0.0; LANES]; 2]; HALVES],
+        minima: [[0.0; LANES]; HALVES],
+    };
+    // SAFETY: by the contract of `product`.
+    unsafe {
+        for t in &mut t[..count] {
+            *t = [V::splat(0.0); HALVES];
+        }
+        for segment in 0..matrix.segments() {
+            widen::<V, W>(base, segment, &mut widened);
+            let at = segment * x.rows + first;
+            let (values, sums) = (x.values.add(at * SEGMENT), x.sums.add(at));
+            V::block::<W::Fold>(&widened, values, sums, &mut t[..count]);
+        }
+    }
+}
+
+/// Folds one widened segment into the totals of a block of rows, a register tile at a time.
+///
+/// # Safety
+/// The processor has the instructions of `V`; `x` holds the segment and `sums` its sum for each row of `t`.
+#[inline(always)]
+pub(super) unsafe fn block<V: Vector, F: Fold>(
+    widened: &Widened,
     x: *const f32,
     sums: *const f32,
-    t: *mut V,
+    t: &mut [[V; HALVES]],
+) {
+    let largest = if V::WIDE { WIDE_TILE } else { NARROW_TILE };
+    let mut row = 0;
+    while row < t.len() {
+        // Tiles of much the same height: a low one would wait for its own multiply-adds.
+        let left = t.len() - row;
+        let count = left.div_ceil(left.div_ceil(largest));
+        // SAFETY: the rows from `row` to `row + count` exist, by the caller.
+        unsafe {
+            let (x, sums, t) = (x.add(row * SEGMENT), sums.add(row), t.as_mut_ptr().add(row));
+            if V::WIDE {
+                match count {
+                    1 => tile::<V, F, 1, 2>(widened, 0, x, sums, t),
+                    2 => tile::<V, F, 2, 2>(widened, 0, x, sums, t),
+                    3 => tile::<V, F, 3, 2>(widened, 0, x, sums, t),
+                    4 => tile::<V, F, 4, 2>(widened, 0, x, sums, t),
+                    5 => tile::<V, F, 5, 2>(widened, 0, x, sums, t),
+                    6 => tile::<V, F, 6, 2>(widened, 0, x, sums, t),
+                    7 => tile::<V, F, 7, 2>(widened, 0, x, sums, t),
+                    8 => tile::<V, F, 8, 2>(widened, 0, x, sums, t),
+                    9 => tile::<V, F, 9, 2>(widened, 0, x, sums, t),
+                    10 => tile::<V, F, 10, 2>(widened, 0, x, sums, t),
+                    11 => tile::<V, F, 11, 2>(widened, 0, x, sums, t),
+                    _ => tile::<V, F, WIDE_TILE, 2>(widened, 0, x, sums, t),
+                }
+            } else {
+                for half in 0..HALVES {
+                    match count {
+                        1 => tile::<V, F, 1, 1>(widened, half, x, sums, t),
+                        2 => tile::<V, F, 2, 1>(widened, half, x, sums, t),
+                        3 => tile::<V, F, 3, 1>(widened, half, x, sums, t),
+                        4 => tile::<V, F, 4, 1>(widened, half, x, sums, t),
+                        5 => tile::<V, F, 5, 1>(widened, half, x, sums, t),
+                        _ => tile::<V, F, NARROW_TILE, 1>(widened, half, x, sums, t),
+                    }
+                }
+            }
+        }
+        row += count;
+    }
+}
+
+/// The chains of `R` rows against `H` halves of a widened segment, from `half` on, each folded into its
+/// total.
+#[inline(always)]
+unsafe fn tile<V: Vector, F: Fold, const R: usize, const H: usize>(
+    widened: &Widened,
+    half: usize,
+    x: *const f32,
+    sums: *const f32,
+    t: *mut [V; HALVES],
 ) {
     // SAFETY: `x` holds R segments, `sums` and `t` hold R elements, by the caller.
     unsafe {
-        let mut c = [V::splat(0.0); R];
-        for k in 0..SEGMENT {
-            let weights = V::load(widened.as_ptr().add(k * LANES));
-            for r in 0..R {
-                c[r] = V::splat(*x.add(r * SEGMENT + k)).fma(weights, c[r]);
+        for chain in 0..F::CHAINS {
+            let mut c = [[V::splat(0.0); H]; R];
+            let length = SEGMENT / F::CHAINS;
+            for k in chain * length..(chain + 1) * length {
+                let mut weights = [V::splat(0.0); H];
+                for h in 0..H {
+                    weights[h] = V::load(widened.weights[half + h].as_ptr().add(k * LANES));
+                }
+                for r in 0..R {
+                    let value = V::splat(*x.add(r * SEGMENT + k));
+                    for h in 0..H {
+                        c[r][h] = value.fma(weights[h], c[r][h]);
+                    }
+                }
             }
-        }
-        for r in 0..R {
-            let folded = W::fold(segment, c[r], V::splat(*sums.add(r)), *t.add(r));
-            *t.add(r) = folded;
+            for h in 0..H {
+                let scale = V::load(widened.scales[half + h][chain].as_ptr());
+                let minimum = V::load(widened.minima[half + h].as_ptr());
+                for r in 0..R {
+                    let t = t.add(r).cast::<V>().add(half + h);
+                    *t = F::fold(scale, minimum, c[r][h], V::splat(*sums.add(r)), *t);
+                }
+            }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn write_row<V: Vector>(product: &Product<'_>, row: usize, panel: usize, t: V) {
-    let column = panel * LANES;
-    let width = (product.matrix.rows - column).min(LANES);
+unsafe fn write_row<V: Vector>(product: &Product<'_>, row: usize, panel: usize, t: [V; HALVES]) {
+    let column = panel * PANEL;
+    let width = (product.matrix.rows - column).min(PANEL);
     // SAFETY: `out` has `rows` rows of `stride` f32, and the columns of this panel are ours.
     unsafe {
         let out = product.out.add(row * product.stride + column);
-        if width == LANES {
-            let t = if product.accumulate {
-                V::load(out).add(t)
-            } else {
-                t
-            };
-            t.store(out);
+        if width == PANEL {
+            for (half, t) in t.into_iter().enumerate() {
+                let out = out.add(half * LANES);
+                let t = if product.accumulate { V::load(out).add(t) } else { t };
+                t.store(out);
+            }
         } else {
-            let mut lanes = [0.0f32; LANES];
-            t.store(lanes.as_mut_ptr());
+            let mut lanes = [0.0f32; PANEL];
+            for (half, t) in t.into_iter().enumerate() {
+                t.store(lanes.as_mut_ptr().add(half * LANES));
+            }
             for (lane, value) in lanes[..width].iter().enumerate() {
                 let out = out.add(lane);
-                *out = if product.accumulate {
-                    *out + value
-                } else {
-                    *value
-                };
+                *out = if product.accumulate { *out + value } else { *value };
             }
         }
+    }
+}
+
+/// A panel of outputs is a segment of the next product's inputs.
+#[inline(always)]
+unsafe fn write_gated<V: Vector>(
+    gated: &Gated<'_>,
+    row: usize,
+    panel: usize,
+    gate: [V; HALVES],
+    up: [V; HALVES],
+) {
+    const { assert!(PANEL == SEGMENT) };
+    let to = PackedRow {
+        values: gated.values,
+        sums: gated.sums,
+        rows: gated.x.rows,
+        row,
+    };
+    // SAFETY: this segment of this row is ours, by the contract of `gated`.
+    unsafe {
+        let out = to.segment(panel);
+        for half in 0..HALVES {
+            let denominator = V::splat(1.0).add(exp(V::splat(0.0).sub(gate[half])));
+            let silu = gate[half].div(denominator);
+            silu.mul(up[half]).store(out.add(half * LANES));
+        }
+        to.sum_segment(panel);
     }
 }

@@ -7,51 +7,197 @@
 
 pub(crate) mod attention;
 pub(crate) mod elementwise;
+mod formats;
 pub(crate) mod linear;
 pub mod probe;
+pub(crate) mod rotate;
 
-use attention::Attention;
+use attention::{Attention, Tile};
 use elementwise::PackedRow;
-use linear::Product;
+use formats::Fold;
+use linear::{Gated, Product, Tiles, Widened};
 
 use crate::isa::Isa;
-
-/// Defines an entry point for each instruction set around one generic kernel.
-macro_rules! kernel {
-    ($scalar:ident, $avx2:ident, $generic:ident, ($($arg:ident: $type:ty),*)) => {
-        unsafe fn $scalar($($arg: $type),*) {
-            // SAFETY: the caller keeps the kernel's contract; scalar code needs no special instructions.
-            unsafe { $generic!(crate::simd::scalar::Lanes, $($arg),*) }
-        }
-
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma,f16c")]
-        unsafe fn $avx2($($arg: $type),*) {
-            // SAFETY: the caller keeps the kernel's contract, and has checked these instructions.
-            unsafe { $generic!(crate::simd::avx2::Lanes, $($arg),*) }
-        }
-    };
-}
-
-macro_rules! call_linear { ($v:ty, $($arg:ident),*) => { linear::panels::<$v>($($arg),*) }; }
-macro_rules! call_norm { ($v:ty, $($arg:ident),*) => { elementwise::rms_norm::<$v>($($arg),*) }; }
-macro_rules! call_swiglu { ($v:ty, $($arg:ident),*) => { elementwise::swiglu::<$v>($($arg),*) }; }
-macro_rules! call_attend { ($v:ty, $($arg:ident),*) => { attention::attend::<$v, _>($($arg),*) }; }
-
-kernel!(linear_scalar, linear_avx2, call_linear, (product: &Product<'_>, first: usize, end: usize));
-kernel!(norm_scalar, norm_avx2, call_norm, (x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow));
-kernel!(swiglu_scalar, swiglu_avx2, call_swiglu, (gate: &[f32], up: &[f32], out: PackedRow));
-kernel!(attend_f16_scalar, attend_f16_avx2, call_attend, (args: &Attention<'_, u16>, first: usize, count: usize, scores: *mut f32));
-kernel!(attend_f32_scalar, attend_f32_avx2, call_attend, (args: &Attention<'_, f32>, first: usize, count: usize, scores: *mut f32));
+use crate::panels::{HALVES, PackedMatrix};
+use crate::simd;
 
 /// The entry points for one instruction set. The contracts are those of the generic kernels.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    pub(crate) linear: unsafe fn(&Product<'_>, usize, usize),
+    pub(crate) dequantise: unsafe fn(&PackedMatrix, usize, &mut [f32]),
     pub(crate) norm: unsafe fn(&[f32], &[f32], f32, PackedRow),
-    pub(crate) swiglu: unsafe fn(&[f32], &[f32], PackedRow),
-    pub(crate) attend_f16: unsafe fn(&Attention<'_, u16>, usize, usize, *mut f32),
-    pub(crate) attend_f32: unsafe fn(&Attention<'_, f32>, usize, usize, *mut f32),
+    pub(crate) product: unsafe fn(&Product<'_>, usize, usize),
+    pub(crate) gated: unsafe fn(&Gated<'_>, usize, usize),
+    pub(crate) f16: CacheKernels<u16>,
+    pub(crate) f32: CacheKernels<f32>,
+    /// Queries of a tile of attention.
+    pub(crate) query_tile: usize,
+}
+
+/// Those that touch a cache of one element type.
+#[derive(Clone, Copy)]
+pub(crate) struct CacheKernels<E> {
+    pub(crate) rotate_and_store: unsafe fn(&rotate::Row<'_, E>),
+    pub(crate) attend: unsafe fn(&Attention<'_, E>, &Tile),
+    pub(crate) pack: unsafe fn(&Attention<'_, E>, &Tile),
+    pub(crate) score: unsafe fn(&Attention<'_, E>, &Tile, usize, usize, usize),
+    pub(crate) weigh: unsafe fn(&Attention<'_, E>, &Tile, usize, usize),
+    pub(crate) mix_units: unsafe fn(&Attention<'_, E>, &Tile, usize, usize),
+    pub(crate) fold: unsafe fn(&Attention<'_, E>, &Tile),
+}
+
+/// Instantiates every generic kernel for one vector type, and makes the table of the instances.
+macro_rules! kernels {
+    ($name:ident, $vector:ty $(, $features:literal)?) => {
+        pub(super) mod $name {
+            use super::*;
+            use crate::kernels::attention::KvElem;
+
+            type V = $vector;
+
+            // SAFETY (of each block below): the caller keeps the generic kernel's contract, and has checked the
+            // instructions.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn dequantise(matrix: &PackedMatrix, row: usize, out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { formats::dequantise::<V>(matrix, row, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn norm(x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow) {
+                // SAFETY: as above.
+                unsafe { elementwise::rms_norm::<V>(x, weights, epsilon, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn product(product: &Product<'_>, first: usize, end: usize) {
+                // SAFETY: as above.
+                unsafe { linear::product::<V>(product, first, end) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gated(gated: &Gated<'_>, first: usize, end: usize) {
+                // SAFETY: as above.
+                unsafe { linear::gated::<V>(gated, first, end) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn block<F: Fold>(
+                widened: &Widened,
+                x: *const f32,
+                sums: *const f32,
+                t: &mut [[V; HALVES]],
+            ) {
+                // SAFETY: as above.
+                unsafe { linear::block::<V, F>(widened, x, sums, t) }
+            }
+
+            impl Tiles for V {
+                #[inline(always)]
+                unsafe fn block<F: Fold>(
+                    widened: &Widened,
+                    x: *const f32,
+                    sums: *const f32,
+                    t: &mut [[Self; HALVES]],
+                ) {
+                    // SAFETY: passed on from the caller.
+                    unsafe { block::<F>(widened, x, sums, t) }
+                }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rotate_and_store<E: KvElem>(row: &rotate::Row<'_, E>) {
+                // SAFETY: as above.
+                unsafe { rotate::rotate_and_store::<V, E>(row) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+                // SAFETY: as above.
+                unsafe {
+                    let units = args.units(tile);
+                    attention::pack(args, tile);
+                    score(args, tile, 0, 0, units);
+                    weigh(args, tile, 0, units);
+                    mix(args, tile);
+                }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn score<E: KvElem>(
+                args: &Attention<'_, E>,
+                tile: &Tile,
+                piece: usize,
+                first: usize,
+                end: usize,
+            ) {
+                // SAFETY: as above.
+                unsafe { attention::score::<V, E>(args, tile, piece, first, end) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn weigh<E: KvElem>(args: &Attention<'_, E>, tile: &Tile, first: usize, end: usize) {
+                // SAFETY: as above.
+                unsafe { attention::weigh::<V, E>(args, tile, first, end) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn mix<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+                // SAFETY: as above.
+                unsafe { attention::mix::<V, E>(args, tile) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn mix_units<E: KvElem>(args: &Attention<'_, E>, tile: &Tile, first: usize, end: usize) {
+                // SAFETY: as above.
+                unsafe { attention::mix_units::<V, E>(args, tile, first, end) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn fold<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+                // SAFETY: as above.
+                unsafe { attention::fold::<V, E>(args, tile) }
+            }
+
+            const fn cache<E: KvElem>() -> CacheKernels<E> {
+                CacheKernels {
+                    rotate_and_store: rotate_and_store::<E>,
+                    attend: attend::<E>,
+                    pack: attention::pack::<E>,
+                    score: score::<E>,
+                    weigh: weigh::<E>,
+                    mix_units: mix_units::<E>,
+                    fold: fold::<E>,
+                }
+            }
+
+            pub(in crate::kernels) const KERNELS: Kernels = Kernels {
+                dequantise,
+                norm,
+                product,
+                gated,
+                f16: cache(),
+                f32: cache(),
+                query_tile: attention::query_tile::<V>(),
+            };
+        }
+    };
+}
+
+mod instances {
+    use super::*;
+
+    kernels!(scalar, simd::scalar::Lanes);
+    #[cfg(target_arch = "x86_64")]
+    kernels!(avx2, simd::avx2::Lanes, "avx2,fma,f16c");
+    #[cfg(target_arch = "x86_64")]
+    kernels!(
+        avx512,
+        simd::avx512::Lanes,
+        "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
+    );
+    #[cfg(target_arch = "aarch64")]
+    kernels!(neon, simd::neon::Lanes);
 }
 
 impl Kernels {
@@ -63,20 +209,12 @@ impl Kernels {
         );
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self {
-                linear: linear_avx2,
-                norm: norm_avx2,
-                swiglu: swiglu_avx2,
-                attend_f16: attend_f16_avx2,
-                attend_f32: attend_f32_avx2,
-            },
-            _ => Self {
-                linear: linear_scalar,
-                norm: norm_scalar,
-                swiglu: swiglu_scalar,
-                attend_f16: attend_f16_scalar,
-                attend_f32: attend_f32_scalar,
-            },
+            Isa::Avx2 => instances::avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => instances::avx512::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => instances::neon::KERNELS,
+            _ => instances::scalar::KERNELS,
         }
     }
 }

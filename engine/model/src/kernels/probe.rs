@@ -1,30 +1,27 @@
-//! A way for the gates to run one kernel alone: the first row's result beside any number of other rows.
+//! A way for the gates and the benchmarks to run one kernel alone, on inputs that are pseudo-random numbers of a
+//! seed.
 
+use candle_core::quantized::GgmlDType;
 use kakeya_core::{CacheConfig, PositionPolicy, Window};
 
-use super::Kernels;
-use super::attention::{Attention, KvElem, QUERY_TILE};
+use super::attention::{Attention, KvElem, QUERY_TILE, Tile, TileRoom};
 use super::elementwise::{PackedRow, segment_sums};
-use super::linear::{Activations, Product};
-use crate::config::SEGMENT;
+use super::linear::{Activations, Gated, Product};
+use super::{CacheKernels, Kernels};
+use crate::config::{LlamaConfig, SEGMENT};
+use crate::gguf::TensorBytes;
 use crate::isa::Isa;
 use crate::kv::KvLayout;
-use crate::llama::Model;
-use crate::panels::PackedMatrix;
-use crate::simd::LANES;
+use crate::panels::{PackedMatrix, PanelKind};
 
 /// The kernels of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// Products with each type of packed weights; F32 ones are the first block's, widened.
-    LinearQ4_1,
-    /// See [`Kernel::LinearQ4_1`].
-    LinearQ8_0,
-    /// See [`Kernel::LinearQ4_1`].
-    LinearF32,
+    /// Products with each type of packed weights.
+    Linear(PanelKind),
     /// Root-mean-square normalisation.
     Norm,
-    /// The gated activation.
+    /// The gated products and their activation, with Q4_1 weights.
     SwiGlu,
     /// Attention over a cache of f16 elements.
     AttentionF16,
@@ -34,176 +31,290 @@ pub enum Kernel {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 7] = [
-        Self::LinearQ4_1,
-        Self::LinearQ8_0,
-        Self::LinearF32,
-        Self::Norm,
-        Self::SwiGlu,
-        Self::AttentionF16,
-        Self::AttentionF32,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        PanelKind::ALL.into_iter().map(Self::Linear).chain([
+            Self::Norm,
+            Self::SwiGlu,
+            Self::AttentionF16,
+            Self::AttentionF32,
+        ])
+    }
+
+    /// Its name in reports, such as `linear_q4_1`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Linear(kind) => format!("linear_{:?}", kind.dtype()).to_lowercase(),
+            Self::Norm => "norm".to_owned(),
+            Self::SwiGlu => "swiglu".to_owned(),
+            Self::AttentionF16 => "attention_f16".to_owned(),
+            Self::AttentionF32 => "attention_f32".to_owned(),
+        }
+    }
 }
 
-/// Why a kernel cannot be probed with this model.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the model has no matrix for {kernel:?} in its first block, embedding or output")]
-pub struct NoSuchMatrix {
-    /// The kernel asked for.
-    pub kernel: Kernel,
+/// The size of what a probe runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeShape {
+    /// Rows of activations, or queries of one head.
+    pub rows: usize,
+    /// Inputs of a product, width of a norm: a multiple of 256.
+    pub inputs: usize,
+    /// Outputs of a product; for the gated one rounded up to a multiple of 32.
+    pub outputs: usize,
+    /// Keys that the first query of attention sees.
+    pub keys: usize,
 }
 
-/// Runs one kernel on `rows` rows and returns what it made of row 0. The inputs are pseudo-random numbers of
-/// `seed`, the row and the element, so row 0's are the same for every number of rows.
-///
-/// # Errors
-/// When the model has no matrix of the type that the kernel multiplies.
-///
-/// # Panics
-/// When the processor lacks the instruction set, or `rows` is 0.
-pub fn row_zero(
+/// Width of a head, and heads that share keys, in a probe of attention: those of SmolLM2-135M.
+const HEAD: usize = 64;
+const GROUP: usize = 3;
+/// The largest tile of a probe.
+const WHOLE_TILE: TileRoom = TileRoom {
+    count: QUERY_TILE,
+    pieces: 1,
+};
+
+/// One kernel and its inputs.
+pub struct Probe {
     kernel: Kernel,
-    model: &Model,
-    isa: Isa,
-    rows: usize,
-    seed: u64,
-) -> Result<Vec<f32>, NoSuchMatrix> {
-    assert!(rows > 0, "row 0 needs a row");
-    let kernels = Kernels::of(isa);
-    let hidden = model.config.hidden;
-    Ok(match kernel {
-        Kernel::LinearF32 => linear(&kernels, &model.layers[0].key.widened(), rows, seed),
-        Kernel::LinearQ4_1 | Kernel::LinearQ8_0 => {
-            let kind = if kernel == Kernel::LinearQ4_1 {
-                crate::panels::PanelKind::Q4_1
-            } else {
-                crate::panels::PanelKind::Q8_0
-            };
-            let matrices = model.layers[0]
-                .matrices()
-                .into_iter()
-                .chain([&model.embedding, model.output()]);
-            let matrix = matrices
-                .into_iter()
-                .find(|matrix| matrix.kind == kind)
-                .ok_or(NoSuchMatrix { kernel })?;
-            linear(&kernels, matrix, rows, seed)
-        }
-        Kernel::Norm => {
-            let x = noise(seed, rows * hidden);
-            let mut packed = Packed::new(rows, hidden);
-            for row in 0..rows {
-                // SAFETY: `of` checked the instructions; the buffers hold the rows.
-                unsafe {
-                    (kernels.norm)(
-                        &x[row * hidden..][..hidden],
-                        &model.output_norm,
-                        1e-5,
-                        packed.row(row),
-                    )
-                };
-            }
-            packed.first_row()
-        }
-        Kernel::SwiGlu => {
-            let (gate, up) = (noise(seed, rows * hidden), noise(seed ^ 1, rows * hidden));
-            let mut packed = Packed::new(rows, hidden);
-            for row in 0..rows {
-                let range = row * hidden..(row + 1) * hidden;
-                // SAFETY: as above.
-                unsafe { (kernels.swiglu)(&gate[range.clone()], &up[range], packed.row(row)) };
-            }
-            packed.first_row()
-        }
-        Kernel::AttentionF16 => attention::<u16>(model, rows, seed, kernels.attend_f16),
-        Kernel::AttentionF32 => attention::<f32>(model, rows, seed, kernels.attend_f32),
-    })
+    kernels: Kernels,
+    shape: ProbeShape,
+    matrices: Vec<PackedMatrix>,
+    x: Packed,
+    plain: Vec<f32>,
+    cache: Option<Cache>,
+    out: Vec<f32>,
+    packed_out: Packed,
 }
 
-fn linear(kernels: &Kernels, matrix: &PackedMatrix, rows: usize, seed: u64) -> Vec<f32> {
-    let mut x = Packed::new(rows, matrix.columns);
-    x.fill(&noise(seed, rows * matrix.columns));
-    let mut out = vec![f32::NAN; rows * matrix.rows];
-    let activations = Activations {
-        values: x.values.as_ptr(),
-        sums: x.sums.as_ptr(),
-        rows,
-    };
-    let product = Product {
-        matrix,
-        x: activations,
-        out: out.as_mut_ptr(),
-        stride: matrix.rows,
-        accumulate: false,
-    };
-    // SAFETY: `of` checked the instructions; the buffers hold the rows.
-    unsafe { (kernels.linear)(&product, 0, matrix.panels()) };
-    out.truncate(matrix.rows);
-    out
+/// The cache of a probe of attention.
+struct Cache {
+    layout: KvLayout,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    half_keys: Vec<u16>,
+    half_values: Vec<u16>,
+    start: u64,
+    scratch: Vec<f32>,
 }
 
-fn attention<E: KvElem>(
-    model: &Model,
-    rows: usize,
-    seed: u64,
-    kernel: unsafe fn(&Attention<'_, E>, usize, usize, *mut f32),
-) -> Vec<f32> {
-    const START: u64 = 150;
-    let config = &model.config;
-    let (dim, heads, group) = (config.head_dim, config.heads, config.group());
-    let cache = CacheConfig {
-        sink: 4,
-        window: Window::Sliding(100),
-        positions: PositionPolicy::Streaming,
-    };
-    let layout = KvLayout::new(config, &cache, rows);
-    let slots = layout.slots() * dim;
-    let (mut keys, mut values) = (
-        vec![E::store(f32::NAN); slots],
-        vec![E::store(f32::NAN); slots],
-    );
-    for position in 0..START + rows as u64 {
-        for d in 0..dim {
-            let at = |index: usize, base: usize| index - base;
-            keys[at(layout.key_index(0, 0, position, d), layout.keys_at(0, 0))] =
-                E::store(element(seed ^ 2, position as usize * dim + d));
-            values[at(
-                layout.value_index(0, 0, position, d),
-                layout.values_at(0, 0),
-            )] = E::store(element(seed ^ 3, position as usize * dim + d));
-        }
-    }
-    let queries = noise(seed, rows * heads * dim);
-    let mut out = Packed::new(rows, heads * dim);
-    let mut scores = vec![f32::NAN; QUERY_TILE * layout.score_stride()];
-    let args = Attention {
-        layout: &layout,
-        keys: keys.as_ptr(),
-        values: values.as_ptr(),
-        queries: queries.as_ptr(),
-        sink_queries: queries.as_ptr(),
-        heads,
-        group,
-        kv_head: 0,
-        first_row: 0,
-        start: START,
-        batch_rows: rows,
-        out: out.values.as_mut_ptr(),
-    };
-    for first in (0..rows * group).step_by(QUERY_TILE) {
-        // SAFETY: `of` checked the instructions; the buffers hold the shapes that `args` names.
-        unsafe {
-            kernel(
-                &args,
-                first,
-                (rows * group - first).min(QUERY_TILE),
-                scores.as_mut_ptr(),
-            )
+impl Probe {
+    /// Makes the inputs. Those of row 0 are the same for every number of rows.
+    ///
+    /// # Panics
+    /// When the processor lacks the instruction set, `rows` is 0, or `inputs` no multiple of 256.
+    #[must_use]
+    pub fn new(kernel: Kernel, isa: Isa, shape: ProbeShape, seed: u64) -> Self {
+        assert!(shape.rows > 0, "row 0 needs a row");
+        assert!(shape.inputs.is_multiple_of(256), "a superblock has 256 inputs");
+        let ProbeShape { rows, inputs, outputs, keys } = shape;
+        let attention = matches!(kernel, Kernel::AttentionF16 | Kernel::AttentionF32);
+        let gated = outputs.next_multiple_of(SEGMENT);
+        let matrices = match kernel {
+            Kernel::Linear(kind) => vec![random_matrix(kind, outputs, inputs, seed ^ 5)],
+            Kernel::SwiGlu => vec![
+                random_matrix(PanelKind::Q4_1, gated, inputs, seed ^ 5),
+                random_matrix(PanelKind::Q4_1, gated, inputs, seed ^ 6),
+            ],
+            _ => Vec::new(),
         };
+        let width = if attention { GROUP * HEAD } else { inputs };
+        let plain = noise(seed, rows * width);
+        let mut x = Packed::new(rows, width);
+        x.fill(&plain);
+        let packed_out = Packed::new(rows, if kernel == Kernel::SwiGlu { gated } else { width });
+        Self {
+            kernel,
+            kernels: Kernels::of(isa),
+            shape,
+            matrices,
+            x,
+            plain,
+            cache: attention.then(|| Cache::new(rows, keys, seed)),
+            out: vec![f32::NAN; rows * outputs],
+            packed_out,
+        }
     }
-    let mut row = out.first_row();
-    row.truncate(group * dim);
-    row
+
+    /// Runs the kernel once, on this thread.
+    pub fn run(&mut self) {
+        let ProbeShape { rows, inputs, outputs, .. } = self.shape;
+        let x = Activations {
+            values: self.x.values.as_ptr(),
+            sums: self.x.sums.as_ptr(),
+            rows,
+        };
+        // SAFETY (of the blocks below): `of` checked the instructions; the buffers hold the rows and the shapes.
+        match self.kernel {
+            Kernel::Linear(_) => {
+                let matrix = &self.matrices[0];
+                let product = Product {
+                    matrix,
+                    x,
+                    out: self.out.as_mut_ptr(),
+                    stride: outputs,
+                    accumulate: false,
+                };
+                // SAFETY: as above.
+                unsafe { (self.kernels.product)(&product, 0, matrix.panels()) };
+            }
+            Kernel::SwiGlu => {
+                let gated = Gated {
+                    gate: &self.matrices[0],
+                    up: &self.matrices[1],
+                    x,
+                    values: self.packed_out.values.as_mut_ptr(),
+                    sums: self.packed_out.sums.as_mut_ptr(),
+                };
+                // SAFETY: as above.
+                unsafe { (self.kernels.gated)(&gated, 0, gated.gate.panels()) };
+            }
+            Kernel::Norm => {
+                for row in 0..rows {
+                    let vector = &self.plain[row * inputs..][..inputs];
+                    // SAFETY: as above.
+                    unsafe {
+                        (self.kernels.norm)(vector, &self.plain[..inputs], 1e-5, self.packed_out.row(row))
+                    };
+                }
+            }
+            Kernel::AttentionF16 | Kernel::AttentionF32 => {
+                let Some(cache) = &mut self.cache else { return };
+                let scratch = cache.scratch.as_mut_ptr();
+                let tile = self.kernels.query_tile;
+                let (queries, out) = (&self.plain, &mut self.packed_out);
+                if self.kernel == Kernel::AttentionF16 {
+                    let (keys, values) = (cache.half_keys.as_ptr(), cache.half_values.as_ptr());
+                    let args = cache.attention(keys, values, queries, out);
+                    run_attention(&self.kernels.f16, &args, rows, tile, scratch);
+                } else {
+                    let args = cache.attention(cache.keys.as_ptr(), cache.values.as_ptr(), queries, out);
+                    run_attention(&self.kernels.f32, &args, rows, tile, scratch);
+                }
+            }
+        }
+    }
+
+    /// What the last run made of row 0.
+    #[must_use]
+    pub fn row_zero(&self) -> Vec<f32> {
+        match self.kernel {
+            Kernel::Linear(_) => self.out[..self.shape.outputs].to_vec(),
+            _ => self.packed_out.first_row(),
+        }
+    }
+
+    /// Floating-point operations of a run's products and weighted sums; a multiply-add counts as two. Those of a
+    /// norm, four for each element.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        let ProbeShape { rows, inputs, keys, .. } = self.shape;
+        let (rows, inputs, keys) = (rows as u64, inputs as u64, keys as u64);
+        match self.kernel {
+            Kernel::Linear(_) | Kernel::SwiGlu => {
+                let outputs: usize = self.matrices.iter().map(|matrix| matrix.rows).sum();
+                2 * rows * inputs * outputs as u64
+            }
+            Kernel::Norm => 4 * rows * inputs,
+            // Both the scores and the sums; row r sees r keys more than the first.
+            _ => 4 * (HEAD * GROUP) as u64 * (rows * keys + rows * (rows - 1) / 2),
+        }
+    }
+}
+
+/// # Panics
+/// Never: the tile's scratch is as long as the layout asks for.
+fn run_attention<E: KvElem>(
+    kernels: &CacheKernels<E>,
+    args: &Attention<'_, E>,
+    rows: usize,
+    height: usize,
+    scratch: *mut f32,
+) {
+    for first in (0..rows * GROUP).step_by(height) {
+        let room = TileRoom {
+            count: (rows * GROUP - first).min(height),
+            pieces: 1,
+        };
+        let tile = Tile::new(args.layout, first, room, scratch);
+        // SAFETY: `Kernels::of` checked the instructions; the buffers hold the shapes that `args` names.
+        unsafe { (kernels.attend)(args, &tile) };
+    }
+}
+
+impl Cache {
+    /// `keys` visible keys for the first of `rows` queries: 4 of them sinks, the others a sliding window that has
+    /// moved on by 50 positions. Slots that nobody sees hold NaN.
+    fn new(rows: usize, keys: usize, seed: u64) -> Self {
+        let window = keys.saturating_sub(4).max(1) as u32;
+        let config = LlamaConfig {
+            layers: 1,
+            hidden: GROUP * HEAD,
+            heads: GROUP,
+            kv_heads: 1,
+            head_dim: HEAD,
+            feed_forward: SEGMENT,
+            vocabulary: 1,
+            context: 1,
+            norm_epsilon: 1e-5,
+            rope_base: 1e4,
+        };
+        let policy = CacheConfig {
+            sink: 4,
+            window: Window::Sliding(window),
+            positions: PositionPolicy::Streaming,
+        };
+        let layout = KvLayout::new(&config, &policy, rows);
+        let start = u64::from(window) + 50;
+        let mut all = vec![f32::NAN; 2 * layout.slots() * HEAD];
+        let end = start + rows as u64;
+        for position in (0..4).chain(layout.window_start(start)..end) {
+            for d in 0..HEAD {
+                let index = position as usize * HEAD + d;
+                all[layout.key_index(0, 0, position, d)] = element(seed ^ 2, index);
+                all[layout.value_index(0, 0, position, d)] = element(seed ^ 3, index);
+            }
+        }
+        let values = all.split_off(layout.slots() * HEAD);
+        let half = |values: &[f32]| {
+            let bits = |value: &f32| half::f16::from_f32(*value).to_bits();
+            values.iter().map(bits).collect()
+        };
+        Self {
+            start,
+            scratch: vec![f32::NAN; WHOLE_TILE.scratch_len(&layout)],
+            half_keys: half(&all),
+            half_values: half(&values),
+            keys: all,
+            values,
+            layout,
+        }
+    }
+
+    fn attention<'a, E>(
+        &'a self,
+        keys: *const E,
+        values: *const E,
+        queries: &[f32],
+        out: &mut Packed,
+    ) -> Attention<'a, E> {
+        Attention {
+            layout: &self.layout,
+            keys,
+            values,
+            queries: queries.as_ptr(),
+            sink_queries: queries.as_ptr(),
+            heads: GROUP,
+            group: GROUP,
+            kv_head: 0,
+            first_row: 0,
+            start: self.start,
+            batch_rows: out.rows,
+            out: out.values.as_mut_ptr(),
+            sums: out.sums.as_mut_ptr(),
+        }
+    }
 }
 
 /// Rows in segment-major order, with their segments' sums.
@@ -251,29 +362,156 @@ impl Packed {
     }
 }
 
-impl PackedMatrix {
-    /// The same matrix as f32 panels.
-    fn widened(&self) -> PackedMatrix {
-        let mut row = vec![0.0; self.columns];
-        let mut values = vec![0.0f32; self.panels() * LANES * self.columns];
-        for index in 0..self.rows {
-            self.dequantise_row(index, &mut row);
-            for (column, value) in row.iter().enumerate() {
-                values[(index / LANES * self.columns + column) * LANES + index % LANES] = *value;
-            }
+/// A matrix of pseudo-random bits in its type, with scales near 2^-8 so that sums stay small.
+fn random_matrix(kind: PanelKind, rows: usize, columns: usize, seed: u64) -> PackedMatrix {
+    let bytes = random_bytes(kind, rows, columns, seed);
+    let tensor = TensorBytes {
+        dtype: kind.dtype(),
+        rows,
+        columns,
+        bytes: &bytes,
+    };
+    PackedMatrix::pack(&tensor, 1).expect("every scale and value is finite")
+}
+
+fn random_bytes(kind: PanelKind, rows: usize, columns: usize, seed: u64) -> Vec<u8> {
+    let dtype = kind.dtype();
+    let block = dtype.type_size();
+    let elements = rows * columns;
+    let mut bytes: Vec<u8> = (0..elements / dtype.block_size() * block)
+        .map(|index| (mix(seed, index) >> 56) as u8)
+        .collect();
+    // Where a block has f16 scales; a floating-point block is one value.
+    let halves: &[usize] = match dtype {
+        GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 | GgmlDType::F16 => &[0],
+        GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K => &[0, 2],
+        GgmlDType::Q6K => &[208],
+        _ => &[],
+    };
+    for (index, block) in bytes.chunks_exact_mut(block).enumerate() {
+        for at in halves {
+            let value = half::f16::from_f32(element(seed ^ 9, index * 4 + at % 4) / 256.0);
+            block[*at..at + 2].copy_from_slice(&value.to_le_bytes());
         }
-        PackedMatrix::from_f32_panels(self.rows, self.columns, &values)
+        match dtype {
+            GgmlDType::BF16 => {
+                let value = half::bf16::from_f32(element(seed ^ 9, index));
+                block.copy_from_slice(&value.to_le_bytes());
+            }
+            GgmlDType::F32 => block.copy_from_slice(&element(seed ^ 9, index).to_le_bytes()),
+            _ => {}
+        }
     }
+    bytes
 }
 
 fn noise(seed: u64, length: usize) -> Vec<f32> {
     (0..length).map(|index| element(seed, index)).collect()
 }
 
-/// A number from -1 to 1 (the finaliser of SplitMix64, Steele et al. 2014).
+/// A number from -1 to 1.
 fn element(seed: u64, index: usize) -> f32 {
+    (mix(seed, index) >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+fn mix(seed: u64, index: usize) -> u64 {
     let mut z = seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::QTensor;
+    use candle_core::{DType, Device, Tensor};
+
+    use super::*;
+
+    const SHAPE: ProbeShape = ProbeShape {
+        rows: 1,
+        inputs: 512,
+        outputs: 72,
+        keys: 100,
+    };
+
+    /// The weights of a matrix as candle reads them from the same bytes.
+    fn by_candle(kind: PanelKind, bytes: &[u8], rows: usize, columns: usize) -> Vec<f32> {
+        let device = Device::Cpu;
+        let shape = [rows, columns];
+        let tensor = match kind.dtype() {
+            GgmlDType::F16 => Tensor::from_raw_buffer(bytes, DType::F16, &shape, &device).unwrap(),
+            GgmlDType::BF16 => Tensor::from_raw_buffer(bytes, DType::BF16, &shape, &device).unwrap(),
+            GgmlDType::F32 => Tensor::from_raw_buffer(bytes, DType::F32, &shape, &device).unwrap(),
+            dtype => {
+                let storage = candle_core::quantized::QStorage::from_data(
+                    std::borrow::Cow::Borrowed(bytes),
+                    &device,
+                    dtype,
+                )
+                .unwrap();
+                let quantised = QTensor::new(storage, shape.as_slice()).unwrap();
+                quantised.dequantize(&device).unwrap()
+            }
+        };
+        let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+        tensor.to_vec1().unwrap()
+    }
+
+    #[test]
+    fn a_packed_row_dequantises_to_what_candle_reads_from_the_same_bytes() {
+        let (rows, columns) = (SHAPE.outputs, SHAPE.inputs);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+            for kind in PanelKind::ALL {
+                let bytes = random_bytes(kind, rows, columns, 77);
+                let expected = by_candle(kind, &bytes, rows, columns);
+                let matrix = random_matrix(kind, rows, columns, 77);
+                let mut found = vec![0.0; columns];
+                for (row, expected) in expected.chunks_exact(columns).enumerate() {
+                    // SAFETY: `of` checks the instructions, and the matrix has this row.
+                    unsafe { (Kernels::of(isa).dequantise)(&matrix, row, &mut found) };
+                    assert_eq!(found, expected, "{kind:?} on {isa}, row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_is_the_float64_product_of_the_dequantised_weights() {
+        let (rows, columns) = (SHAPE.outputs, SHAPE.inputs);
+        for kind in PanelKind::ALL {
+            let weights = by_candle(kind, &random_bytes(kind, rows, columns, 7 ^ 5), rows, columns);
+            let mut probe = Probe::new(Kernel::Linear(kind), Isa::detect(), SHAPE, 7);
+            probe.run();
+            let x = noise(7, columns);
+            for (output, (found, weights)) in
+                probe.row_zero().iter().zip(weights.chunks_exact(columns)).enumerate()
+            {
+                let terms = || x.iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                let (expected, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+                let difference = (f64::from(*found) - expected).abs();
+                assert!(difference <= 4e-6 * size, "{kind:?}, output {output}: {found} and {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_and_number_of_rows_gives_the_same_bits() {
+        for kernel in Kernel::all() {
+            let row_zero = |isa, rows| {
+                let mut probe = Probe::new(kernel, isa, ProbeShape { rows, ..SHAPE }, 3);
+                probe.run();
+                let row = probe.row_zero();
+                assert!(row.iter().all(|value| value.is_finite()), "{kernel:?} on {isa}");
+                row.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let expected = row_zero(Isa::Scalar, 1);
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+                for rows in [1, 2, 3, 7, 12, 13, 97] {
+                    assert!(row_zero(isa, rows) == expected, "{kernel:?}, {isa}, {rows} rows");
+                }
+            }
+        }
+    }
 }

@@ -14,6 +14,12 @@ impl Lanes {
 
 // SAFETY (of the blocks below): the trait's contract says that the pointers are good for 16 elements.
 impl Vector for Lanes {
+    type Words = [u32; LANES];
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const u8) {}
+
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([value; LANES])
@@ -40,13 +46,54 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn load_nibbles(from: *const u8) -> (Self, Self) {
+    unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: as in `load`.
-        let bytes = unsafe { from.cast::<[u8; LANES]>().read_unaligned() };
-        (
-            Self::from_fn(|lane| f32::from(bytes[lane] & 15)),
-            Self::from_fn(|lane| f32::from(bytes[lane] >> 4)),
-        )
+        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        Self::from_fn(|lane| f32::from_bits(u32::from(bits[lane]) << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn load_words(from: *const u8) -> [u32; LANES] {
+        // SAFETY: as in `load`.
+        unsafe { from.cast::<[u32; LANES]>().read_unaligned() }.map(u32::from_le)
+    }
+
+    #[inline(always)]
+    unsafe fn nibble(words: [u32; LANES], shift: u32) -> Self {
+        Self::from_fn(|lane| (words[lane] >> shift & 15) as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn nibble_less_8(words: [u32; LANES], shift: u32) -> Self {
+        Self::from_fn(|lane| (words[lane] >> shift & 15) as f32 - 8.0)
+    }
+
+    #[inline(always)]
+    unsafe fn joined(
+        low: [u32; LANES],
+        shift: u32,
+        high: [u32; LANES],
+        high_shift: u32,
+        bits: u32,
+        offset: i32,
+    ) -> Self {
+        Self::from_fn(|lane| {
+            let high = high[lane] >> high_shift & ((1 << bits) - 1);
+            let value = (low[lane] >> shift & 15) | high << 4;
+            (value as i32 - offset) as f32
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16) {
+        let bits = self.0.map(|value| half::f16::from_f32_const(value).to_bits());
+        // SAFETY: writable for 16 elements, by the trait's contract.
+        unsafe { to.cast::<[u16; LANES]>().write_unaligned(bits) }
+    }
+
+    #[inline(always)]
+    unsafe fn swap_pairs(self) -> Self {
+        Self::from_fn(|lane| self.0[lane ^ 1])
     }
 
     #[inline(always)]

@@ -70,6 +70,11 @@ impl LocalSession {
         self.verifier.reset();
     }
 
+    /// The threads that run it.
+    pub fn compute(&mut self) -> &mut Compute {
+        &mut self.compute
+    }
+
     /// Its cache and position.
     pub fn verifier(&self) -> &SinkWindowVerifier {
         &self.verifier

@@ -1,21 +1,23 @@
-//! `kakeya bench`: prefill and decode speed at several depths of a session.
+//! `kakeya bench`: how fast this machine runs a model.
 //!
-//! Prefill at depth D is N prompt tokens appended after D tokens; decode is N tokens generated after D. Each figure is
-//! the median over the repetitions. The tokens are pseudo-random and always the same.
+//! Prefill at depth D is N prompt tokens appended after D tokens; decode is N tokens generated after D. Batched decode is
+//! N tokens for each of B sessions in the same passes. Each figure is the median over the repetitions. The tokens are
+//! pseudo-random and always the same.
+
+mod measure;
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use kakeya_model::LogitRows;
-use kakeya_runtime::sampler::greedy;
+use kakeya_model::Phase;
 use serde::Serialize;
 
 use super::options::{EngineArgs, positive};
 use super::output::{self, ReportFormat};
-use super::session::{LocalSession, check_length};
+use super::session::check_length;
 use super::{Outcome, model, resident};
+use measure::{Batched, Single, pseudo_random_ids};
 
 /// Flags of `kakeya bench`.
 #[derive(Debug, Args)]
@@ -36,9 +38,15 @@ pub struct BenchArgs {
         default_value = "0"
     )]
     depth: Vec<usize>,
+    /// Also measure the decode of so many sessions at once, at the first depth
+    #[arg(long, value_name = "B,B,..", value_delimiter = ',', value_parser = positive)]
+    batch: Vec<NonZeroUsize>,
     /// Measurements of each figure, of which the median is printed
     #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
     repeat: NonZeroUsize,
+    /// Also print where the time of a pass goes
+    #[arg(long)]
+    profile: bool,
     /// How the figures are printed
     #[arg(long, value_enum, default_value = "text")]
     format: ReportFormat,
@@ -53,7 +61,13 @@ struct Report {
     prompt: usize,
     r#gen: usize,
     repeat: usize,
+    /// From the start of the process to the model's first logits: loading, packing and one token.
+    first_token_seconds: f64,
+    /// Bytes of weights, as packed.
+    weight_bytes: u64,
     results: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    batches: Vec<BatchRow>,
 }
 
 /// The figures at one depth.
@@ -66,26 +80,54 @@ struct Row {
     peak_rss_bytes: Option<u64>,
     /// Keys and values in use once the prompt is appended.
     kv_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefill_phases: Option<Phases>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode_phases: Option<Phases>,
+}
+
+/// The figures of one number of sessions.
+#[derive(Debug, Serialize)]
+struct BatchRow {
+    sessions: usize,
+    depth: usize,
+    /// Of all sessions together.
+    decode_tokens_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phases: Option<Phases>,
+}
+
+/// Microseconds of each phase for one token.
+type Phases = Vec<PhaseTime>;
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct PhaseTime {
+    phase: &'static str,
+    microseconds_per_token: f64,
 }
 
 /// Runs `kakeya bench`.
 pub fn run(args: BenchArgs) -> Outcome {
+    let begun = std::time::Instant::now();
     let options = args.engine.validate()?;
     let model = model::load(&options.source)?;
     let (prompt, generated, repeat) = (args.prompt.get(), args.r#gen.get(), args.repeat.get());
     let deepest = args.depth.iter().max().copied().unwrap_or(0);
     let longest = deepest.saturating_add(prompt.max(generated)) as u64;
     check_length(&model, &options, longest).context("--depth with --prompt or --gen")?;
-    let mut bench = Bench {
-        session: LocalSession::like_a_server(&model, &options)?,
-        tokens: pseudo_random_ids(deepest + prompt.max(1), model.config().vocabulary),
-    };
+    let tokens = pseudo_random_ids(deepest + prompt.max(1), model.config().vocabulary);
+    let mut bench = Single::new(&model, &options, tokens.clone())?;
+    bench.decode(0, 1);
+    let first_token_seconds = begun.elapsed().as_secs_f64();
     bench.prefill(0, prompt);
 
     let mut results = Vec::with_capacity(args.depth.len());
-    for depth in args.depth {
+    for &depth in &args.depth {
+        bench.profile(args.profile);
         let prefill = median((0..repeat).map(|_| bench.prefill(depth, prompt)).collect());
-        let kv_bytes = bench.session.verifier().kv_live_bytes();
+        let prefill_phases = bench.phases(repeat * prompt);
+        let kv_bytes = bench.kv_live_bytes();
+        bench.profile(args.profile);
         let decode = median(
             (0..repeat)
                 .map(|_| bench.decode(depth, generated))
@@ -97,6 +139,23 @@ pub fn run(args: BenchArgs) -> Outcome {
             decode_tokens_per_second: decode,
             peak_rss_bytes: resident::peak_bytes(),
             kv_bytes,
+            prefill_phases,
+            decode_phases: bench.phases(repeat * generated),
+        });
+    }
+    drop(bench);
+    let depth = args.depth.first().copied().unwrap_or(0);
+    let mut batches = Vec::with_capacity(args.batch.len());
+    for sessions in args.batch.into_iter().map(NonZeroUsize::get) {
+        let mut batched = Batched::new(&model, &options, sessions, &tokens[..depth])?;
+        batched.decode(1);
+        batched.profile(args.profile);
+        let decode = median((0..repeat).map(|_| batched.decode(generated)).collect());
+        batches.push(BatchRow {
+            sessions,
+            depth,
+            decode_tokens_per_second: decode,
+            phases: batched.phases(repeat * generated * sessions),
         });
     }
     let report = Report {
@@ -106,61 +165,16 @@ pub fn run(args: BenchArgs) -> Outcome {
         prompt,
         r#gen: generated,
         repeat,
+        first_token_seconds,
+        weight_bytes: model.weight_bytes() as u64,
         results,
+        batches,
     };
     match args.format {
         ReportFormat::Json => output::print_json(&report)?,
         ReportFormat::Text => output::print(&table(&report))?,
     }
     Ok(())
-}
-
-struct Bench {
-    session: LocalSession,
-    tokens: Vec<u32>,
-}
-
-impl Bench {
-    fn go_to(&mut self, depth: usize) {
-        self.session.reset();
-        if depth > 0 {
-            self.session.append(&self.tokens[..depth]);
-        }
-    }
-
-    /// Tokens a second while `prompt` tokens are appended after `depth`.
-    fn prefill(&mut self, depth: usize, prompt: usize) -> f64 {
-        self.go_to(depth);
-        let start = Instant::now();
-        self.session.append(&self.tokens[depth..depth + prompt]);
-        prompt as f64 / start.elapsed().as_secs_f64()
-    }
-
-    /// Tokens a second while `generated` tokens are, greedily, after `depth`.
-    fn decode(&mut self, depth: usize, generated: usize) -> f64 {
-        self.go_to(depth);
-        let mut token = self.tokens[depth];
-        let start = Instant::now();
-        for _ in 0..generated {
-            token = greedy(self.session.append_block(&[token], LogitRows::Last));
-        }
-        generated as f64 / start.elapsed().as_secs_f64()
-    }
-}
-
-/// Token ids below `vocabulary` that look random and never change: SplitMix64 (Steele, Lea and Flood 2014) from 0.
-fn pseudo_random_ids(count: usize, vocabulary: usize) -> Vec<u32> {
-    let mut state = 0_u64;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    };
-    (0..count)
-        .map(|_| (next() % vocabulary as u64) as u32)
-        .collect()
 }
 
 /// The middle value, or the mean of the two in the middle. `values` has at least one.
@@ -177,12 +191,21 @@ fn table(report: &Report) -> String {
         prompt,
         r#gen,
         repeat,
+        first_token_seconds,
+        weight_bytes,
         results,
+        batches,
     } = report;
     let mut text = format!(
-        "{model}\n{threads} threads, {isa}; prefill of {prompt} and decode of {gen} tokens, median of {repeat}\n\n\
+        "{model}\n{threads} threads, {isa}; prefill of {prompt} and decode of {gen} tokens, median of {repeat}; \
+         {} of weights, first token after {first_token_seconds:.2} s\n\n\
          {:>8} {:>14} {:>14} {:>12} {:>12}\n",
-        "depth", "prefill tok/s", "decode tok/s", "peak memory", "KV cache"
+        output::bytes(*weight_bytes),
+        "depth",
+        "prefill tok/s",
+        "decode tok/s",
+        "peak memory",
+        "KV cache"
     );
     for row in results {
         let peak = row
@@ -196,6 +219,43 @@ fn table(report: &Report) -> String {
             peak,
             output::bytes(row.kv_bytes)
         );
+    }
+    if !batches.is_empty() {
+        text += &format!("\n{:>8} {:>14} {:>14}\n", "sessions", "depth", "decode tok/s");
+    }
+    for row in batches {
+        text += &format!(
+            "{:>8} {:>14} {:>14.1}\n",
+            row.sessions, row.depth, row.decode_tokens_per_second
+        );
+    }
+    let profiles: Vec<(String, &Phases)> = results
+        .iter()
+        .flat_map(|row| {
+            let prefill = row.prefill_phases.iter();
+            let decode = row.decode_phases.iter();
+            prefill
+                .map(|phases| (format!("prefill @{}", row.depth), phases))
+                .chain(decode.map(|phases| (format!("decode @{}", row.depth), phases)))
+        })
+        .chain(batches.iter().filter_map(|row| {
+            let phases = row.phases.as_ref()?;
+            Some((format!("{} x @{}", row.sessions, row.depth), phases))
+        }))
+        .collect();
+    if !profiles.is_empty() {
+        text += "\nmicroseconds a token";
+        for (name, _) in &profiles {
+            text += &format!(" {name:>14}");
+        }
+        text += "\n";
+        for (index, phase) in Phase::ALL.into_iter().enumerate() {
+            text += &format!("{:<20}", phase.name());
+            for (_, phases) in &profiles {
+                text += &format!(" {:>14.1}", phases[index].microseconds_per_token);
+            }
+            text += "\n";
+        }
     }
     text
 }

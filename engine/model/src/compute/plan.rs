@@ -1,0 +1,126 @@
+//! What one forward pass consists of: its rows, and the tiles of its attention.
+//!
+//! The lists are kept from one pass to the next, so that a pass allocates nothing once they have grown.
+
+use kakeya_core::KvStorage;
+
+use super::SequenceInput;
+use super::scratch::Shared;
+use crate::config::LlamaConfig;
+use crate::kernels::attention::TileRoom;
+use crate::kv::KvLayout;
+
+/// Segments of 32 keys that a tile must see before it is worth sharing among threads: below, a barrier costs more.
+const WORTH_SHARING: usize = 8;
+/// The pieces that tiles are shared in, for each thread.
+const PIECES: usize = 4;
+
+/// One sequence of the batch.
+pub(super) struct Part {
+    pub(super) layout: KvLayout,
+    pub(super) storage: Storage,
+    pub(super) start: u64,
+    /// Its first row in the batch, and how many it has.
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    /// Its first row of logits among those wanted, and how many.
+    pub(super) first_logits: usize,
+    pub(super) logits: usize,
+}
+
+/// A slab.
+#[derive(Clone, Copy)]
+pub(super) enum Storage {
+    F16(Shared<u16>),
+    F32(Shared<f32>),
+}
+
+/// Queries of one part and head that go through attention together.
+#[derive(Clone, Copy)]
+pub(super) struct TileOf {
+    pub(super) part: usize,
+    pub(super) kv_head: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
+}
+
+/// The pass.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) rows: usize,
+    pub(super) logits: usize,
+    pub(super) parts: Vec<Part>,
+    /// The part of each row.
+    pub(super) part_of: Vec<usize>,
+    pub(super) tiles: Vec<TileOf>,
+    /// f32 of scratch for one tile.
+    pub(super) tile_scratch: usize,
+    /// The pieces that the threads share each tile in; 1 when they share out whole tiles.
+    pub(super) pieces: usize,
+}
+
+impl Plan {
+    pub(super) fn make(
+        &mut self,
+        config: &LlamaConfig,
+        batch: &mut [SequenceInput<'_>],
+        query_tile: usize,
+        threads: usize,
+    ) {
+        *self = Self {
+            parts: std::mem::take(&mut self.parts),
+            part_of: std::mem::take(&mut self.part_of),
+            tiles: std::mem::take(&mut self.tiles),
+            ..Self::default()
+        };
+        self.parts.clear();
+        self.part_of.clear();
+        self.tiles.clear();
+        let mut deepest = 0;
+        for (index, sequence) in batch.iter_mut().enumerate() {
+            let rows = sequence.tokens.len();
+            let logits = rows - sequence.logits.first(rows);
+            self.parts.push(Part {
+                layout: sequence.layout.clone(),
+                storage: match sequence.storage {
+                    KvStorage::F16(all) => Storage::F16(Shared(all.as_mut_ptr())),
+                    KvStorage::F32(all) => Storage::F32(Shared(all.as_mut_ptr())),
+                },
+                start: sequence.start,
+                first_row: self.rows,
+                rows,
+                first_logits: self.logits,
+                logits,
+            });
+            self.part_of.extend(std::iter::repeat_n(index, rows));
+            self.rows += rows;
+            self.logits += logits;
+            deepest = deepest.max(sequence.layout.most_segments(sequence.start + rows as u64));
+            let queries = rows * config.group();
+            for first in (0..queries).step_by(query_tile) {
+                let count = (queries - first).min(query_tile);
+                self.tiles.extend((0..config.kv_heads).map(|kv_head| TileOf {
+                    part: index,
+                    kv_head,
+                    first,
+                    count,
+                }));
+            }
+        }
+        let shared = threads > 1 && self.tiles.len() < 3 * threads && deepest >= WORTH_SHARING;
+        self.pieces = if shared { (PIECES * threads).div_ceil(self.tiles.len()) } else { 1 };
+        let rooms = self.tiles.iter().map(|tile| {
+            let room = TileRoom {
+                count: tile.count,
+                pieces: self.pieces,
+            };
+            room.scratch_len(&self.parts[tile.part].layout)
+        });
+        self.tile_scratch = rooms.max().unwrap_or(0);
+    }
+
+    /// Tiles whose scratch is in use at once.
+    pub(super) fn tiles_at_once(&self, threads: usize) -> usize {
+        if self.pieces > 1 { self.tiles.len() } else { threads }
+    }
+}

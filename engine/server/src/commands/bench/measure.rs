@@ -1,0 +1,176 @@
+//! The runs that are timed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kakeya_core::SlabPool;
+use kakeya_model::{Compute, KvLayout, LogitRows, Model, SequenceInput};
+use kakeya_runtime::sampler::greedy;
+use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
+
+use super::super::memory::{self, MemoryNeed};
+use super::super::options::EngineOptions;
+use super::super::session::LocalSession;
+use super::{PhaseTime, Phases};
+
+/// One session.
+pub(super) struct Single {
+    session: LocalSession,
+    tokens: Vec<u32>,
+}
+
+impl Single {
+    pub(super) fn new(
+        model: &Arc<Model>,
+        options: &EngineOptions,
+        tokens: Vec<u32>,
+    ) -> anyhow::Result<Self> {
+        let session = LocalSession::like_a_server(model, options)?;
+        Ok(Self { session, tokens })
+    }
+
+    /// Switches the sums of phases on, from zero, or off.
+    pub(super) fn profile(&mut self, on: bool) {
+        self.session.compute().profile(on);
+    }
+
+    /// The sums since then for each of `tokens`, when they are on.
+    pub(super) fn phases(&mut self, tokens: usize) -> Option<Phases> {
+        phases(self.session.compute(), tokens)
+    }
+
+    pub(super) fn kv_live_bytes(&self) -> u64 {
+        self.session.verifier().kv_live_bytes()
+    }
+
+    fn go_to(&mut self, depth: usize) {
+        self.session.reset();
+        if depth > 0 {
+            self.session.append(&self.tokens[..depth]);
+        }
+    }
+
+    /// Tokens a second while `prompt` tokens are appended after `depth`.
+    pub(super) fn prefill(&mut self, depth: usize, prompt: usize) -> f64 {
+        self.without_profile(|single| single.go_to(depth));
+        let start = Instant::now();
+        self.session.append(&self.tokens[depth..depth + prompt]);
+        prompt as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// Tokens a second while `generated` tokens are, greedily, after `depth`.
+    pub(super) fn decode(&mut self, depth: usize, generated: usize) -> f64 {
+        self.without_profile(|single| single.go_to(depth));
+        let mut token = self.tokens[depth];
+        let start = Instant::now();
+        for _ in 0..generated {
+            token = greedy(self.session.append_block(&[token], LogitRows::Last));
+        }
+        generated as f64 / start.elapsed().as_secs_f64()
+    }
+
+    fn without_profile(&mut self, work: impl FnOnce(&mut Self)) {
+        self.session.compute().pause_profile(true);
+        work(self);
+        self.session.compute().pause_profile(false);
+    }
+}
+
+/// Several sessions that decode in the same passes.
+pub(super) struct Batched {
+    model: Arc<Model>,
+    compute: Compute,
+    sessions: Vec<SinkWindowVerifier>,
+    tokens: Vec<u32>,
+}
+
+impl Batched {
+    /// `count` sessions with the same prompt.
+    pub(super) fn new(
+        model: &Arc<Model>,
+        options: &EngineOptions,
+        count: usize,
+        prompt: &[u32],
+    ) -> anyhow::Result<Self> {
+        let layout = Arc::new(KvLayout::new(model.config(), &options.cache, MAX_CHUNK));
+        let shape = layout.slab_shape(options.kv);
+        let need = MemoryNeed {
+            capacity: count,
+            slab_bytes: shape.bytes()? as u64,
+            model_bytes: model.weight_bytes() as u64,
+        };
+        need.check(memory::machine_bytes()?)?;
+        let mut pool = SlabPool::new(shape, count)?;
+        let mut compute = Compute::new(options.compute)?;
+        let sessions = (0..count)
+            .map(|_| {
+                let slab = pool.acquire()?;
+                let mut session =
+                    SinkWindowVerifier::new(Arc::clone(model), options.cache, Arc::clone(&layout), slab)?;
+                session.prefill(&mut compute, prompt, LogitRows::None);
+                Ok(session)
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            model: Arc::clone(model),
+            compute,
+            sessions,
+            tokens: (0..count as u32).collect(),
+        })
+    }
+
+    pub(super) fn profile(&mut self, on: bool) {
+        self.compute.profile(on);
+    }
+
+    pub(super) fn phases(&self, tokens: usize) -> Option<Phases> {
+        phases(&self.compute, tokens)
+    }
+
+    /// Tokens a second of all sessions while each generates `generated` more, greedily.
+    pub(super) fn decode(&mut self, generated: usize) -> f64 {
+        let start = Instant::now();
+        for _ in 0..generated {
+            let mut batch: Vec<SequenceInput<'_>> = self
+                .sessions
+                .iter_mut()
+                .zip(&self.tokens)
+                .map(|(session, token)| session.begin_block(std::slice::from_ref(token), LogitRows::Last))
+                .collect();
+            self.compute.forward(&self.model, &mut batch);
+            for (index, session) in self.sessions.iter_mut().enumerate() {
+                session.commit_or_truncate(1);
+                self.tokens[index] = greedy(self.compute.logits(index));
+            }
+        }
+        (generated * self.sessions.len()) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+fn phases(compute: &Compute, tokens: usize) -> Option<Phases> {
+    let times = compute.phase_times()?;
+    Some(
+        times
+            .into_iter()
+            .map(|(phase, time)| PhaseTime {
+                phase: phase.name(),
+                microseconds_per_token: time.as_secs_f64() * 1e6 / tokens as f64,
+            })
+            .collect(),
+    )
+}
+
+/// Token ids below `vocabulary` that look random and never change: SplitMix64 (Steele, Lea and Flood 2014) from 0.
+pub(super) fn pseudo_random_ids(count: usize, vocabulary: usize) -> Vec<u32> {
+    let mut state = 0_u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    (0..count)
+        .map(|_| (next() % vocabulary as u64) as u32)
+        .collect()
+}
