@@ -27,6 +27,9 @@ use plan::Plan;
 use profile::Clock;
 use scratch::{Room, Scratch, Shared};
 
+/// Rows up to which a product waits for memory rather than for arithmetic.
+const FEW_ROWS: usize = 4;
+
 /// Forward passes of this process, by the instruction set that ran them.
 static FORWARD_PASSES: [AtomicU64; Isa::ALL.len()] = [const { AtomicU64::new(0) }; Isa::ALL.len()];
 
@@ -265,13 +268,12 @@ impl Compute {
             sums: self.scratch.wide_sums.as_mut_ptr(),
         };
         let panels = weights.gate.panels();
-        let group = self.panels_of_a_task(panels);
+        let tasks = self.tasks(panels);
         let kernel = self.kernels.gated;
-        self.pool.run(panels.div_ceil(group), &|_, task| {
-            let first = task * group;
+        self.pool.run(tasks, &|_, task| {
             // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`; tasks write
             // disjoint panels.
-            unsafe { kernel(&gated, first, (first + group).min(panels)) };
+            unsafe { kernel(&gated, task * panels / tasks, (task + 1) * panels / tasks) };
         });
         self.clock.lap(Phase::GateUp);
         let x = Activations {
@@ -355,32 +357,29 @@ impl Compute {
         }]);
     }
 
-    /// Runs products that share a region: their panels are split over the threads.
+    /// Runs products that share a region: their panels, one product's after the other's, are split over the threads.
     fn multiply(&mut self, products: &[Product<'_>]) {
         let panels: usize = products.iter().map(|product| product.matrix.panels()).sum();
-        let group = self.panels_of_a_task(panels);
+        let tasks = self.tasks(panels);
         let kernel = self.kernels.product;
-        let tasks = |product: &Product<'_>| product.matrix.panels().div_ceil(group);
-        self.pool
-            .run(products.iter().map(tasks).sum(), &|_, mut task| {
-                for product in products {
-                    let count = tasks(product);
-                    if task < count {
-                        let first = task * group;
-                        // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`;
-                        // tasks write disjoint panels.
-                        unsafe {
-                            kernel(product, first, (first + group).min(product.matrix.panels()))
-                        };
-                        return;
-                    }
-                    task -= count;
+        self.pool.run(tasks, &|_, task| {
+            let (mut first, mut end) = (task * panels / tasks, (task + 1) * panels / tasks);
+            for product in products {
+                let own = product.matrix.panels();
+                if first < end.min(own) {
+                    // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`; tasks
+                    // write disjoint panels.
+                    unsafe { kernel(product, first, end.min(own)) };
                 }
-            });
+                (first, end) = (first.saturating_sub(own), end.saturating_sub(own));
+            }
+        });
     }
 
-    /// Some sixteen tasks a thread even out a busy core.
-    fn panels_of_a_task(&self, panels: usize) -> usize {
-        (panels / (self.pool.threads() * 16)).max(1)
+    /// Tasks that the panels of a product are split in: with few rows long runs, which memory likes, and with many rows
+    /// short ones, which even out what the threads do.
+    fn tasks(&self, panels: usize) -> usize {
+        let for_each_thread = if self.plan.rows <= FEW_ROWS { 3 } else { 12 };
+        (self.pool.threads() * for_each_thread).min(panels)
     }
 }

@@ -413,6 +413,9 @@ unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
         for segment in 0..dim / SEGMENT {
             let mut c = [[V::splat(0.0); B]; R];
             for k in segment * SEGMENT..(segment + 1) * SEGMENT {
+                // The same dimension of the segment of keys after this one.
+                let ahead = keys.wrapping_add((SEGMENT * dim).wrapping_add(k * B * LANES));
+                V::prefetch(ahead.cast());
                 let mut key = [V::splat(0.0); B];
                 for b in 0..B {
                     key[b] = E::load::<V>(keys.add((b * dim + k) * LANES));
@@ -791,6 +794,7 @@ unsafe fn extend<V: Vector, E: KvElem, const R: usize, const L: usize>(
     // SAFETY: visible keys lie inside one aligned segment of slots, by the caller.
     unsafe {
         for key in visible {
+            V::prefetch(values.wrapping_add((SEGMENT + key) * dim).cast());
             let weights = weights.add(key / LANES * R * LANES + key % LANES);
             let mut value = [V::splat(0.0); L];
             for l in 0..L {

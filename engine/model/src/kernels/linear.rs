@@ -20,7 +20,7 @@ const NARROW_TILE: usize = 6;
 /// Rows of one register tile of 32 columns, where the register file is wide.
 const WIDE_TILE: usize = 12;
 
-/// Bytes between what a product of one row reads and what it asks the memory for.
+/// Bytes between what a product reads and what it asks the memory for.
 const AHEAD: usize = 2048;
 
 /// Activations in segment-major order: element `k` of row `r` at `(k / 32 * rows + r) * 32 + k % 32`.
@@ -199,6 +199,19 @@ macro_rules! eight_times {
     };
 }
 
+/// Asks for the weights of a segment further on. A product of few rows waits for memory, not for arithmetic; and where a
+/// panel ends, the next begins.
+#[inline(always)]
+unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize) {
+    let shape = W::KIND.shape();
+    let bytes = HALVES * (shape.scales + shape.weights);
+    let ahead = base.wrapping_add(segment * bytes + AHEAD);
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: any address may be named.
+        unsafe { V::prefetch(ahead.wrapping_add(line)) };
+    }
+}
+
 /// Both halves of a panel against one row, their chains side by side.
 #[inline(always)]
 unsafe fn single_row<V: Vector, W: Format>(
@@ -207,18 +220,11 @@ unsafe fn single_row<V: Vector, W: Format>(
     x: &Activations,
 ) -> [V; HALVES] {
     let base = matrix.panel(panel).as_ptr();
-    let shape = W::KIND.shape();
-    let bytes = HALVES * (shape.scales + shape.weights);
-    // SAFETY: by the contract of `product`; a prefetch may name any address.
+    // SAFETY: by the contract of `product`.
     unsafe {
         let mut t = [V::splat(0.0); HALVES];
         for segment in 0..matrix.segments() {
-            // The weights are read once, from memory: so far ahead that they arrive in time, also where a panel
-            // ends and the next begins.
-            let ahead = base.wrapping_add(segment * bytes + AHEAD);
-            for line in (0..bytes).step_by(64) {
-                V::prefetch(ahead.wrapping_add(line));
-            }
+            prefetch::<V, W>(base, segment);
             let values = x.values.add(segment * SEGMENT);
             let sum = V::splat(*x.sums.add(segment));
             let places = [
@@ -303,6 +309,7 @@ unsafe fn many_rows<V: Tiles, W: Format>(
             *t = [V::splat(0.0); HALVES];
         }
         for segment in 0..matrix.segments() {
+            prefetch::<V, W>(base, segment);
             widen::<V, W>(base, segment, &mut widened);
             let at = segment * x.rows + first;
             let (values, sums) = (x.values.add(at * SEGMENT), x.sums.add(at));
