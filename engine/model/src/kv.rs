@@ -117,7 +117,9 @@ impl KvLayout {
 
     /// Segments of 32 keys that the query before position `end` sees, about.
     pub(crate) fn most_segments(&self, end: u64) -> usize {
-        let seen = self.window.map_or(end, |window| end.min(self.sink + window));
+        let seen = self
+            .window
+            .map_or(end, |window| end.min(self.sink + window));
         seen as usize / SEGMENT
     }
 

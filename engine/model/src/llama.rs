@@ -48,8 +48,13 @@ impl Model {
         let layers = (0..config.layers)
             .map(|layer| Layer::load(&file, &config, layer, threads))
             .collect::<Result<_, _>>()?;
-        let embedding =
-            PackedMatrix::load(&file, "token_embd.weight", config.vocabulary, config.hidden, threads)?;
+        let embedding = PackedMatrix::load(
+            &file,
+            "token_embd.weight",
+            config.vocabulary,
+            config.hidden,
+            threads,
+        )?;
         let output = match file.has_tensor("output.weight") {
             true => Some(PackedMatrix::load(
                 &file,

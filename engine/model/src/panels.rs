@@ -198,11 +198,15 @@ impl PackedMatrix {
                     format!("has type {dtype:?}"),
                     format!(
                         "one of the types this build runs: {}",
-                        PanelKind::ALL.map(|kind| format!("{:?}", kind.dtype())).join(", ")
+                        PanelKind::ALL
+                            .map(|kind| format!("{:?}", kind.dtype()))
+                            .join(", ")
                     ),
                 ),
                 PackError::NotFinite { row, column } => (
-                    format!("has a value or scale that is not finite, in row {row}, columns {column}.."),
+                    format!(
+                        "has a value or scale that is not finite, in row {row}, columns {column}.."
+                    ),
                     "finite weights; the file is damaged, compare its sha256".to_owned(),
                 ),
             };
@@ -235,15 +239,19 @@ impl PackedMatrix {
                         Ok(())
                     };
                     // A small matrix is packed before a thread has started.
-                    if panels <= 64 { Err(pack()) } else { Ok(scope.spawn(pack)) }
+                    if panels <= 64 {
+                        Err(pack())
+                    } else {
+                        Ok(scope.spawn(pack))
+                    }
                 })
                 .collect();
-            parts
-                .into_iter()
-                .try_for_each(|part| match part {
-                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                    Err(done) => done,
-                })
+            parts.into_iter().try_for_each(|part| match part {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(done) => done,
+            })
         });
         outcome.map(|()| Self {
             kind,
@@ -268,7 +276,10 @@ impl PackedMatrix {
     pub(crate) fn panel(&self, index: usize) -> &[u8] {
         // SAFETY: a line is 64 initialised bytes, and a byte needs no alignment.
         let all = unsafe {
-            std::slice::from_raw_parts(self.lines.as_ptr().cast::<u8>(), size_of_val(&self.lines[..]))
+            std::slice::from_raw_parts(
+                self.lines.as_ptr().cast::<u8>(),
+                size_of_val(&self.lines[..]),
+            )
         };
         &all[index * self.panel_bytes..][..self.panel_bytes]
     }
@@ -350,7 +361,10 @@ impl Lane<'_> {
         let lane = self.lane;
         let out = self.weights(segment);
         for (group, values) in values.chunks_exact(8).enumerate() {
-            let word = values.iter().rev().fold(0u32, |word, value| word << 4 | u32::from(value & 15));
+            let word = values
+                .iter()
+                .rev()
+                .fold(0u32, |word, value| word << 4 | u32::from(value & 15));
             out[group * WORDS + 4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
         }
     }
@@ -364,16 +378,21 @@ impl Lane<'_> {
 
 /// Bits `shift..shift + bits` of each value, the first value's lowest.
 fn gather(values: &[u8], shift: u32, bits: u32) -> u32 {
-    values
-        .iter()
-        .rev()
-        .fold(0, |word, value| word << bits | u32::from(value >> shift) & ((1 << bits) - 1))
+    values.iter().rev().fold(0, |word, value| {
+        word << bits | u32::from(value >> shift) & ((1 << bits) - 1)
+    })
 }
 
 /// The quantised values of a segment that GGUF stores as low halves first: nibble `i` of byte `i` is input
 /// `i`, its high nibble input `16 + i`.
 fn split_nibbles(bytes: &[u8]) -> [u8; SEGMENT] {
-    std::array::from_fn(|k| if k < 16 { bytes[k] & 15 } else { bytes[k - 16] >> 4 })
+    std::array::from_fn(|k| {
+        if k < 16 {
+            bytes[k] & 15
+        } else {
+            bytes[k - 16] >> 4
+        }
+    })
 }
 
 /// GGUF's block of 5-bit values: 4 bytes whose bit `k` is input k's fifth, then nibbles.

@@ -76,7 +76,10 @@ fn wrong_flags_leave_with_2_and_say_what_would_be_right() {
         ),
         (
             &["serve", "--isa", "sse9"],
-            &["--isa or KAKEYA_ISA", "expected auto, scalar or avx2"],
+            &[
+                "--isa or KAKEYA_ISA",
+                "expected auto, scalar, avx2, avx512 or neon",
+            ],
         ),
         (
             &["serve", "--model", "smollm3"],

@@ -70,8 +70,12 @@ impl Compute {
             // size was checked against the layout, and positions of one chunk have slots of their own.
             unsafe {
                 match part.storage {
-                    Storage::F16(slab) => (kernels.f16.rotate_and_store)(&pass.row(part, slab, row)),
-                    Storage::F32(slab) => (kernels.f32.rotate_and_store)(&pass.row(part, slab, row)),
+                    Storage::F16(slab) => {
+                        (kernels.f16.rotate_and_store)(&pass.row(part, slab, row))
+                    }
+                    Storage::F32(slab) => {
+                        (kernels.f32.rotate_and_store)(&pass.row(part, slab, row))
+                    }
                 }
             }
         });
@@ -89,8 +93,12 @@ impl Compute {
             // each thread; tiles are disjoint queries.
             unsafe {
                 match part.storage {
-                    Storage::F16(slab) => (kernels.f16.attend)(&pass.attention(of, part, slab), &tile),
-                    Storage::F32(slab) => (kernels.f32.attend)(&pass.attention(of, part, slab), &tile),
+                    Storage::F16(slab) => {
+                        (kernels.f16.attend)(&pass.attention(of, part, slab), &tile)
+                    }
+                    Storage::F32(slab) => {
+                        (kernels.f32.attend)(&pass.attention(of, part, slab), &tile)
+                    }
                 }
             }
         });
@@ -106,8 +114,12 @@ impl Compute {
             // SAFETY: as below; no thread is at work yet.
             unsafe {
                 match part.storage {
-                    Storage::F16(slab) => (kernels.f16.pack)(&pass.attention(of, part, slab), &tile),
-                    Storage::F32(slab) => (kernels.f32.pack)(&pass.attention(of, part, slab), &tile),
+                    Storage::F16(slab) => {
+                        (kernels.f16.pack)(&pass.attention(of, part, slab), &tile)
+                    }
+                    Storage::F32(slab) => {
+                        (kernels.f32.pack)(&pass.attention(of, part, slab), &tile)
+                    }
                 }
             }
         }

@@ -243,12 +243,18 @@ impl Compute {
             // checked in `new`, and the token in `check`.
             unsafe {
                 let slice = |from: *mut f32, length| std::slice::from_raw_parts_mut(from, length);
-                dequantise(&model.embedding, token, slice(residual.at(row * hidden), hidden));
+                dequantise(
+                    &model.embedding,
+                    token,
+                    slice(residual.at(row * hidden), hidden),
+                );
                 let at = row * 2 * dim;
                 model.rope.angles(position, slice(angles.at(at), 2 * dim));
                 if part.layout.sink() > 0 {
                     let position = part.layout.sink_query_position(position);
-                    model.rope.angles(position, slice(sink_angles.at(at), 2 * dim));
+                    model
+                        .rope
+                        .angles(position, slice(sink_angles.at(at), 2 * dim));
                 }
             }
         });

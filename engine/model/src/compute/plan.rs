@@ -99,16 +99,21 @@ impl Plan {
             let queries = rows * config.group();
             for first in (0..queries).step_by(query_tile) {
                 let count = (queries - first).min(query_tile);
-                self.tiles.extend((0..config.kv_heads).map(|kv_head| TileOf {
-                    part: index,
-                    kv_head,
-                    first,
-                    count,
-                }));
+                self.tiles
+                    .extend((0..config.kv_heads).map(|kv_head| TileOf {
+                        part: index,
+                        kv_head,
+                        first,
+                        count,
+                    }));
             }
         }
         let shared = threads > 1 && self.tiles.len() < 3 * threads && deepest >= WORTH_SHARING;
-        self.pieces = if shared { (PIECES * threads).div_ceil(self.tiles.len()) } else { 1 };
+        self.pieces = if shared {
+            (PIECES * threads).div_ceil(self.tiles.len())
+        } else {
+            1
+        };
         let rooms = self.tiles.iter().map(|tile| {
             let room = TileRoom {
                 count: tile.count,
@@ -121,6 +126,10 @@ impl Plan {
 
     /// Tiles whose scratch is in use at once.
     pub(super) fn tiles_at_once(&self, threads: usize) -> usize {
-        if self.pieces > 1 { self.tiles.len() } else { threads }
+        if self.pieces > 1 {
+            self.tiles.len()
+        } else {
+            threads
+        }
     }
 }

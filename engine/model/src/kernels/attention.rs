@@ -152,8 +152,15 @@ impl TileRoom {
         let (stride, dim) = (layout.score_stride(), layout.head_dim());
         let units = stride / SEGMENT;
         let chains = if pieces > 1 { units * count * dim } else { 0 };
-        [count * stride, units * count, pieces * count, count * dim, count * dim, chains]
-            .map(|length| length.next_multiple_of(LANES))
+        [
+            count * stride,
+            units * count,
+            pieces * count,
+            count * dim,
+            count * dim,
+            chains,
+        ]
+        .map(|length| length.next_multiple_of(LANES))
     }
 
     /// f32 of scratch that the tile needs.
@@ -187,7 +194,8 @@ impl Tile {
 
     #[inline(always)]
     fn scores(&self, block: usize, query: usize) -> *mut f32 {
-        self.scores.wrapping_add((block * self.count + query) * LANES)
+        self.scores
+            .wrapping_add((block * self.count + query) * LANES)
     }
 }
 
@@ -360,7 +368,8 @@ pub(crate) unsafe fn score<V: Vector, E: KvElem>(
         of_height!(tile.count, R, G => score_tile::<V, E, R>(args, tile, first, end));
         let seen = args.seen(tile);
         for r in 0..tile.count {
-            *tile.maxima.add(piece * tile.count + r) = greatest::<V, E>(args, tile, seen, r, first..end);
+            *tile.maxima.add(piece * tile.count + r) =
+                greatest::<V, E>(args, tile, seen, r, first..end);
         }
     }
 }
@@ -380,7 +389,11 @@ unsafe fn score_tile<V: Vector, E: KvElem, const R: usize>(
     unsafe {
         for unit in first..end {
             for segment in seen.unit(unit) {
-                let queries = if segment < seen.sinks { tile.sink_queries } else { tile.queries };
+                let queries = if segment < seen.sinks {
+                    tile.sink_queries
+                } else {
+                    tile.queries
+                };
                 let keys = args.keys.add(args.slot(seen, segment) * dim);
                 let scores = tile.scores(PAIR * segment, 0);
                 // Both blocks at once, where the accumulators leave room for it.
@@ -548,7 +561,9 @@ unsafe fn weigh_tile<V: Vector, E: KvElem, const R: usize, const G: usize>(
                     let mut sum = 0.0f32;
                     for segment in segments.clone() {
                         for key in args.visible(seen, segment, &query) {
-                            sum += *tile.scores(PAIR * segment + key / LANES, r).add(key % LANES);
+                            sum += *tile
+                                .scores(PAIR * segment + key / LANES, r)
+                                .add(key % LANES);
                         }
                     }
                     *sums.add(r) = sum;
@@ -774,7 +789,13 @@ unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
             } else {
                 for r in 0..R {
                     let visible = args.visible(seen, segment, &args.query(tile.first + r));
-                    c[r] = extend_one::<V, E, R, L>(c[r], values, dim, weights.add(r * LANES), visible);
+                    c[r] = extend_one::<V, E, R, L>(
+                        c[r],
+                        values,
+                        dim,
+                        weights.add(r * LANES),
+                        visible,
+                    );
                 }
             }
         }

@@ -341,7 +341,10 @@ impl Format for Q6K {
         // SAFETY: the header holds 16 f16, the segment twice 16 bytes.
         unsafe {
             let (d, none) = f16_scales::<V>(place.header, false);
-            (d.mul(V::load_i8(place.scales.add(chain * LANES).cast())), none)
+            (
+                d.mul(V::load_i8(place.scales.add(chain * LANES).cast())),
+                none,
+            )
         }
     }
 }
@@ -383,17 +386,50 @@ floats!(F32, f32, load);
 macro_rules! with_format {
     ($kind:expr, $format:ident => $body:expr) => {
         match $kind {
-            PanelKind::Q4_0 => { type $format = formats::Q4_0; $body }
-            PanelKind::Q4_1 => { type $format = formats::Q4_1; $body }
-            PanelKind::Q5_0 => { type $format = formats::Q5_0; $body }
-            PanelKind::Q5_1 => { type $format = formats::Q5_1; $body }
-            PanelKind::Q8_0 => { type $format = formats::Q8_0; $body }
-            PanelKind::Q4K => { type $format = formats::Q4K; $body }
-            PanelKind::Q5K => { type $format = formats::Q5K; $body }
-            PanelKind::Q6K => { type $format = formats::Q6K; $body }
-            PanelKind::F16 => { type $format = formats::F16; $body }
-            PanelKind::Bf16 => { type $format = formats::Bf16; $body }
-            PanelKind::F32 => { type $format = formats::F32; $body }
+            PanelKind::Q4_0 => {
+                type $format = formats::Q4_0;
+                $body
+            }
+            PanelKind::Q4_1 => {
+                type $format = formats::Q4_1;
+                $body
+            }
+            PanelKind::Q5_0 => {
+                type $format = formats::Q5_0;
+                $body
+            }
+            PanelKind::Q5_1 => {
+                type $format = formats::Q5_1;
+                $body
+            }
+            PanelKind::Q8_0 => {
+                type $format = formats::Q8_0;
+                $body
+            }
+            PanelKind::Q4K => {
+                type $format = formats::Q4K;
+                $body
+            }
+            PanelKind::Q5K => {
+                type $format = formats::Q5K;
+                $body
+            }
+            PanelKind::Q6K => {
+                type $format = formats::Q6K;
+                $body
+            }
+            PanelKind::F16 => {
+                type $format = formats::F16;
+                $body
+            }
+            PanelKind::Bf16 => {
+                type $format = formats::Bf16;
+                $body
+            }
+            PanelKind::F32 => {
+                type $format = formats::F32;
+                $body
+            }
         }
     };
 }
@@ -433,7 +469,11 @@ unsafe fn dequantise_of<V: Vector, W: Format>(
                     W::scales::<V>(place, group * W::Fold::CHAINS / (SEGMENT / GROUP));
                 for index in 0..GROUP {
                     let q = W::weight::<V>(words, index);
-                    let value = if W::Fold::SCALED { scale.mul(q).add(minimum) } else { q };
+                    let value = if W::Fold::SCALED {
+                        scale.mul(q).add(minimum)
+                    } else {
+                        q
+                    };
                     value.store(lanes.as_mut_ptr());
                     out[group * GROUP + index] = lanes[lane];
                 }

@@ -419,7 +419,11 @@ unsafe fn write_row<V: Vector>(product: &Product<'_>, row: usize, panel: usize, 
         if width == PANEL {
             for (half, t) in t.into_iter().enumerate() {
                 let out = out.add(half * LANES);
-                let t = if product.accumulate { V::load(out).add(t) } else { t };
+                let t = if product.accumulate {
+                    V::load(out).add(t)
+                } else {
+                    t
+                };
                 t.store(out);
             }
         } else {
@@ -429,7 +433,11 @@ unsafe fn write_row<V: Vector>(product: &Product<'_>, row: usize, panel: usize, 
             }
             for (lane, value) in lanes[..width].iter().enumerate() {
                 let out = out.add(lane);
-                *out = if product.accumulate { *out + value } else { *value };
+                *out = if product.accumulate {
+                    *out + value
+                } else {
+                    *value
+                };
             }
         }
     }

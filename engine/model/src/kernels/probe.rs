@@ -107,8 +107,16 @@ impl Probe {
     #[must_use]
     pub fn new(kernel: Kernel, isa: Isa, shape: ProbeShape, seed: u64) -> Self {
         assert!(shape.rows > 0, "row 0 needs a row");
-        assert!(shape.inputs.is_multiple_of(256), "a superblock has 256 inputs");
-        let ProbeShape { rows, inputs, outputs, keys } = shape;
+        assert!(
+            shape.inputs.is_multiple_of(256),
+            "a superblock has 256 inputs"
+        );
+        let ProbeShape {
+            rows,
+            inputs,
+            outputs,
+            keys,
+        } = shape;
         let attention = matches!(kernel, Kernel::AttentionF16 | Kernel::AttentionF32);
         let gated = outputs.next_multiple_of(SEGMENT);
         let matrices = match kernel {
@@ -123,7 +131,14 @@ impl Probe {
         let plain = noise(seed, rows * width);
         let mut x = Packed::new(rows, width);
         x.fill(&plain);
-        let packed_out = Packed::new(rows, if kernel == Kernel::SwiGlu { gated } else { width });
+        let packed_out = Packed::new(
+            rows,
+            if kernel == Kernel::SwiGlu {
+                gated
+            } else {
+                width
+            },
+        );
         Self {
             kernel,
             kernels: Kernels::of(isa),
@@ -139,7 +154,12 @@ impl Probe {
 
     /// Runs the kernel once, on this thread.
     pub fn run(&mut self) {
-        let ProbeShape { rows, inputs, outputs, .. } = self.shape;
+        let ProbeShape {
+            rows,
+            inputs,
+            outputs,
+            ..
+        } = self.shape;
         let x = Activations {
             values: self.x.values.as_ptr(),
             sums: self.x.sums.as_ptr(),
@@ -175,7 +195,12 @@ impl Probe {
                     let vector = &self.plain[row * inputs..][..inputs];
                     // SAFETY: as above.
                     unsafe {
-                        (self.kernels.norm)(vector, &self.plain[..inputs], 1e-5, self.packed_out.row(row))
+                        (self.kernels.norm)(
+                            vector,
+                            &self.plain[..inputs],
+                            1e-5,
+                            self.packed_out.row(row),
+                        )
                     };
                 }
             }
@@ -189,7 +214,8 @@ impl Probe {
                     let args = cache.attention(keys, values, queries, out);
                     run_attention(&self.kernels.f16, &args, rows, tile, scratch);
                 } else {
-                    let args = cache.attention(cache.keys.as_ptr(), cache.values.as_ptr(), queries, out);
+                    let args =
+                        cache.attention(cache.keys.as_ptr(), cache.values.as_ptr(), queries, out);
                     run_attention(&self.kernels.f32, &args, rows, tile, scratch);
                 }
             }
@@ -209,7 +235,9 @@ impl Probe {
     /// norm, four for each element.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        let ProbeShape { rows, inputs, keys, .. } = self.shape;
+        let ProbeShape {
+            rows, inputs, keys, ..
+        } = self.shape;
         let (rows, inputs, keys) = (rows as u64, inputs as u64, keys as u64);
         match self.kernel {
             Kernel::Linear(_) | Kernel::SwiGlu => {
@@ -442,7 +470,9 @@ mod tests {
         let shape = [rows, columns];
         let tensor = match kind.dtype() {
             GgmlDType::F16 => Tensor::from_raw_buffer(bytes, DType::F16, &shape, &device).unwrap(),
-            GgmlDType::BF16 => Tensor::from_raw_buffer(bytes, DType::BF16, &shape, &device).unwrap(),
+            GgmlDType::BF16 => {
+                Tensor::from_raw_buffer(bytes, DType::BF16, &shape, &device).unwrap()
+            }
             GgmlDType::F32 => Tensor::from_raw_buffer(bytes, DType::F32, &shape, &device).unwrap(),
             dtype => {
                 let storage = candle_core::quantized::QStorage::from_data(
@@ -481,17 +511,32 @@ mod tests {
     fn a_product_is_the_float64_product_of_the_dequantised_weights() {
         let (rows, columns) = (SHAPE.outputs, SHAPE.inputs);
         for kind in PanelKind::ALL {
-            let weights = by_candle(kind, &random_bytes(kind, rows, columns, 7 ^ 5), rows, columns);
+            let weights = by_candle(
+                kind,
+                &random_bytes(kind, rows, columns, 7 ^ 5),
+                rows,
+                columns,
+            );
             let mut probe = Probe::new(Kernel::Linear(kind), Isa::detect(), SHAPE, 7);
             probe.run();
             let x = noise(7, columns);
-            for (output, (found, weights)) in
-                probe.row_zero().iter().zip(weights.chunks_exact(columns)).enumerate()
+            for (output, (found, weights)) in probe
+                .row_zero()
+                .iter()
+                .zip(weights.chunks_exact(columns))
+                .enumerate()
             {
-                let terms = || x.iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                let terms = || {
+                    x.iter()
+                        .zip(weights)
+                        .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                };
                 let (expected, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
                 let difference = (f64::from(*found) - expected).abs();
-                assert!(difference <= 4e-6 * size, "{kind:?}, output {output}: {found} and {expected}");
+                assert!(
+                    difference <= 4e-6 * size,
+                    "{kind:?}, output {output}: {found} and {expected}"
+                );
             }
         }
     }
@@ -503,13 +548,19 @@ mod tests {
                 let mut probe = Probe::new(kernel, isa, ProbeShape { rows, ..SHAPE }, 3);
                 probe.run();
                 let row = probe.row_zero();
-                assert!(row.iter().all(|value| value.is_finite()), "{kernel:?} on {isa}");
+                assert!(
+                    row.iter().all(|value| value.is_finite()),
+                    "{kernel:?} on {isa}"
+                );
                 row.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
             let expected = row_zero(Isa::Scalar, 1);
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
                 for rows in [1, 2, 3, 7, 12, 13, 97] {
-                    assert!(row_zero(isa, rows) == expected, "{kernel:?}, {isa}, {rows} rows");
+                    assert!(
+                        row_zero(isa, rows) == expected,
+                        "{kernel:?}, {isa}, {rows} rows"
+                    );
                 }
             }
         }

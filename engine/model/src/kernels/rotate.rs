@@ -39,9 +39,19 @@ pub(crate) unsafe fn rotate_and_store<V: Vector, E: KvElem>(row: &Row<'_, E>) {
     unsafe {
         for head in 0..row.heads {
             let at = head * dim;
-            rotate::<V>(row.queries.add(at), row.angles, row.window_queries.add(at), dim);
+            rotate::<V>(
+                row.queries.add(at),
+                row.angles,
+                row.window_queries.add(at),
+                dim,
+            );
             if row.layout.sink() > 0 {
-                rotate::<V>(row.queries.add(at), row.sink_angles, row.sink_queries.add(at), dim);
+                rotate::<V>(
+                    row.queries.add(at),
+                    row.sink_angles,
+                    row.sink_queries.add(at),
+                    dim,
+                );
             }
         }
         for head in 0..row.kv_heads {

@@ -103,9 +103,8 @@ impl Vector for Lanes {
         // SAFETY: AVX2 was checked; no memory is touched.
         unsafe {
             let (mask, eight) = (_mm256_set1_epi32(15), _mm256_set1_epi32(8));
-            let field = |words| {
-                _mm256_sub_epi32(_mm256_and_si256(shift_right(words, shift), mask), eight)
-            };
+            let field =
+                |words| _mm256_sub_epi32(_mm256_and_si256(shift_right(words, shift), mask), eight);
             from_integers(field(words.0), field(words.1))
         }
     }

@@ -77,7 +77,8 @@ impl Vector for Lanes {
         // SAFETY: AVX-512F was checked; no memory is touched.
         unsafe {
             let table = _mm512_set_ps(
-                15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0,
+                15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0,
+                0.0,
             );
             Self(_mm512_permutexvar_ps(shift_right(words, shift), table))
         }
@@ -88,7 +89,8 @@ impl Vector for Lanes {
         // SAFETY: as in `nibble`.
         unsafe {
             let table = _mm512_set_ps(
-                7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0,
+                7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0,
+                -8.0,
             );
             Self(_mm512_permutexvar_ps(shift_right(words, shift), table))
         }
@@ -162,9 +164,9 @@ impl Vector for Lanes {
     unsafe fn round(self) -> Self {
         // SAFETY: AVX-512F was checked; no memory is touched.
         unsafe {
-            Self(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(
-                self.0,
-            ))
+            Self(_mm512_roundscale_ps::<
+                { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+            >(self.0))
         }
     }
 

@@ -163,7 +163,9 @@ mod tests {
     /// The processor must have the instructions of `V`.
     #[inline(always)]
     unsafe fn everything<V: Vector>(out: &mut Vec<u32>) {
-        let words: Vec<u8> = (0..128u32).map(|i| (i.wrapping_mul(167) ^ (i >> 3)) as u8).collect();
+        let words: Vec<u8> = (0..128u32)
+            .map(|i| (i.wrapping_mul(167) ^ (i >> 3)) as u8)
+            .collect();
         let halves: Vec<u16> = (0..16u16).map(|i| i.wrapping_mul(4219) & 0x7bff).collect();
         let mut keep = |v: V| {
             let mut lanes = [0.0f32; LANES];
@@ -180,7 +182,11 @@ mod tests {
                 keep(x.swap_pairs());
                 keep(x.round());
                 keep(x.clamp(-3.0, 5.5));
-                keep(x.fma(x, V::splat(0.1)).max(x.mul(V::splat(-0.3)).sub(x)).div(V::splat(0.7).add(x)));
+                keep(
+                    x.fma(x, V::splat(0.1))
+                        .max(x.mul(V::splat(-0.3)).sub(x))
+                        .div(V::splat(0.7).add(x)),
+                );
                 let mut half = [0u16; LANES];
                 x.store_f16(half.as_mut_ptr());
                 out_f16(&half, &mut keep);
@@ -189,7 +195,10 @@ mod tests {
             keep(V::load_f16(halves.as_ptr()));
             keep(V::load_bf16(halves.as_ptr()));
             keep(V::load_i8(words.as_ptr().cast()));
-            let (low, high) = (V::load_words(words.as_ptr()), V::load_words(words.as_ptr().add(64)));
+            let (low, high) = (
+                V::load_words(words.as_ptr()),
+                V::load_words(words.as_ptr().add(64)),
+            );
             for shift in (0..32).step_by(4) {
                 keep(V::nibble(low, shift));
                 keep(V::nibble_less_8(low, shift));
@@ -224,14 +233,24 @@ mod tests {
         type V = scalar::Lanes;
         // SAFETY: the scalar implementation needs no special instructions; the buffer holds both reads.
         unsafe {
-            let (low, high) = (V::load_words(words.as_ptr()), V::load_words(words.as_ptr().add(64)));
+            let (low, high) = (
+                V::load_words(words.as_ptr()),
+                V::load_words(words.as_ptr().add(64)),
+            );
             assert_eq!(V::nibble(low, 0).0[0], 5.0);
             assert_eq!(V::nibble(low, 4).0[0], 2.0);
             assert_eq!(V::nibble_less_8(low, 28).0[0], 1.0);
             assert_eq!(V::joined(low, 0, high, 1, 1, 0).0[0], 21.0);
             assert_eq!(V::joined(low, 28, high, 31, 1, 16).0[0], 9.0);
             assert_eq!(V::joined(low, 4, high, 1, 2, 32).0[0], 18.0);
-            let swapped = V::load([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0].as_ptr()).swap_pairs();
+            let swapped = V::load(
+                [
+                    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0,
+                    15.0,
+                ]
+                .as_ptr(),
+            )
+            .swap_pairs();
             assert_eq!(swapped.0[..4], [1.0, 0.0, 3.0, 2.0]);
             assert_eq!(V::load_bf16([0x3fc0; LANES].as_ptr()).0[0], 1.5);
         }

@@ -86,7 +86,9 @@ impl Vector for Lanes {
 
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16) {
-        let bits = self.0.map(|value| half::f16::from_f32_const(value).to_bits());
+        let bits = self
+            .0
+            .map(|value| half::f16::from_f32_const(value).to_bits());
         // SAFETY: writable for 16 elements, by the trait's contract.
         unsafe { to.cast::<[u16; LANES]>().write_unaligned(bits) }
     }

@@ -52,7 +52,7 @@ struct ComputeArgs {
     /// Compute threads [default: the cores of this machine]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
-    /// Instruction set: `auto`, `scalar` or `avx2`; the results are the same bits
+    /// Instruction set: `auto`, `scalar`, `avx2`, `avx512` or `neon`; the results are the same bits
     #[arg(long, value_name = "ISA", env = "KAKEYA_ISA", default_value = "auto")]
     isa: String,
 }
@@ -236,7 +236,7 @@ mod tests {
             (&["--threads", "0"], "invalid value '0' for '--threads <N>'"),
             (
                 &["--isa", "sse9"],
-                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar or avx2",
+                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512 or neon",
             ),
         ] {
             let error = validate(flags).expect_err("wrong");

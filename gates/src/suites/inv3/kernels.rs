@@ -39,7 +39,12 @@ fn row_zero(kernel: Kernel, isa: Isa, rows: usize, seed: u64) -> Vec<f32> {
 
 fn rows(ctx: &SuiteContext, kernel: Kernel) -> CaseResult {
     let one = row_zero(kernel, ctx.isa(), 1, 11);
-    for rows in (2..=17).chain(31..=33).chain(63..=65).chain(95..=98).chain(127..=129) {
+    for rows in (2..=17)
+        .chain(31..=33)
+        .chain(63..=65)
+        .chain(95..=98)
+        .chain(127..=129)
+    {
         let found = row_zero(kernel, ctx.isa(), rows, 11);
         ensure_same_bits(
             &format!("row 0 of {rows} against a row alone"),

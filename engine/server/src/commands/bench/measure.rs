@@ -105,8 +105,12 @@ impl Batched {
         let sessions = (0..count)
             .map(|_| {
                 let slab = pool.acquire()?;
-                let mut session =
-                    SinkWindowVerifier::new(Arc::clone(model), options.cache, Arc::clone(&layout), slab)?;
+                let mut session = SinkWindowVerifier::new(
+                    Arc::clone(model),
+                    options.cache,
+                    Arc::clone(&layout),
+                    slab,
+                )?;
                 session.prefill(&mut compute, prompt, LogitRows::None);
                 Ok(session)
             })
@@ -135,7 +139,9 @@ impl Batched {
                 .sessions
                 .iter_mut()
                 .zip(&self.tokens)
-                .map(|(session, token)| session.begin_block(std::slice::from_ref(token), LogitRows::Last))
+                .map(|(session, token)| {
+                    session.begin_block(std::slice::from_ref(token), LogitRows::Last)
+                })
                 .collect();
             self.compute.forward(&self.model, &mut batch);
             for (index, session) in self.sessions.iter_mut().enumerate() {

@@ -221,7 +221,10 @@ fn table(report: &Report) -> String {
         );
     }
     if !batches.is_empty() {
-        text += &format!("\n{:>8} {:>14} {:>14}\n", "sessions", "depth", "decode tok/s");
+        text += &format!(
+            "\n{:>8} {:>14} {:>14}\n",
+            "sessions", "depth", "decode tok/s"
+        );
     }
     for row in batches {
         text += &format!(
@@ -281,14 +284,20 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_depth() {
-        let row = |depth, peak_rss_bytes| Row {
+    fn the_table_has_a_line_for_each_depth_and_batch_and_a_column_for_each_profile() {
+        let row = |depth, peak_rss_bytes, decode_phases| Row {
             depth,
             prefill_tokens_per_second: 123.45,
             decode_tokens_per_second: 6.0,
             peak_rss_bytes,
             kv_bytes: 23_592_960,
+            prefill_phases: None,
+            decode_phases,
         };
+        let phases = Phase::ALL.map(|phase| PhaseTime {
+            phase: phase.name(),
+            microseconds_per_token: 0.25,
+        });
         let report = Report {
             model: "m.gguf".into(),
             threads: 2,
@@ -296,14 +305,34 @@ mod tests {
             prompt: 512,
             r#gen: 64,
             repeat: 3,
-            results: vec![row(0, Some(1 << 30)), row(2048, None)],
+            first_token_seconds: 0.187,
+            weight_bytes: 1 << 20,
+            results: vec![
+                row(0, Some(1 << 30), None),
+                row(2048, None, Some(phases.to_vec())),
+            ],
+            batches: vec![BatchRow {
+                sessions: 8,
+                depth: 0,
+                decode_tokens_per_second: 400.0,
+                phases: None,
+            }],
         };
+        let text = table(&report);
+        let (figures, profile) = text.split_at(text.find("microseconds").expect("a profile"));
         assert_eq!(
-            table(&report),
-            "m.gguf\n2 threads, scalar; prefill of 512 and decode of 64 tokens, median of 3\n\n   \
+            figures,
+            "m.gguf\n2 threads, scalar; prefill of 512 and decode of 64 tokens, median of 3; 1.0 MiB of weights, \
+             first token after 0.19 s\n\n   \
              depth  prefill tok/s   decode tok/s  peak memory     KV cache\n       \
              0          123.5            6.0      1.0 GiB     22.5 MiB\n    \
-             2048          123.5            6.0      unknown     22.5 MiB\n"
+             2048          123.5            6.0      unknown     22.5 MiB\n\n\
+             sessions          depth   decode tok/s\n       \
+             8              0          400.0\n\n"
         );
+        let lines: Vec<&str> = profile.lines().collect();
+        assert_eq!(lines[0], "microseconds a token   decode @2048");
+        assert_eq!(lines[5], "attention                       0.2");
+        assert_eq!(lines.len(), 1 + Phase::ALL.len());
     }
 }
