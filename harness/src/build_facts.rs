@@ -36,8 +36,8 @@ mod tests {
 
     #[test]
     fn the_build_is_named_by_compiler_and_digests() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let build = observe(&root).unwrap();
+        // Cargo runs a test in the folder of its package.
+        let build = observe(Path::new("..")).unwrap();
         assert!(build.rustc.starts_with("rustc "), "{}", build.rustc);
         assert_eq!(build.harness_sha256.len(), 64);
         assert_ne!(build.harness_sha256, build.cargo_lock_sha256);

@@ -8,10 +8,7 @@ use serde::Deserialize;
 
 use super::error::ResolveError;
 
-const EMBEDDED: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../gates/models.toml"
-));
+const EMBEDDED: &str = include_str!("../../../../gates/models.toml");
 
 /// A suggestion further away than this is a different word, not a slip of the finger.
 const NEAREST_SIMILARITY: f64 = 0.6;
