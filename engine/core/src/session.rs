@@ -100,6 +100,16 @@ impl CachedTokens {
         self.recent.extend(staying);
     }
 
+    /// Makes room for `additional` tokens, as far as they can stay.
+    pub fn reserve(&mut self, additional: usize) {
+        self.sinks
+            .reserve(additional.min(self.sink_limit - self.sinks.len()));
+        let staying = self.recent_limit.map_or(additional, |limit| {
+            additional.min(limit - self.recent.len())
+        });
+        self.recent.reserve(staying);
+    }
+
     /// Tokens recorded.
     pub fn len(&self) -> u64 {
         (self.sinks.len() + self.recent.len()) as u64

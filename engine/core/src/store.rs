@@ -191,6 +191,17 @@ impl<R> SessionStore<R> {
         Ok(())
     }
 
+    /// Makes room for `additional` tokens to be recorded without an allocation.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`].
+    pub fn reserve(&mut self, id: &SessionId, additional: usize) -> Result<(), SessionError> {
+        let session = self.get_mut(id)?;
+        session.history.reserve(additional);
+        session.cached.reserve(additional);
+        Ok(())
+    }
+
     /// Refreshes the session's idle clock. The clock never goes back.
     ///
     /// # Errors

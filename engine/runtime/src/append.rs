@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use kakeya_core::{EngineError, InvalidArgument, SessionId};
-use kakeya_model::LogitRows;
 
 use crate::engine::Engine;
+use crate::pass::Pass;
 use crate::verifier::MAX_CHUNK;
 
 /// One append, done a slice at a time so that other sessions get their turns in between.
@@ -51,6 +51,7 @@ impl AppendCoordinator {
             .into());
         }
         engine.touch(id, now)?;
+        engine.reserve(id, tokens.len())?;
         Ok(Self {
             id: id.clone(),
             tokens,
@@ -67,10 +68,29 @@ impl AppendCoordinator {
     /// Whether every token is in the cache.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.done == self.tokens.len()
+        self.left() == 0
     }
 
-    /// Puts up to `slice` more tokens in the cache (at most [`MAX_CHUNK`]; at least one).
+    /// Tokens that are not in the cache yet.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.tokens.len() - self.done
+    }
+
+    /// Adds up to `slice` more tokens to a pass (at most [`MAX_CHUNK`]; at least one). Returns how many.
+    pub fn join(&self, pass: &mut Pass, slice: usize) -> usize {
+        let chunk = self.chunk(slice);
+        pass.push(&self.id, chunk, chunk.len() == self.left());
+        chunk.len()
+    }
+
+    /// Takes note that the pass with `count` more tokens has run.
+    pub fn advance(&mut self, engine: &mut Engine, count: usize) {
+        engine.counts.tokens_appended += count as u64;
+        self.done += count;
+    }
+
+    /// Puts up to `slice` more tokens in the cache, in a pass of their own.
     ///
     /// # Errors
     /// [`EngineError::NotFound`] when the session has ended meanwhile, [`EngineError::Invariant`].
@@ -83,25 +103,16 @@ impl AppendCoordinator {
         if self.is_done() {
             return Ok(());
         }
-        let end = self.tokens.len().min(self.done + slice.clamp(1, MAX_CHUNK));
-        let chunk = &self.tokens[self.done..end];
-        let rows = if end == self.tokens.len() {
-            LogitRows::Last
-        } else {
-            LogitRows::None
-        };
-        engine.advance(&self.id, chunk, now, |state, compute| {
-            let logits = state.verifier.forward_block(compute, chunk, rows);
-            if rows == LogitRows::Last {
-                state.next_logits.clear();
-                state.next_logits.extend_from_slice(logits);
-            }
-            state.verifier.commit_or_truncate(chunk.len());
-        })?;
-        engine.counts.forward_passes += 1;
-        engine.counts.tokens_appended += chunk.len() as u64;
-        self.done = end;
+        let chunk = self.chunk(slice);
+        let count = chunk.len();
+        engine.run_alone(&self.id, chunk, count == self.left(), now)?;
+        self.advance(engine, count);
         Ok(())
+    }
+
+    fn chunk(&self, slice: usize) -> &[u32] {
+        let count = self.left().min(slice.clamp(1, MAX_CHUNK));
+        &self.tokens[self.done..][..count]
     }
 
     /// Runs an append from begin to end. Returns the history length.

@@ -7,10 +7,11 @@ use kakeya_core::{
     AdmissionPolicy, CacheConfig, CacheInspector, ConfigError, EngineError, EngineStats, KvElement,
     SessionId, SessionInfo, SessionStore, SlabError, SlabPool, StoreLimits,
 };
-use kakeya_model::{Compute, ComputeOptions, Isa, KvLayout, Model, ModelError};
+use kakeya_model::{Compute, ComputeOptions, Isa, KvLayout, Model, ModelError, SequenceInput};
 use thiserror::Error;
 
-use crate::verifier::{SinkWindowVerifier, SlabMismatch};
+use crate::pass::Pass;
+use crate::verifier::{MAX_CHUNK, SinkWindowVerifier, SlabMismatch};
 
 /// How an engine runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +85,8 @@ pub struct Engine {
     layout: Arc<KvLayout>,
     pub(crate) compute: Compute,
     pool: SlabPool,
+    /// For passes of one session.
+    pass: Pass,
     // A session's state is taken out while it is worked on, and put back before the turn ends.
     store: SessionStore<Option<Box<SessionState>>>,
     pub(crate) counts: EngineStats,
@@ -98,10 +101,12 @@ impl Engine {
         config.cache.validate()?;
         let layout = SinkWindowVerifier::layout_for(&model, &config.cache);
         let pool = SlabPool::new(layout.slab_shape(config.kv), config.capacity)?;
-        let compute = Compute::new(ComputeOptions {
+        let mut compute = Compute::new(ComputeOptions {
             threads: config.threads,
             isa: config.isa,
         })?;
+        let sequences = config.active.max(1);
+        compute.reserve(&model, &layout, sequences, MAX_CHUNK + sequences);
         let limits = StoreLimits {
             capacity: config.capacity,
             idle_ttl: config.idle_ttl,
@@ -113,6 +118,7 @@ impl Engine {
             layout,
             compute,
             pool,
+            pass: Pass::default(),
             store,
             counts: EngineStats::default(),
         })
@@ -174,7 +180,7 @@ impl Engine {
         })?;
         let state = Some(Box::new(SessionState {
             verifier,
-            next_logits: Vec::new(),
+            next_logits: Vec::with_capacity(self.model.config().vocabulary),
         }));
         self.store
             .create(now, label, eos, state)
@@ -282,6 +288,11 @@ impl Engine {
         Ok(self.store.touch(id, now)?)
     }
 
+    /// Makes room for `additional` tokens in a session's records, so that the steps to come allocate nothing.
+    pub(crate) fn reserve(&mut self, id: &SessionId, additional: usize) -> Result<(), EngineError> {
+        Ok(self.store.reserve(id, additional)?)
+    }
+
     /// Marks a session as having work under way, which keeps it from being evicted.
     ///
     /// # Errors
@@ -290,32 +301,52 @@ impl Engine {
         Ok(self.store.set_busy(id, busy)?)
     }
 
-    /// Runs `work` on a session's state, records the tokens it has committed, and checks the invariants.
+    /// Runs one session's tokens in a pass of its own.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`], or [`EngineError::Invariant`]: the session has then ended and its slab is
-    /// free.
-    pub(crate) fn advance<T>(
+    /// As [`Pass::outcome`].
+    pub(crate) fn run_alone(
         &mut self,
         id: &SessionId,
         tokens: &[u32],
+        last_logits: bool,
         now: Instant,
-        work: impl FnOnce(&mut SessionState, &mut Compute) -> T,
-    ) -> Result<T, EngineError> {
-        let missing = || internal("a session's state is missing");
-        let mut state = self
-            .store
+    ) -> Result<(), EngineError> {
+        let mut pass = std::mem::take(&mut self.pass);
+        pass.clear();
+        pass.push(id, tokens, last_logits);
+        self.run(&mut pass, now);
+        let outcome = pass.outcome(0);
+        self.pass = pass;
+        outcome
+    }
+
+    pub(crate) fn take_state(&mut self, id: &SessionId) -> Result<Box<SessionState>, EngineError> {
+        self.store
             .get_mut(id)?
             .resource_mut()
             .take()
-            .ok_or_else(missing)?;
-        let result = work(&mut state, &mut self.compute);
+            .ok_or_else(|| internal("a session's state is missing"))
+    }
+
+    pub(crate) fn forward(&mut self, batch: &mut [SequenceInput<'_>]) {
+        self.compute.forward(&self.model, batch);
+        self.counts.forward_passes += 1;
+    }
+
+    /// Gives a session its state back, records the tokens it has committed, and checks the invariants.
+    pub(crate) fn put_back(
+        &mut self,
+        id: &SessionId,
+        state: Box<SessionState>,
+        tokens: &[u32],
+        now: Instant,
+    ) -> Result<(), EngineError> {
         let recorded = self.store.record(id, tokens, now);
         let checked = self.store.check(id, &state.verifier);
         *self.store.get_mut(id)?.resource_mut() = Some(state);
         recorded?;
-        self.settle(id, checked)?;
-        Ok(result)
+        self.settle(id, checked)
     }
 
     /// Checks a session's invariants against what `inspector` reports of its cache. The engine does so with

@@ -9,10 +9,13 @@ use kakeya_core::{
     EngineError, GenerateDone, GenerateEvent, GenerateParams, InvalidArgument, Producer, SessionId,
     StopReason, TrySend,
 };
-use kakeya_model::LogitRows;
 
 use crate::engine::Engine;
 use crate::sampler::Sampler;
+
+/// Tokens that a generation makes room for in its session's history when it begins. One that goes beyond lets
+/// the history grow as it comes to it.
+const HISTORY_AHEAD: usize = 1 << 16;
 
 /// Where a generation's events go.
 pub type Events = Producer<GenerateEvent, EngineError>;
@@ -26,6 +29,28 @@ pub enum Step {
     Blocked,
     /// The generation is over for this reason, and the session holds every token that was emitted.
     Finished(StopReason),
+}
+
+/// What a generation has just emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emitted {
+    /// A token, which is not in the cache yet.
+    Token(u32),
+    /// The truncation notice.
+    Notice,
+    /// Nothing: there is no room for another event.
+    Blocked,
+    /// Nothing: the generation is over for this reason.
+    Finished(StopReason),
+}
+
+impl Emitted {
+    fn refused(refused: &TrySend<GenerateEvent>) -> Self {
+        match refused {
+            TrySend::Full(_) => Self::Blocked,
+            TrySend::Cancelled(_) => Self::Finished(StopReason::Cancelled),
+        }
+    }
 }
 
 /// One generation of one session.
@@ -61,6 +86,7 @@ impl GenerationCoordinator {
             return Err(InvalidArgument::EmptySession { id: id.clone() }.into());
         }
         engine.touch(id, asked)?;
+        engine.reserve(id, (params.max_tokens as usize).min(HISTORY_AHEAD))?;
         let dropped = history - engine.config().cache.cached_length(history);
         Ok(Self {
             id: id.clone(),
@@ -80,7 +106,7 @@ impl GenerationCoordinator {
         &self.id
     }
 
-    /// Emits the next event and, when it is a token, puts it in the cache.
+    /// Emits the next event and, when it is a token, puts it in the cache in a pass of its own.
     ///
     /// # Errors
     /// [`EngineError::NotFound`] when the session has ended meanwhile, [`EngineError::Invariant`].
@@ -90,46 +116,62 @@ impl GenerationCoordinator {
         events: &Events,
         now: Instant,
     ) -> Result<Step, EngineError> {
+        match self.emit(engine, events)? {
+            Emitted::Token(token) => {
+                engine.run_alone(&self.id, &[token], true, now)?;
+                self.advance(engine)
+            }
+            Emitted::Notice => Ok(Step::Progress),
+            Emitted::Blocked => Ok(Step::Blocked),
+            Emitted::Finished(reason) => Ok(Step::Finished(reason)),
+        }
+    }
+
+    /// Emits the next event. A token must then go in the cache, in a pass of the caller's, before anything
+    /// else happens to the session; [`GenerationCoordinator::advance`] takes note of it.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when the session has ended meanwhile.
+    pub fn emit(&mut self, engine: &Engine, events: &Events) -> Result<Emitted, EngineError> {
         if events.is_cancelled() {
-            return Ok(Step::Finished(StopReason::Cancelled));
+            return Ok(Emitted::Finished(StopReason::Cancelled));
         }
         if let Some(dropped) = self.dropped {
             return Ok(
                 match events.try_send(GenerateEvent::Truncated { dropped }) {
                     Ok(()) => {
                         self.dropped = None;
-                        Step::Progress
+                        Emitted::Notice
                     }
-                    Err(refused) => refused_step(&refused),
+                    Err(refused) => Emitted::refused(&refused),
                 },
             );
         }
         if let Some(reason) = self.stop_reason(engine)? {
-            return Ok(Step::Finished(reason));
+            return Ok(Emitted::Finished(reason));
         }
         if !events.has_room() {
-            return Ok(Step::Blocked);
+            return Ok(Emitted::Blocked);
         }
         let position = engine.history(&self.id)?.len() as u64;
         let token = self
             .sampler
             .next(&engine.state(&self.id)?.next_logits, position);
         if let Err(refused) = events.try_send(GenerateEvent::Token(token)) {
-            return Ok(refused_step(&refused));
+            return Ok(Emitted::refused(&refused));
         }
-        self.first_token
-            .get_or_insert_with(|| now.max(Instant::now()) - self.asked);
+        let asked = self.asked;
+        self.first_token.get_or_insert_with(|| asked.elapsed());
         self.emitted += 1;
         self.ended = engine.eos_token_ids(&self.id)?.contains(&token);
-        engine.advance(&self.id, &[token], now, |state, compute| {
-            let logits = state
-                .verifier
-                .forward_block(compute, &[token], LogitRows::Last);
-            state.next_logits.clear();
-            state.next_logits.extend_from_slice(logits);
-            state.verifier.commit_or_truncate(1);
-        })?;
-        engine.counts.forward_passes += 1;
+        Ok(Emitted::Token(token))
+    }
+
+    /// Takes note that the emitted token is in the cache.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when the session has ended meanwhile.
+    pub fn advance(&self, engine: &mut Engine) -> Result<Step, EngineError> {
         engine.counts.tokens_generated += 1;
         Ok(match self.stop_reason(engine)? {
             Some(reason) => Step::Finished(reason),
@@ -161,12 +203,5 @@ impl GenerationCoordinator {
         } else {
             None
         })
-    }
-}
-
-fn refused_step(refused: &TrySend<GenerateEvent>) -> Step {
-    match refused {
-        TrySend::Full(_) => Step::Blocked,
-        TrySend::Cancelled(_) => Step::Finished(StopReason::Cancelled),
     }
 }

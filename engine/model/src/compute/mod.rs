@@ -23,7 +23,7 @@ use crate::kv::{KvLayout, LayerLengths};
 use crate::llama::Model;
 use crate::panels::PackedMatrix;
 use crate::threads::Pool;
-use plan::Plan;
+use plan::{Largest, Plan};
 use profile::Clock;
 use scratch::{Room, Scratch, Shared};
 
@@ -131,6 +131,27 @@ impl Compute {
     #[must_use]
     pub fn options(&self) -> ComputeOptions {
         self.options
+    }
+
+    /// Makes room for passes of up to `sequences` sequences and `rows` rows, with logits for one row of each, so that
+    /// they allocate nothing. Larger passes make their own.
+    pub fn reserve(&mut self, model: &Model, layout: &KvLayout, sequences: usize, rows: usize) {
+        let threads = self.pool.threads();
+        let largest = Largest {
+            sequences,
+            rows,
+            query_tile: self.kernels.query_tile,
+            threads,
+        };
+        let attention = self.plan.reserve(model.config(), layout, largest);
+        self.scratch.reserve(
+            model.config(),
+            Room {
+                rows,
+                logits: sequences,
+                attention,
+            },
+        );
     }
 
     /// Delays every task by a pseudo-random moment; 0 switches it off. For the gates.

@@ -59,7 +59,51 @@ pub(super) struct Plan {
     pub(super) pieces: usize,
 }
 
+/// The largest pass to make room for.
+#[derive(Clone, Copy)]
+pub(super) struct Largest {
+    pub(super) sequences: usize,
+    pub(super) rows: usize,
+    pub(super) query_tile: usize,
+    pub(super) threads: usize,
+}
+
 impl Plan {
+    /// Makes room in the lists. Returns the f32 of scratch that the tiles at work at once can need.
+    pub(super) fn reserve(
+        &mut self,
+        config: &LlamaConfig,
+        layout: &KvLayout,
+        largest: Largest,
+    ) -> usize {
+        let Largest {
+            sequences,
+            rows,
+            query_tile,
+            threads,
+        } = largest;
+        // Each sequence can end in a tile that is not full.
+        let tiles = (rows * config.group() / query_tile + sequences) * config.kv_heads;
+        self.parts.clear();
+        self.part_of.clear();
+        self.tiles.clear();
+        self.parts.reserve(sequences);
+        self.part_of.reserve(rows);
+        self.tiles.reserve(tiles);
+        let room = |pieces| {
+            TileRoom {
+                count: query_tile,
+                pieces,
+            }
+            .scratch_len(layout)
+        };
+        (1..most_shared(threads))
+            .map(|tiles| tiles * room(pieces(tiles, threads)))
+            .chain([threads * room(1)])
+            .max()
+            .unwrap_or(0)
+    }
+
     pub(super) fn make(
         &mut self,
         config: &LlamaConfig,
@@ -108,9 +152,10 @@ impl Plan {
                     }));
             }
         }
-        let shared = threads > 1 && self.tiles.len() < 3 * threads && deepest >= WORTH_SHARING;
+        let shared =
+            threads > 1 && self.tiles.len() < most_shared(threads) && deepest >= WORTH_SHARING;
         self.pieces = if shared {
-            (PIECES * threads).div_ceil(self.tiles.len())
+            pieces(self.tiles.len(), threads)
         } else {
             1
         };
@@ -132,4 +177,14 @@ impl Plan {
             threads
         }
     }
+}
+
+/// As many tiles as this keep the threads busy by themselves.
+fn most_shared(threads: usize) -> usize {
+    3 * threads
+}
+
+/// The pieces that each of `tiles` tiles is shared in.
+fn pieces(tiles: usize, threads: usize) -> usize {
+    (PIECES * threads).div_ceil(tiles)
 }

@@ -1,153 +1,42 @@
-//! The work of the loop: what each session is asked to do, in order, and whose turn it is.
+//! Every session's line of requests, and which of them are at work.
 //!
 //! A session does one thing at a time; what comes meanwhile waits behind it. The first in each session's
-//! line asks the scheduler for a slot, and those that hold slots take turns.
+//! line asks the scheduler for a slot, and those that hold slots share the passes (see [`super::turn`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use kakeya_core::{
-    AdmissionPolicy, EngineError, GenerateParams, Reply, Scheduler, SessionId, StopReason, Ticket,
-};
+use kakeya_core::{AdmissionPolicy, EngineError, Scheduler, SessionId, Ticket};
 
 use super::answer;
-use crate::append::AppendCoordinator;
+use super::pacing::Pacing;
+use super::turn::Lists;
+use super::work::Work;
 use crate::engine::Engine;
-use crate::generate::{Events, GenerationCoordinator, Step};
-use crate::verifier::MAX_CHUNK;
-
-/// Rows of an append's turn while others wait for theirs.
-const SHARED_SLICE: usize = 64;
+use crate::generate::Events;
+use crate::pass::Pass;
 
 /// Requests that may wait behind another of the same session. They wait whatever the policy says of those that
 /// wait for a slot: a session does one thing at a time.
 const LINE_CAP: usize = 64;
 
-/// Whether a turn found anything to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Worked,
-    Nothing,
-}
-
-/// A request to one session.
-pub(super) enum Work {
-    Append {
-        /// Taken when the append begins.
-        tokens: Vec<u32>,
-        begun: Option<AppendCoordinator>,
-        reply: Reply<u64>,
-    },
-    Generate {
-        params: GenerateParams,
-        begun: Option<Box<GenerationCoordinator>>,
-        events: Events,
-        /// Until it is taken in.
-        reply: Option<Reply<()>>,
-        asked: Instant,
-        blocked: bool,
-    },
-}
-
-impl Work {
-    pub(super) fn append(tokens: Vec<u32>, reply: Reply<u64>) -> Self {
-        Self::Append {
-            tokens,
-            begun: None,
-            reply,
-        }
-    }
-
-    pub(super) fn generate(
-        params: GenerateParams,
-        events: Events,
-        reply: Reply<()>,
-        asked: Instant,
-    ) -> Self {
-        Self::Generate {
-            params,
-            begun: None,
-            events,
-            reply: Some(reply),
-            asked,
-            blocked: false,
-        }
-    }
-
-    /// Checks the request against its session, once.
-    fn begin(
-        &mut self,
-        engine: &mut Engine,
-        id: &SessionId,
-        now: Instant,
-    ) -> Result<(), EngineError> {
-        match self {
-            Self::Append { tokens, begun, .. } if begun.is_none() => {
-                *begun = Some(AppendCoordinator::begin(
-                    engine,
-                    id,
-                    std::mem::take(tokens),
-                    now,
-                )?);
-            }
-            Self::Generate {
-                params,
-                begun,
-                asked,
-                ..
-            } if begun.is_none() => {
-                *begun = Some(Box::new(GenerationCoordinator::begin(
-                    engine, id, *params, *asked,
-                )?));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn fail(self, error: EngineError) {
-        match self {
-            Self::Append { reply, .. } => answer(reply, Err(error)),
-            Self::Generate {
-                reply: Some(reply), ..
-            } => answer(reply, Err(error)),
-            Self::Generate { events, .. } => events.fail(error),
-        }
-    }
-
-    /// Ends a request whose session is being closed, or whose loop stops. A generation says so in its stream.
-    fn cancel(self, error: EngineError) {
-        match self {
-            Self::Generate {
-                begun: Some(begun),
-                events,
-                reply: None,
-                ..
-            } => {
-                events.finish_with(begun.done(StopReason::Cancelled));
-            }
-            other => other.fail(error),
-        }
-    }
-
-    fn is_given_up(&self) -> bool {
-        matches!(self, Self::Generate { events, .. } if events.is_cancelled())
-    }
-}
-
 /// The requests of one session: the first is at work or waits for a slot, the rest wait behind it.
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     ticket: Option<Ticket>,
-    waiting: VecDeque<Work>,
+    pub(super) waiting: VecDeque<Work>,
 }
 
-/// Every session's line, and the rotation of those at work.
+/// Every session's line, and those at work.
 pub(super) struct Jobs {
     scheduler: Scheduler,
-    lines: HashMap<SessionId, Line>,
+    pub(super) lines: HashMap<SessionId, Line>,
     tickets: HashMap<Ticket, SessionId>,
-    rotation: VecDeque<SessionId>,
+    /// The sessions whose first request holds a slot, in the order they got it.
+    pub(super) at_work: Vec<SessionId>,
+    pub(super) pacing: Pacing,
+    pub(super) pass: Pass,
+    pub(super) lists: Lists,
     max_wait: std::time::Duration,
 }
 
@@ -161,7 +50,10 @@ impl Jobs {
             scheduler: Scheduler::new(slots, policy),
             lines: HashMap::new(),
             tickets: HashMap::new(),
-            rotation: VecDeque::new(),
+            at_work: Vec::new(),
+            pacing: Pacing::default(),
+            pass: Pass::default(),
+            lists: Lists::default(),
             max_wait,
         }
     }
@@ -172,7 +64,7 @@ impl Jobs {
 
     /// Requests that hold a slot.
     pub(super) fn active(&self) -> usize {
-        self.rotation.len()
+        self.at_work.len()
     }
 
     /// Requests that wait, for a slot or for their own session.
@@ -181,7 +73,7 @@ impl Jobs {
             .values()
             .map(|line| line.waiting.len())
             .sum::<usize>()
-            - self.rotation.len()
+            - self.at_work.len()
     }
 
     /// Takes a request in, or answers why not. What its session can tell at once is told at once.
@@ -238,14 +130,14 @@ impl Jobs {
         }
         for ticket in self.scheduler.admit(now) {
             if let Some(id) = self.tickets.get(&ticket) {
-                self.rotation.push_back(id.clone());
+                self.at_work.push(id.clone());
             }
         }
         let given_up: Vec<SessionId> = self
             .lines
             .iter()
             .filter(|(id, line)| {
-                line.waiting.front().is_some_and(Work::is_given_up) && !self.rotation.contains(id)
+                line.waiting.front().is_some_and(Work::is_given_up) && !self.at_work.contains(id)
             })
             .map(|(id, _)| id.clone())
             .collect();
@@ -254,54 +146,9 @@ impl Jobs {
         }
     }
 
-    /// One turn for the next in the rotation that is not blocked.
-    pub(super) fn turn(&mut self, engine: &mut Engine) -> Turn {
-        for _ in 0..self.rotation.len() {
-            let Some(id) = self.rotation.pop_front() else {
-                break;
-            };
-            self.rotation.push_back(id.clone());
-            let slice = if self.rotation.len() > 1 {
-                SHARED_SLICE
-            } else {
-                MAX_CHUNK
-            };
-            let now = Instant::now();
-            let Some(work) = self
-                .lines
-                .get_mut(&id)
-                .and_then(|line| line.waiting.front_mut())
-            else {
-                continue;
-            };
-            match advance(engine, &id, work, slice, now) {
-                Ok(Progress::Blocked) => continue,
-                Ok(Progress::Working) => {}
-                Ok(Progress::Appended(length)) => self.end_first(engine, &id, now, |work| {
-                    if let Work::Append { reply, .. } = work {
-                        answer(reply, Ok(length));
-                    }
-                }),
-                Ok(Progress::Generated(reason)) => self.end_first(engine, &id, now, |work| {
-                    if let Work::Generate {
-                        begun: Some(begun),
-                        events,
-                        ..
-                    } = work
-                    {
-                        events.finish_with(begun.done(reason));
-                    }
-                }),
-                Err(error) => self.end_first(engine, &id, now, |work| work.fail(error)),
-            }
-            return Turn::Worked;
-        }
-        Turn::Nothing
-    }
-
     /// The events of generations that wait for their clients.
     pub(super) fn blocked(&self) -> impl Iterator<Item = &Events> {
-        self.rotation
+        self.at_work
             .iter()
             .filter_map(|id| match self.lines.get(id)?.waiting.front()? {
                 Work::Generate {
@@ -338,7 +185,7 @@ impl Jobs {
         }
     }
 
-    fn end_first(
+    pub(super) fn end_first(
         &mut self,
         engine: &mut Engine,
         id: &SessionId,
@@ -389,53 +236,6 @@ impl Jobs {
             self.scheduler.forget(ticket);
             self.tickets.remove(&ticket);
         }
-        self.rotation.retain(|other| other != id);
-    }
-}
-
-enum Progress {
-    Working,
-    Blocked,
-    Appended(u64),
-    Generated(StopReason),
-}
-
-fn advance(
-    engine: &mut Engine,
-    id: &SessionId,
-    work: &mut Work,
-    slice: usize,
-    now: Instant,
-) -> Result<Progress, EngineError> {
-    work.begin(engine, id, now)?;
-    match work {
-        Work::Append {
-            begun: Some(append),
-            ..
-        } => {
-            append.step(engine, slice, now)?;
-            if append.is_done() {
-                Ok(Progress::Appended(engine.history(id)?.len() as u64))
-            } else {
-                Ok(Progress::Working)
-            }
-        }
-        Work::Generate {
-            begun: Some(generation),
-            events,
-            blocked,
-            ..
-        } => {
-            let step = generation.step(engine, events, now)?;
-            *blocked = step == Step::Blocked;
-            Ok(match step {
-                Step::Progress => Progress::Working,
-                Step::Blocked => Progress::Blocked,
-                Step::Finished(reason) => Progress::Generated(reason),
-            })
-        }
-        Work::Append { begun: None, .. } | Work::Generate { begun: None, .. } => {
-            Err(crate::engine::internal("a request was not begun"))
-        }
+        self.at_work.retain(|other| other != id);
     }
 }

@@ -1,10 +1,13 @@
-//! The thread that owns the engine, and gives every session its turn.
+//! The thread that owns the engine, and moves every session on.
 //!
-//! Commands come in over a channel; between any two steps they are looked at. An append moves on by a slice
-//! and a generation by a token, in rotation, so a long prompt does not stop the others, and a cancellation is
-//! noticed within a step. A generation whose client does not read is passed over until it does.
+//! Commands come in over a channel; between any two steps they are looked at. A step is one forward pass, in
+//! which every generation moves on by a token and appends by as much as does not hold up the others, and a
+//! cancellation is noticed within a step. A generation whose client does not read is passed over until it does.
 
 mod jobs;
+mod pacing;
+mod turn;
+mod work;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,7 +20,9 @@ use kakeya_model::Model;
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, EngineConfig, EngineStartError};
-use jobs::{Jobs, Turn, Work};
+use jobs::Jobs;
+use turn::Turn;
+use work::Work;
 
 /// Commands that may wait for the loop; senders beyond that wait to send.
 const COMMANDS_IN_FLIGHT: usize = 256;
