@@ -10,7 +10,7 @@ use crate::verifier::MAX_CHUNK;
 
 /// What a pass may take, in times of one that only decodes. The promise to streams is 3; the rest is for what
 /// the estimates miss.
-const STRETCH: f64 = 2.4;
+const STRETCH: f64 = 2.1;
 /// Times of quiet passes that are remembered; the least of them counts, because whatever disturbs a pass makes it
 /// longer.
 const REMEMBERED: usize = 8;

@@ -6,6 +6,7 @@ mod kernels;
 mod neighbours;
 mod oracle;
 mod oracle_cases;
+mod passes;
 mod run;
 mod streams;
 mod trim;
@@ -28,6 +29,7 @@ pub fn suite() -> Suite {
     .cases(chunking::cases())
     .cases(trim::cases())
     .cases(neighbours::cases())
+    .cases(passes::cases())
     .cases(streams::cases())
     .cases(kernels::cases())
     .cases(oracle_cases::cases())

@@ -1,9 +1,11 @@
 //! `kakeya bench`: how fast this machine runs a model.
 //!
 //! Prefill at depth D is N prompt tokens appended after D tokens; decode is N tokens generated after D. Batched decode is
-//! N tokens for each of B sessions in the same passes. Each figure is the median over the repetitions. The tokens are
+//! N tokens for each of B sessions in the same passes. With `--arriving N`, streams decode in a real engine while a prompt
+//! of N tokens is appended to another session. Each figure is the median over the repetitions. The tokens are
 //! pseudo-random and always the same.
 
+mod arrival;
 mod measure;
 
 use std::num::NonZeroUsize;
@@ -17,6 +19,7 @@ use super::options::{EngineArgs, positive};
 use super::output::{self, ReportFormat};
 use super::session::check_length;
 use super::{Outcome, model, resident};
+use arrival::Arrival;
 use measure::{Batched, Single, pseudo_random_ids};
 
 /// Flags of `kakeya bench`.
@@ -41,6 +44,9 @@ pub struct BenchArgs {
     /// Also measure the decode of so many sessions at once, at the first depth
     #[arg(long, value_name = "B,B,..", value_delimiter = ',', value_parser = positive)]
     batch: Vec<NonZeroUsize>,
+    /// Also measure how long 4 streams wait for their tokens while a prompt of so many tokens is read
+    #[arg(long, value_name = "N", value_parser = positive)]
+    arriving: Option<NonZeroUsize>,
     /// Measurements of each figure, of which the median is printed
     #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
     repeat: NonZeroUsize,
@@ -68,6 +74,8 @@ struct Report {
     results: Vec<Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     batches: Vec<BatchRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrival: Option<Arrival>,
 }
 
 /// The figures at one depth.
@@ -115,6 +123,8 @@ pub fn run(args: BenchArgs) -> Outcome {
     let deepest = args.depth.iter().max().copied().unwrap_or(0);
     let longest = deepest.saturating_add(prompt.max(generated)) as u64;
     check_length(&model, &options, longest).context("--depth with --prompt or --gen")?;
+    let arriving = args.arriving.map_or(0, NonZeroUsize::get) as u64;
+    check_length(&model, &options, arriving).context("--arriving")?;
     let tokens = pseudo_random_ids(deepest + prompt.max(1), model.config().vocabulary);
     let mut bench = Single::new(&model, &options, tokens.clone())?;
     bench.decode(0, 1);
@@ -158,6 +168,13 @@ pub fn run(args: BenchArgs) -> Outcome {
             phases: batched.phases(repeat * generated * sessions),
         });
     }
+    let arrival = args
+        .arriving
+        .map(|prompt| {
+            let tokens = pseudo_random_ids(prompt.get(), model.config().vocabulary);
+            arrival::measure(&model, &options, &tokens)
+        })
+        .transpose()?;
     let report = Report {
         model: model.file().path().display().to_string(),
         threads: options.compute.threads,
@@ -169,6 +186,7 @@ pub fn run(args: BenchArgs) -> Outcome {
         weight_bytes: model.weight_bytes() as u64,
         results,
         batches,
+        arrival,
     };
     match args.format {
         ReportFormat::Json => output::print_json(&report)?,
@@ -195,6 +213,7 @@ fn table(report: &Report) -> String {
         weight_bytes,
         results,
         batches,
+        arrival,
     } = report;
     let mut text = format!(
         "{model}\n{threads} threads, {isa}; prefill of {prompt} and decode of {gen} tokens, median of {repeat}; \
@@ -230,6 +249,20 @@ fn table(report: &Report) -> String {
         text += &format!(
             "{:>8} {:>14} {:>14.1}\n",
             row.sessions, row.depth, row.decode_tokens_per_second
+        );
+    }
+    if let Some(arrival) = arrival {
+        text += &format!(
+            "\n{} streams beside a prompt of {}, read in {:.1} s: a token every {:.1} ms, {:.2} times the {:.1} ms \
+             without (95%: {:.1} and {:.1} ms)\n",
+            arrival.streams,
+            arrival.prompt,
+            arrival.prompt_seconds,
+            arrival.beside.median_ms,
+            arrival.slowdown,
+            arrival.quiet.median_ms,
+            arrival.beside.p95_ms,
+            arrival.quiet.p95_ms,
         );
     }
     let profiles: Vec<(String, &Phases)> = results
@@ -317,6 +350,7 @@ mod tests {
                 decode_tokens_per_second: 400.0,
                 phases: None,
             }],
+            arrival: None,
         };
         let text = table(&report);
         let (figures, profile) = text.split_at(text.find("microseconds").expect("a profile"));
