@@ -19,6 +19,9 @@ const ROW_BLOCK: usize = 96;
 const NARROW_TILE: usize = 6;
 /// Rows of one register tile of 32 columns, where the register file is wide.
 const WIDE_TILE: usize = 12;
+/// Rows up to which the weights are widened in registers rather than once for all rows in the first-level cache.
+const DIRECT_NARROW: usize = 6;
+const DIRECT_WIDE: usize = 24;
 
 /// Bytes between what a product reads and what it asks the memory for.
 const AHEAD: usize = 2048;
@@ -62,13 +65,23 @@ pub(crate) struct Gated<'a> {
 // SAFETY: tasks write disjoint segments of the output and only read the rest.
 unsafe impl Sync for Gated<'_> {}
 
-/// A vector type with its compiled [`block`]: a function of its own, so that it is there once for all weight types.
+/// A vector type with its compiled register tiles: functions of their own, so that each is there once, in the vector's
+/// own instructions.
 pub(super) trait Tiles: Vector {
     /// See [`block`].
     unsafe fn block<F: Fold>(
         widened: &Widened,
         x: *const f32,
         sums: *const f32,
+        t: &mut [[Self; HALVES]],
+    );
+
+    /// See [`few_rows`].
+    unsafe fn few_rows<W: Format>(
+        matrix: &PackedMatrix,
+        panel: usize,
+        x: &Activations,
+        block: (usize, usize),
         t: &mut [[Self; HALVES]],
     );
 }
@@ -93,24 +106,55 @@ pub(super) unsafe fn product<V: Tiles>(product: &Product<'_>, first: usize, end:
 unsafe fn product_of<V: Tiles, W: Format>(product: &Product<'_>, first: usize, end: usize) {
     // SAFETY: by the contract of `product`.
     unsafe {
-        if product.x.rows == 1 {
-            for panel in first..end {
-                let t = single_row::<V, W>(product.matrix, panel, &product.x);
-                write_row(product, 0, panel, t);
-            }
-            return;
-        }
         let mut t = [[V::splat(0.0); HALVES]; ROW_BLOCK];
         for panel in first..end {
-            let mut row = 0;
-            while row < product.x.rows {
-                let count = (product.x.rows - row).min(ROW_BLOCK);
-                many_rows::<V, W>(product.matrix, panel, &product.x, row, count, &mut t);
-                for (offset, t) in t[..count].iter().enumerate() {
-                    write_row(product, row + offset, panel, *t);
+            for block in row_blocks::<V>(product.x.rows) {
+                rows::<V, W>(product.matrix, panel, &product.x, block, &mut t);
+                for offset in 0..block.1 {
+                    write_row(product, block.0 + offset, panel, t[offset]);
                 }
-                row += count;
             }
+        }
+    }
+}
+
+/// The blocks of rows, as first row and count, that share a widened segment or a register tile.
+fn row_blocks<V: Vector>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let few = rows <= direct_rows::<V>();
+    let largest = if few { tile_rows::<V>() } else { ROW_BLOCK };
+    // Blocks of much the same height: a low one would wait for its own multiply-adds.
+    let blocks = rows.div_ceil(largest);
+    let height = rows.div_ceil(blocks);
+    (0..rows)
+        .step_by(height)
+        .map(move |first| (first, height.min(rows - first)))
+}
+
+/// Rows of a register tile.
+const fn tile_rows<V: Vector>() -> usize {
+    if V::WIDE { WIDE_TILE } else { NARROW_TILE }
+}
+
+/// Rows up to which weights are widened in registers, for each tile anew.
+const fn direct_rows<V: Vector>() -> usize {
+    if V::WIDE { DIRECT_WIDE } else { DIRECT_NARROW }
+}
+
+/// The totals of one panel for a block of rows.
+#[inline(always)]
+unsafe fn rows<V: Tiles, W: Format>(
+    matrix: &PackedMatrix,
+    panel: usize,
+    x: &Activations,
+    block: (usize, usize),
+    t: &mut Totals<V>,
+) {
+    // SAFETY: by the contract of `product`.
+    unsafe {
+        if x.rows <= direct_rows::<V>() {
+            V::few_rows::<W>(matrix, panel, x, block, t);
+        } else {
+            many_rows::<V, W>(matrix, panel, x, block, t);
         }
     }
 }
@@ -121,69 +165,18 @@ unsafe fn product_of<V: Tiles, W: Format>(product: &Product<'_>, first: usize, e
 /// As for [`product`]; the outputs are a multiple of 32.
 #[inline(always)]
 pub(super) unsafe fn gated<V: Tiles>(gated: &Gated<'_>, first: usize, end: usize) {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        if gated.gate.kind == gated.up.kind {
-            with_format!(gated.gate.kind, W => gated_of::<V, W>(gated, first, end));
-        } else {
-            gated_of_two::<V>(gated, first, end);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn gated_of<V: Tiles, W: Format>(gated: &Gated<'_>, first: usize, end: usize) {
-    // SAFETY: by the contract of `gated`.
-    unsafe {
-        if gated.x.rows == 1 {
-            for panel in first..end {
-                let gate = single_row::<V, W>(gated.gate, panel, &gated.x);
-                let up = single_row::<V, W>(gated.up, panel, &gated.x);
-                write_gated(gated, 0, panel, gate, up);
-            }
-            return;
-        }
-        let mut gate = [[V::splat(0.0); HALVES]; ROW_BLOCK];
-        let mut up = gate;
-        for panel in first..end {
-            let mut row = 0;
-            while row < gated.x.rows {
-                let count = (gated.x.rows - row).min(ROW_BLOCK);
-                many_rows::<V, W>(gated.gate, panel, &gated.x, row, count, &mut gate);
-                many_rows::<V, W>(gated.up, panel, &gated.x, row, count, &mut up);
-                for (offset, (gate, up)) in gate[..count].iter().zip(&up[..count]).enumerate() {
-                    write_gated(gated, row + offset, panel, *gate, *up);
-                }
-                row += count;
-            }
-        }
-    }
-}
-
-/// Gate and up of different types, as some mixes of quantisations have them.
-#[inline(always)]
-unsafe fn gated_of_two<V: Tiles>(gated: &Gated<'_>, first: usize, end: usize) {
-    // SAFETY: by the contract of `gated`.
+    // SAFETY: by the caller's contract.
     unsafe {
         let mut gate = [[V::splat(0.0); HALVES]; ROW_BLOCK];
         let mut up = gate;
         for panel in first..end {
-            let mut row = 0;
-            while row < gated.x.rows {
-                let count = (gated.x.rows - row).min(ROW_BLOCK);
-                for (matrix, t) in [(gated.gate, &mut gate), (gated.up, &mut up)] {
-                    with_format!(matrix.kind, W => {
-                        if gated.x.rows == 1 {
-                            t[0] = single_row::<V, W>(matrix, panel, &gated.x);
-                        } else {
-                            many_rows::<V, W>(matrix, panel, &gated.x, row, count, t);
-                        }
-                    });
+            for block in row_blocks::<V>(gated.x.rows) {
+                // Each by its own type: some mixes of quantisations have two.
+                with_format!(gated.gate.kind, W => rows::<V, W>(gated.gate, panel, &gated.x, block, &mut gate));
+                with_format!(gated.up.kind, W => rows::<V, W>(gated.up, panel, &gated.x, block, &mut up));
+                for offset in 0..block.1 {
+                    write_gated(gated, block.0 + offset, panel, gate[offset], up[offset]);
                 }
-                for (offset, (gate, up)) in gate[..count].iter().zip(&up[..count]).enumerate() {
-                    write_gated(gated, row + offset, panel, *gate, *up);
-                }
-                row += count;
             }
         }
     }
@@ -212,47 +205,107 @@ unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize) {
     }
 }
 
-/// Both halves of a panel against one row, their chains side by side.
+/// The rows from `row` to `row + count`, at most a register tile of them, against a panel whose weights are widened
+/// in registers.
+///
+/// # Safety
+/// As for [`product`]; the rows exist, and `t` has room for them.
 #[inline(always)]
-unsafe fn single_row<V: Vector, W: Format>(
+pub(super) unsafe fn few_rows<V: Vector, W: Format>(
     matrix: &PackedMatrix,
     panel: usize,
     x: &Activations,
-) -> [V; HALVES] {
-    let base = matrix.panel(panel).as_ptr();
-    // SAFETY: by the contract of `product`.
+    (row, count): (usize, usize),
+    t: &mut [[V; HALVES]],
+) {
+    let t = t[..count].as_mut_ptr();
+    macro_rules! rows {
+        ($($r:literal)*) => {
+            match count {
+                $($r => direct::<V, W, $r, 2>(matrix, panel, 0, x, row, t),)*
+                _ => unreachable!("a register tile has no {count} rows"),
+            }
+        };
+        ($($r:literal)* by halves $($one:literal)*) => {
+            match count {
+                $($r => direct::<V, W, $r, 2>(matrix, panel, 0, x, row, t),)*
+                $($one => for half in 0..HALVES {
+                    direct::<V, W, $one, 1>(matrix, panel, half, x, row, t);
+                },)*
+                _ => unreachable!("a register tile has no {count} rows"),
+            }
+        };
+    }
+    // SAFETY: passed on from the caller.
     unsafe {
-        let mut t = [V::splat(0.0); HALVES];
+        if V::WIDE {
+            rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+        } else {
+            rows!(1 2 3 by halves 4 5 6);
+        }
+    }
+}
+
+/// `R` rows against `H` halves of a panel, from `half` on.
+#[inline(always)]
+unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
+    matrix: &PackedMatrix,
+    panel: usize,
+    half: usize,
+    x: &Activations,
+    row: usize,
+    t: *mut [V; HALVES],
+) {
+    let base = matrix.panel(panel).as_ptr();
+    let groups_a_chain = SEGMENT / GROUP / W::Fold::CHAINS;
+    // SAFETY: by the contract of `few_rows`.
+    unsafe {
+        let mut total = [[V::splat(0.0); H]; R];
         for segment in 0..matrix.segments() {
-            prefetch::<V, W>(base, segment);
-            let values = x.values.add(segment * SEGMENT);
-            let sum = V::splat(*x.sums.add(segment));
-            let places = [
-                Place::new(base, W::KIND, segment, 0),
-                Place::new(base, W::KIND, segment, 1),
-            ];
-            let mut c = [V::splat(0.0); HALVES];
+            if half == 0 {
+                prefetch::<V, W>(base, segment);
+            }
+            let at = segment * x.rows + row;
+            let (values, sums) = (x.values.add(at * SEGMENT), x.sums.add(at));
+            let mut places = [Place::new(base, W::KIND, segment, half); H];
+            if H == 2 {
+                places[1] = Place::new(base, W::KIND, segment, 1);
+            }
+            let mut c = [[V::splat(0.0); H]; R];
             for group in 0..SEGMENT / GROUP {
-                let words = [
-                    W::group::<V>(places[0].weights, group),
-                    W::group::<V>(places[1].weights, group),
-                ];
+                let mut words = [W::group::<V>(places[0].weights, group); H];
+                if H == 2 {
+                    words[1] = W::group::<V>(places[1].weights, group);
+                }
                 eight_times!(i => {
-                    let value = V::splat(*values.add(group * GROUP + i));
-                    c[0] = value.fma(W::weight::<V>(words[0], i), c[0]);
-                    c[1] = value.fma(W::weight::<V>(words[1], i), c[1]);
+                    let mut weights = [V::splat(0.0); H];
+                    for h in 0..H {
+                        weights[h] = W::weight::<V>(words[h], i);
+                    }
+                    for r in 0..R {
+                        let value = V::splat(*values.add(r * SEGMENT + group * GROUP + i));
+                        for h in 0..H {
+                            c[r][h] = value.fma(weights[h], c[r][h]);
+                        }
+                    }
                 });
-                if (group + 1).is_multiple_of(SEGMENT / GROUP / W::Fold::CHAINS) {
-                    let chain = group * W::Fold::CHAINS / (SEGMENT / GROUP);
-                    for half in 0..HALVES {
-                        let (scale, minimum) = W::scales::<V>(places[half], chain);
-                        t[half] = W::Fold::fold(scale, minimum, c[half], sum, t[half]);
-                        c[half] = V::splat(0.0);
+                if (group + 1).is_multiple_of(groups_a_chain) {
+                    for h in 0..H {
+                        let (scale, minimum) = W::scales::<V>(places[h], group / groups_a_chain);
+                        for r in 0..R {
+                            let sum = V::splat(*sums.add(r));
+                            total[r][h] = W::Fold::fold(scale, minimum, c[r][h], sum, total[r][h]);
+                            c[r][h] = V::splat(0.0);
+                        }
                     }
                 }
             }
         }
-        t
+        for r in 0..R {
+            for h in 0..H {
+                (*t.add(r))[half + h] = total[r][h];
+            }
+        }
     }
 }
 
@@ -293,8 +346,7 @@ unsafe fn many_rows<V: Tiles, W: Format>(
     matrix: &PackedMatrix,
     panel: usize,
     x: &Activations,
-    first: usize,
-    count: usize,
+    (first, count): (usize, usize),
     t: &mut Totals<V>,
 ) {
     let base = matrix.panel(panel).as_ptr();
@@ -329,7 +381,7 @@ pub(super) unsafe fn block<V: Vector, F: Fold>(
     sums: *const f32,
     t: &mut [[V; HALVES]],
 ) {
-    let largest = if V::WIDE { WIDE_TILE } else { NARROW_TILE };
+    let largest = tile_rows::<V>();
     let mut row = 0;
     while row < t.len() {
         // Tiles of much the same height: a low one would wait for its own multiply-adds.

@@ -14,8 +14,8 @@ pub(crate) mod rotate;
 
 use attention::{Attention, Tile};
 use elementwise::PackedRow;
-use formats::Fold;
-use linear::{Gated, Product, Tiles, Widened};
+use formats::{Fold, Format};
+use linear::{Activations, Gated, Product, Tiles, Widened};
 
 use crate::isa::Isa;
 use crate::panels::{HALVES, PackedMatrix};
@@ -92,7 +92,31 @@ macro_rules! kernels {
                 unsafe { linear::block::<V, F>(widened, x, sums, t) }
             }
 
+            $(#[target_feature(enable = $features)])?
+            unsafe fn few_rows<W: Format>(
+                matrix: &PackedMatrix,
+                panel: usize,
+                x: &Activations,
+                block: (usize, usize),
+                t: &mut [[V; HALVES]],
+            ) {
+                // SAFETY: as above.
+                unsafe { linear::few_rows::<V, W>(matrix, panel, x, block, t) }
+            }
+
             impl Tiles for V {
+                #[inline(always)]
+                unsafe fn few_rows<W: Format>(
+                    matrix: &PackedMatrix,
+                    panel: usize,
+                    x: &Activations,
+                    block: (usize, usize),
+                    t: &mut [[Self; HALVES]],
+                ) {
+                    // SAFETY: passed on from the caller.
+                    unsafe { few_rows::<W>(matrix, panel, x, block, t) }
+                }
+
                 #[inline(always)]
                 unsafe fn block<F: Fold>(
                     widened: &Widened,
