@@ -37,19 +37,38 @@ impl Compute {
             accumulate: false,
         };
         let products = [
-            product(&weights.query, &mut s.queries, queries),
             product(&weights.key, &mut s.keys, keys),
             product(&weights.value, &mut s.values, keys),
+            product(&weights.query, &mut s.queries, queries),
         ];
-        self.multiply(&products);
+        // Of the last layer's output only the rows that make logits are read; the others leave their keys and values.
+        let narrows = layer + 1 == config.layers && self.plan.logits < rows;
+        self.multiply(&products[..if narrows { 2 } else { 3 }]);
         self.clock.lap(Phase::QueryKeyValue);
-        self.rotate_and_store(model, layer);
+        self.rotate(model, layer, if narrows { Heads::Keys } else { Heads::All });
         for sequence in batch {
             let end = sequence.start + sequence.tokens.len() as u64;
             sequence.lengths.keys[layer] = end;
             sequence.lengths.values[layer] = end;
         }
         self.clock.lap(Phase::Rotate);
+        if narrows {
+            self.narrow(model);
+            let rows = self.plan.rows;
+            if rows == 0 {
+                return;
+            }
+            self.normalise(&weights.attention_norm, config.norm_epsilon, rows);
+            self.clock.lap(Phase::Norm);
+            self.multiply(&[Product {
+                x: self.packed(rows),
+                ..products[2]
+            }]);
+            self.clock.lap(Phase::QueryKeyValue);
+            self.rotate(model, layer, Heads::Queries);
+            self.clock.lap(Phase::Rotate);
+        }
+        let rows = self.plan.rows;
         if self.plan.pieces > 1 {
             self.attend_together(model, layer);
         } else {
@@ -60,9 +79,40 @@ impl Compute {
         self.clock.lap(Phase::AttentionOut);
     }
 
+    /// Goes on with the rows that make logits only.
+    fn narrow(&mut self, model: &Model) {
+        let config = model.config();
+        for part in &self.plan.parts {
+            // Wanted rows move together at the front: they never move back.
+            let (from, to) = (part.first_row + part.rows - part.logits, part.first_logits);
+            for (buffer, width) in [
+                (&mut self.scratch.residual, config.hidden),
+                (&mut self.scratch.angles, 2 * config.head_dim),
+                (&mut self.scratch.sink_angles, 2 * config.head_dim),
+            ] {
+                buffer.copy_within(from * width..(from + part.logits) * width, to * width);
+            }
+        }
+        self.plan
+            .narrow(config, self.kernels.query_tile, self.pool.threads());
+        self.make_room(config);
+    }
+
     /// Rotates queries and keys, and writes the keys and values of the new positions into the slabs.
-    fn rotate_and_store(&mut self, model: &Model, layer: usize) {
-        let pass = self.layer_pass(model, layer);
+    fn rotate(&mut self, model: &Model, layer: usize, heads: Heads) {
+        let pass = LayerPass {
+            query_heads: if heads == Heads::Keys {
+                0
+            } else {
+                model.config().heads
+            },
+            kv_heads: if heads == Heads::Queries {
+                0
+            } else {
+                model.config().kv_heads
+            },
+            ..self.layer_pass(model, layer)
+        };
         let (plan, kernels) = (&self.plan, &self.kernels);
         self.pool.run(plan.rows, &|_, row| {
             let part = &plan.parts[plan.part_of[row]];
@@ -156,6 +206,8 @@ impl Compute {
             model,
             layer,
             rows: self.plan.rows,
+            query_heads: model.config().heads,
+            kv_heads: model.config().kv_heads,
             queries: Shared(s.queries.as_mut_ptr()),
             keys: Shared(s.keys.as_mut_ptr()),
             values: Shared(s.values.as_mut_ptr()),
@@ -168,6 +220,14 @@ impl Compute {
             sums: Shared(s.sums.as_mut_ptr()),
         }
     }
+}
+
+/// What is rotated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heads {
+    All,
+    Keys,
+    Queries,
 }
 
 /// A step of a tile that threads share.
@@ -210,6 +270,9 @@ struct LayerPass<'a> {
     model: &'a Model,
     layer: usize,
     rows: usize,
+    /// Heads to be rotated.
+    query_heads: usize,
+    kv_heads: usize,
     queries: Shared<f32>,
     keys: Shared<f32>,
     values: Shared<f32>,
@@ -234,8 +297,8 @@ impl LayerPass<'_> {
             layout: &part.layout,
             layer: self.layer,
             position: part.start + (row - part.first_row) as u64,
-            heads: config.heads,
-            kv_heads: config.kv_heads,
+            heads: self.query_heads,
+            kv_heads: self.kv_heads,
             queries: self.queries.at(queries),
             keys: self.keys.at(keys),
             values: self.values.at(keys),

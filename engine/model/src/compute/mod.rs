@@ -14,6 +14,7 @@ use kakeya_core::KvStorage;
 
 pub use profile::Phase;
 
+use crate::config::LlamaConfig;
 use crate::error::ModelError;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
@@ -200,24 +201,33 @@ impl Compute {
         let threads = self.pool.threads();
         self.plan
             .make(config, batch, self.kernels.query_tile, threads);
-        self.scratch.reserve(
-            config,
-            Room {
-                rows: self.plan.rows,
-                logits: self.plan.logits,
-                attention: self.plan.tiles_at_once(threads) * self.plan.tile_scratch,
-            },
-        );
+        self.make_room(config);
         self.vocabulary = config.vocabulary;
         FORWARD_PASSES[self.options.isa as usize].fetch_add(1, Ordering::Relaxed);
         self.embed(model, batch);
         self.clock.lap(Phase::Embed);
         for layer in 0..config.layers {
             self.attention_block(model, batch, layer);
+            if self.plan.rows == 0 {
+                return;
+            }
             self.feed_forward_block(model, layer);
         }
         self.make_logits(model);
         self.clock.lap(Phase::Logits);
+    }
+
+    /// Makes room for what the plan says.
+    fn make_room(&mut self, config: &LlamaConfig) {
+        let attention = self.plan.tiles_at_once(self.pool.threads()) * self.plan.tile_scratch;
+        self.scratch.reserve(
+            config,
+            Room {
+                rows: self.plan.rows,
+                logits: self.plan.logits,
+                attention,
+            },
+        );
     }
 
     fn check(&self, model: &Model, batch: &[SequenceInput<'_>]) {
@@ -314,19 +324,8 @@ impl Compute {
 
     fn make_logits(&mut self, model: &Model) {
         let config = model.config();
-        let hidden = config.hidden;
-        let wanted = self.plan.logits;
-        if wanted == 0 {
-            return;
-        }
-        for part in &self.plan.parts {
-            // Moves the wanted rows together at the front: they never move back.
-            let first = part.first_row + part.rows - part.logits;
-            self.scratch.residual.copy_within(
-                first * hidden..(first + part.logits) * hidden,
-                part.first_logits * hidden,
-            );
-        }
+        // The last layer has left the rows that are wanted, and no others.
+        let wanted = self.plan.rows;
         self.normalise(&model.output_norm, config.norm_epsilon, wanted);
         let x = self.packed(wanted);
         let out = self.scratch.logits.as_mut_ptr();

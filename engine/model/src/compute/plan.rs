@@ -119,8 +119,6 @@ impl Plan {
         };
         self.parts.clear();
         self.part_of.clear();
-        self.tiles.clear();
-        let mut deepest = 0;
         for (index, sequence) in batch.iter_mut().enumerate() {
             let rows = sequence.tokens.len();
             let logits = rows - sequence.logits.first(rows);
@@ -139,8 +137,31 @@ impl Plan {
             self.part_of.extend(std::iter::repeat_n(index, rows));
             self.rows += rows;
             self.logits += logits;
-            deepest = deepest.max(sequence.layout.most_segments(sequence.start + rows as u64));
-            let queries = rows * config.group();
+        }
+        self.tile(config, query_tile, threads);
+    }
+
+    /// Leaves the rows that make logits: the last ones of each part.
+    pub(super) fn narrow(&mut self, config: &LlamaConfig, query_tile: usize, threads: usize) {
+        self.part_of.clear();
+        for (index, part) in self.parts.iter_mut().enumerate() {
+            part.start += (part.rows - part.logits) as u64;
+            part.first_row = part.first_logits;
+            part.rows = part.logits;
+            self.part_of.extend(std::iter::repeat_n(index, part.rows));
+        }
+        self.rows = self.logits;
+        self.tile(config, query_tile, threads);
+    }
+
+    /// Cuts the attention of every part into tiles.
+    fn tile(&mut self, config: &LlamaConfig, query_tile: usize, threads: usize) {
+        self.tiles.clear();
+        let mut deepest = 0;
+        for (index, part) in self.parts.iter().enumerate() {
+            let end = part.start + part.rows as u64;
+            deepest = deepest.max(part.layout.most_segments(end));
+            let queries = part.rows * config.group();
             for first in (0..queries).step_by(query_tile) {
                 let count = (queries - first).min(query_tile);
                 self.tiles
@@ -152,8 +173,9 @@ impl Plan {
                     }));
             }
         }
-        let shared =
-            threads > 1 && self.tiles.len() < most_shared(threads) && deepest >= WORTH_SHARING;
+        let shared = threads > 1
+            && (1..most_shared(threads)).contains(&self.tiles.len())
+            && deepest >= WORTH_SHARING;
         self.pieces = if shared {
             pieces(self.tiles.len(), threads)
         } else {

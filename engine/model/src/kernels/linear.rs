@@ -123,8 +123,8 @@ fn row_blocks<V: Vector>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let few = rows <= direct_rows::<V>();
     let largest = if few { tile_rows::<V>() } else { ROW_BLOCK };
     // Blocks of much the same height: a low one would wait for its own multiply-adds.
-    let blocks = rows.div_ceil(largest);
-    let height = rows.div_ceil(blocks);
+    let blocks = rows.div_ceil(largest).max(1);
+    let height = rows.div_ceil(blocks).max(1);
     (0..rows)
         .step_by(height)
         .map(move |first| (first, height.min(rows - first)))
