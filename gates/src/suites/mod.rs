@@ -5,6 +5,7 @@ mod generator;
 mod grpc;
 mod inv3;
 mod model;
+mod perf;
 mod session;
 mod support;
 mod tokenizer;
@@ -20,5 +21,6 @@ pub fn registry() -> Vec<Suite> {
         generator::suite(),
         session::suite(),
         grpc::suite(),
+        perf::suite(),
     ]
 }

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use kakeya_core::SessionId;
+use kakeya_model::LogitRows;
 use kakeya_runtime::digest::kv_sha256;
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, Pass};
 
-use super::run::{cache, random_tokens};
+use super::run::{Setting, cache, history, random_tokens};
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
@@ -24,6 +25,7 @@ pub fn cases() -> Vec<Case> {
             shared_passes,
         )
         .history("random"),
+        Case::fast("rows_without_logits_do_not_show.random", wanted_rows).history("random"),
     ]
 }
 
@@ -82,6 +84,57 @@ fn shared_passes(ctx: &SuiteContext) -> CaseResult {
         let (expected, expected_digest, _) = state(&alone, &solo)?;
         ensure_same_bits(&format!("logits of session {index}"), &logits, &expected)?;
         ensure_eq!(digest, expected_digest, "KV digest of session {index}");
+    }
+    Ok(())
+}
+
+/// The last layer runs for the rows that make logits only. A chunk gives its last row the logits it has where every
+/// row's are made, and leaves the same cache, alone and beside chunks that want other rows.
+fn wanted_rows(ctx: &SuiteContext) -> CaseResult {
+    let model = ctx.model()?;
+    let vocabulary = model.config().vocabulary;
+    let tokens = history(ctx, "random", 75)?;
+    let setting = Setting::new(ctx, cache(2, 24));
+    let mut compute = setting.compute()?;
+    let mut all = setting.verifier(model)?;
+    let mut last = setting.verifier(model)?;
+    let mut batched = setting.verifier(model)?;
+    let mut others = [setting.verifier(model)?, setting.verifier(model)?];
+    for (index, chunk) in tokens.chunks(25).enumerate() {
+        let expected = all
+            .forward_block(&mut compute, chunk, LogitRows::All)
+            .to_vec();
+        let expected = &expected[expected.len() - vocabulary..];
+        let found = last
+            .forward_block(&mut compute, chunk, LogitRows::Last)
+            .to_vec();
+        ensure_same_bits(&format!("the last row of chunk {index}"), &found, expected)?;
+        let [before, after] = &mut others;
+        compute.forward(
+            model,
+            &mut [
+                before.begin_block(&chunk[..7], LogitRows::None),
+                batched.begin_block(chunk, LogitRows::Last),
+                after.begin_block(&chunk[..3], LogitRows::All),
+            ],
+        );
+        let found = compute.logits(1).to_vec();
+        ensure_same_bits(
+            &format!("that row in a batch, chunk {index}"),
+            &found,
+            expected,
+        )?;
+        let width = compute.logits(2).len();
+        ensure_eq!(width, 3 * vocabulary, "logits of the three rows after it");
+        for verifier in [&mut all, &mut last, &mut batched] {
+            verifier.commit_or_truncate(chunk.len());
+        }
+        let [before, after] = &mut others;
+        before.commit_or_truncate(7);
+        after.commit_or_truncate(3);
+        let digest = kv_sha256(&all);
+        ensure_eq!(kv_sha256(&last), digest, "KV digest, the last row's logits");
+        ensure_eq!(kv_sha256(&batched), digest, "KV digest in a batch");
     }
     Ok(())
 }
