@@ -376,3 +376,26 @@ fn violations_outlive_their_session() {
     store.remove(&id).unwrap();
     assert_eq!(store.violations().inv1, 1);
 }
+
+#[test]
+fn room_made_ahead_shows_nowhere() {
+    let now = Instant::now();
+    for window in [Window::Sliding(2), Window::Full] {
+        let cache = CacheConfig { window, ..CACHE };
+        let [mut with, mut without] = [(); 2].map(|()| SessionStore::new(LIMITS, cache));
+        let (ours, theirs) = (open(&mut with, now), open(&mut without, now));
+        for (room, tokens) in [(1000, &[5, 6][..]), (0, &[7]), (3, &[8, 9, 10]), (1, &[])] {
+            with.reserve(&ours, room).unwrap();
+            with.record(&ours, tokens, now).unwrap();
+            without.record(&theirs, tokens, now).unwrap();
+            let (found, expected) = (with.get(&ours).unwrap(), without.get(&theirs).unwrap());
+            assert_eq!(found.history(), expected.history());
+            assert!(found.cached().iter().eq(expected.cached().iter()));
+        }
+    }
+    let unknown = SessionId::random();
+    assert_eq!(
+        store().reserve(&unknown, 1),
+        Err(SessionError::NotFound { id: unknown })
+    );
+}
