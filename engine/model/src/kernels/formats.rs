@@ -150,52 +150,34 @@ pub(super) struct F16;
 pub(super) struct Bf16;
 pub(super) struct F32;
 
-impl Format for Q4_0 {
-    const KIND: PanelKind = PanelKind::Q4_0;
-    type Fold = Scaled;
-    type Group<V: Vector> = V::Words;
+/// A format of 4 bits.
+macro_rules! four_bits {
+    ($name:ident, $fold:ty, $weight:ident, $scales:expr) => {
+        impl Format for $name {
+            const KIND: PanelKind = PanelKind::$name;
+            type Fold = $fold;
+            type Group<V: Vector> = V::Words;
 
-    #[inline(always)]
-    unsafe fn group<V: Vector>(weights: *const u8, group: usize) -> V::Words {
-        // SAFETY: 4 groups of words.
-        unsafe { V::load_words(weights.add(group * WORDS)) }
-    }
+            #[inline(always)]
+            unsafe fn group<V: Vector>(weights: *const u8, group: usize) -> V::Words {
+                // SAFETY: 4 groups of words.
+                unsafe { V::load_words(weights.add(group * WORDS)) }
+            }
 
-    #[inline(always)]
-    unsafe fn weight<V: Vector>(group: V::Words, index: usize) -> V {
-        // SAFETY: no memory is touched.
-        unsafe { V::nibble_less_8(group, 4 * index as u32) }
-    }
+            #[inline(always)]
+            unsafe fn weight<V: Vector>(group: V::Words, index: usize) -> V {
+                // SAFETY: no memory is touched.
+                unsafe { V::$weight(group, 4 * index as u32) }
+            }
 
-    #[inline(always)]
-    unsafe fn scales<V: Vector>(place: Place, _chain: usize) -> (V, V) {
-        // SAFETY: 16 f16.
-        unsafe { f16_scales(place.scales, false) }
-    }
-}
-
-impl Format for Q4_1 {
-    const KIND: PanelKind = PanelKind::Q4_1;
-    type Fold = ScaledWithMinimum;
-    type Group<V: Vector> = V::Words;
-
-    #[inline(always)]
-    unsafe fn group<V: Vector>(weights: *const u8, group: usize) -> V::Words {
-        // SAFETY: 4 groups of words.
-        unsafe { V::load_words(weights.add(group * WORDS)) }
-    }
-
-    #[inline(always)]
-    unsafe fn weight<V: Vector>(group: V::Words, index: usize) -> V {
-        // SAFETY: no memory is touched.
-        unsafe { V::nibble(group, 4 * index as u32) }
-    }
-
-    #[inline(always)]
-    unsafe fn scales<V: Vector>(place: Place, _chain: usize) -> (V, V) {
-        // SAFETY: twice 16 f16.
-        unsafe { f16_scales(place.scales, true) }
-    }
+            #[inline(always)]
+            unsafe fn scales<V: Vector>(place: Place, _chain: usize) -> (V, V) {
+                let scales: unsafe fn(Place) -> (V, V) = $scales;
+                // SAFETY: by the trait's contract.
+                unsafe { scales(place) }
+            }
+        }
+    };
 }
 
 /// A format of 5 bits: nibbles, and one word a lane with the fifth bits.
@@ -260,6 +242,9 @@ unsafe fn k_scales<V: Vector>(place: Place) -> (V, V) {
     }
 }
 
+four_bits!(Q4_0, Scaled, nibble_less_8, f16_only::<V>);
+four_bits!(Q4_1, ScaledWithMinimum, nibble, f16_and_minimum::<V>);
+four_bits!(Q4K, ScaledWithMinimum, nibble, k_scales::<V>);
 five_bits!(Q5_0, Scaled, 16, f16_only::<V>);
 five_bits!(Q5_1, ScaledWithMinimum, 0, f16_and_minimum::<V>);
 five_bits!(Q5K, ScaledWithMinimum, 0, k_scales::<V>);
@@ -285,30 +270,6 @@ impl Format for Q8_0 {
     unsafe fn scales<V: Vector>(place: Place, _chain: usize) -> (V, V) {
         // SAFETY: 16 f16.
         unsafe { f16_scales(place.scales, false) }
-    }
-}
-
-impl Format for Q4K {
-    const KIND: PanelKind = PanelKind::Q4K;
-    type Fold = ScaledWithMinimum;
-    type Group<V: Vector> = V::Words;
-
-    #[inline(always)]
-    unsafe fn group<V: Vector>(weights: *const u8, group: usize) -> V::Words {
-        // SAFETY: 4 groups of words.
-        unsafe { V::load_words(weights.add(group * WORDS)) }
-    }
-
-    #[inline(always)]
-    unsafe fn weight<V: Vector>(group: V::Words, index: usize) -> V {
-        // SAFETY: no memory is touched.
-        unsafe { V::nibble(group, 4 * index as u32) }
-    }
-
-    #[inline(always)]
-    unsafe fn scales<V: Vector>(place: Place, _chain: usize) -> (V, V) {
-        // SAFETY: by the trait's contract.
-        unsafe { k_scales(place) }
     }
 }
 
