@@ -19,7 +19,7 @@ mod isa;
 mod kernels;
 mod kv;
 mod llama;
-#[expect(unsafe_code, reason = "words are read as bytes")]
+#[expect(unsafe_code, reason = "matrices share mappings")]
 mod panels;
 mod rope;
 #[expect(unsafe_code, reason = "vector instructions")]

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::LlamaConfig;
 use crate::error::ModelError;
 use crate::gguf::{GgufError, GgufFile};
-use crate::panels::PackedMatrix;
+use crate::panels::{Arena, PackedMatrix, Packing};
 use crate::rope::Rope;
 
 /// A loaded model. Immutable, and shared by every session that runs it.
@@ -45,15 +45,22 @@ impl Model {
         let file = GgufFile::open(path)?;
         let config = LlamaConfig::from_gguf(&file)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut arena = Arena::default();
         let layers = (0..config.layers)
-            .map(|layer| Layer::load(&file, &config, layer, threads))
+            .map(|layer| {
+                let arena = &mut arena;
+                Layer::load(&file, &config, layer, Packing { arena, threads })
+            })
             .collect::<Result<_, _>>()?;
         let embedding = PackedMatrix::load(
             &file,
             "token_embd.weight",
             config.vocabulary,
             config.hidden,
-            threads,
+            Packing {
+                arena: &mut arena,
+                threads,
+            },
         )?;
         let output = match file.has_tensor("output.weight") {
             true => Some(PackedMatrix::load(
@@ -61,7 +68,10 @@ impl Model {
                 "output.weight",
                 config.vocabulary,
                 config.hidden,
-                threads,
+                Packing {
+                    arena: &mut arena,
+                    threads,
+                },
             )?),
             false => None,
         };
@@ -114,7 +124,7 @@ impl Layer {
         file: &GgufFile,
         config: &LlamaConfig,
         layer: usize,
-        threads: usize,
+        packing: Packing<'_>,
     ) -> Result<Self, GgufError> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         for part in [
@@ -134,8 +144,10 @@ impl Layer {
                 });
             }
         }
-        let matrix = |part: &str, rows: usize, columns: usize| {
-            PackedMatrix::load(file, &name(part), rows, columns, threads)
+        let Packing { arena, threads } = packing;
+        let mut matrix = |part: &str, rows: usize, columns: usize| {
+            let packing = Packing { arena, threads };
+            PackedMatrix::load(file, &name(part), rows, columns, packing)
         };
         let (hidden, feed_forward) = (config.hidden, config.feed_forward);
         let (queries, keys) = (

@@ -6,6 +6,7 @@
 //! over outputs. So a product of one row reads memory once, from front to back. The packed matrix is as large
 //! as the original, which is not kept.
 
+mod memory;
 mod pack;
 
 use candle_core::quantized::GgmlDType;
@@ -13,6 +14,8 @@ use candle_core::quantized::GgmlDType;
 use crate::config::SEGMENT;
 use crate::gguf::{GgufError, GgufFile, TensorBytes};
 use crate::simd::LANES;
+pub(crate) use memory::Arena;
+use memory::Chunk;
 use pack::pack_panel;
 
 /// Halves of a panel.
@@ -159,11 +162,6 @@ impl PanelKind {
     }
 }
 
-/// A cache line, so that no load of 64 bytes crosses one.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 /// A packed weight matrix.
 #[derive(Debug)]
 pub(crate) struct PackedMatrix {
@@ -173,7 +171,15 @@ pub(crate) struct PackedMatrix {
     /// Inputs, a multiple of 32.
     pub(crate) columns: usize,
     panel_bytes: usize,
-    lines: Vec<Line>,
+    chunk: Chunk,
+}
+
+/// What packing takes.
+pub(crate) struct Packing<'a> {
+    /// Where the panels go.
+    pub(crate) arena: &'a mut Arena,
+    /// Threads that share the work.
+    pub(crate) threads: usize,
 }
 
 /// Why a tensor cannot be packed.
@@ -181,21 +187,23 @@ pub(crate) struct PackedMatrix {
 pub(crate) enum PackError {
     /// Its type is none we run.
     Type(GgmlDType),
+    /// The system has not so much memory.
+    Memory { bytes: usize },
     /// A value or scale is infinite or not a number: output row, and the first input of its segment.
     NotFinite { row: usize, column: usize },
 }
 
 impl PackedMatrix {
-    /// Packs the tensor `name` of shape (rows, columns), on `threads` threads.
+    /// Packs the tensor `name` of shape (rows, columns).
     pub(crate) fn load(
         file: &GgufFile,
         name: &str,
         rows: usize,
         columns: usize,
-        threads: usize,
+        room: Packing<'_>,
     ) -> Result<Self, GgufError> {
         let tensor = file.tensor(name, rows, columns)?;
-        Self::pack(&tensor, threads).map_err(|error| {
+        Self::pack(&tensor, room).map_err(|error| {
             let (found, expected) = match error {
                 PackError::Type(dtype) => (
                     format!("has type {dtype:?}"),
@@ -205,6 +213,10 @@ impl PackedMatrix {
                             .map(|kind| format!("{:?}", kind.dtype()))
                             .join(", ")
                     ),
+                ),
+                PackError::Memory { bytes } => (
+                    format!("needs {bytes} bytes of memory"),
+                    "as much free memory; the system refused it".to_owned(),
                 ),
                 PackError::NotFinite { row, column } => (
                     format!(
@@ -222,13 +234,15 @@ impl PackedMatrix {
         })
     }
 
-    pub(crate) fn pack(tensor: &TensorBytes<'_>, threads: usize) -> Result<Self, PackError> {
+    pub(crate) fn pack(tensor: &TensorBytes<'_>, room: Packing<'_>) -> Result<Self, PackError> {
+        let Packing { arena, threads } = room;
         let kind = PanelKind::of(tensor.dtype).ok_or(PackError::Type(tensor.dtype))?;
         let (rows, columns) = (tensor.rows, tensor.columns);
         let panel_bytes = kind.shape().panel_bytes(columns / SEGMENT);
         let panels = rows.div_ceil(PANEL);
-        let mut lines = vec![Line([0; 64]); (panels * panel_bytes).div_ceil(size_of::<Line>())];
-        let bytes = &mut bytes_of(&mut lines)[..panels * panel_bytes];
+        let size = panels * panel_bytes;
+        let mut chunk = arena.take(size).ok_or(PackError::Memory { bytes: size })?;
+        let bytes = chunk.bytes_mut();
         let share = panels.div_ceil(threads.max(1)).max(1);
         let outcome = std::thread::scope(|scope| {
             let parts: Vec<_> = bytes
@@ -261,7 +275,7 @@ impl PackedMatrix {
             rows,
             columns,
             panel_bytes,
-            lines,
+            chunk,
         })
     }
 
@@ -277,24 +291,11 @@ impl PackedMatrix {
 
     /// The bytes of one panel, segment after segment.
     pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        // SAFETY: a line is 64 initialised bytes, and a byte needs no alignment.
-        let all = unsafe {
-            std::slice::from_raw_parts(
-                self.lines.as_ptr().cast::<u8>(),
-                size_of_val(&self.lines[..]),
-            )
-        };
-        &all[index * self.panel_bytes..][..self.panel_bytes]
+        &self.chunk.bytes()[index * self.panel_bytes..][..self.panel_bytes]
     }
 
     /// Bytes that the packed matrix occupies.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&self.lines[..])
+        self.chunk.bytes().len()
     }
-}
-
-fn bytes_of(lines: &mut [Line]) -> &mut [u8] {
-    let bytes = size_of_val(lines);
-    // SAFETY: every bit pattern is a valid line and a valid byte, and a byte needs no alignment.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<u8>(), bytes) }
 }

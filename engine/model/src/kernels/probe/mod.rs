@@ -12,7 +12,7 @@ use crate::config::{LlamaConfig, SEGMENT};
 use crate::gguf::TensorBytes;
 use crate::isa::Isa;
 use crate::kv::KvLayout;
-use crate::panels::{PackedMatrix, PanelKind};
+use crate::panels::{Arena, PackedMatrix, Packing, PanelKind};
 
 /// The kernels of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -399,7 +399,11 @@ fn random_matrix(kind: PanelKind, rows: usize, columns: usize, seed: u64) -> Pac
         columns,
         bytes: &bytes,
     };
-    PackedMatrix::pack(&tensor, 1).expect("every scale and value is finite")
+    let packing = Packing {
+        arena: &mut Arena::default(),
+        threads: 1,
+    };
+    PackedMatrix::pack(&tensor, packing).expect("every scale and value is finite")
 }
 
 fn random_bytes(kind: PanelKind, rows: usize, columns: usize, seed: u64) -> Vec<u8> {
