@@ -323,7 +323,7 @@ impl GgufFile {
         }
     }
 
-    /// Tells the system that the weights' pages are not needed any more: they have been repacked.
+    /// Tells the system that the pages read so far are not needed any more: their weights have been repacked.
     pub(crate) fn release_pages(&self) {
         #[cfg(unix)]
         {

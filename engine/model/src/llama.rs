@@ -77,7 +77,6 @@ impl Model {
         };
         let output_norm = vector(&file, "output_norm.weight", config.hidden)?;
         let rope = Rope::new(config.head_dim, config.rope_base);
-        file.release_pages();
         Ok(Self {
             config,
             embedding,

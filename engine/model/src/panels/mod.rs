@@ -200,10 +200,13 @@ impl PackedMatrix {
         name: &str,
         rows: usize,
         columns: usize,
-        room: Packing<'_>,
+        packing: Packing<'_>,
     ) -> Result<Self, GgufError> {
         let tensor = file.tensor(name, rows, columns)?;
-        Self::pack(&tensor, room).map_err(|error| {
+        let packed = Self::pack(&tensor, packing);
+        // Now, and not when all is packed: the file and the panels would both be in memory.
+        file.release_pages();
+        packed.map_err(|error| {
             let (found, expected) = match error {
                 PackError::Type(dtype) => (
                     format!("has type {dtype:?}"),
@@ -234,8 +237,8 @@ impl PackedMatrix {
         })
     }
 
-    pub(crate) fn pack(tensor: &TensorBytes<'_>, room: Packing<'_>) -> Result<Self, PackError> {
-        let Packing { arena, threads } = room;
+    pub(crate) fn pack(tensor: &TensorBytes<'_>, packing: Packing<'_>) -> Result<Self, PackError> {
+        let Packing { arena, threads } = packing;
         let kind = PanelKind::of(tensor.dtype).ok_or(PackError::Type(tensor.dtype))?;
         let (rows, columns) = (tensor.rows, tensor.columns);
         let panel_bytes = kind.shape().panel_bytes(columns / SEGMENT);
