@@ -151,7 +151,7 @@ mod tests {
         let longest = passes.iter().map(|pass| pass.1).fold(0.0, f64::max);
         assert!(longest <= STRETCH * 10.0 + 0.01, "{longest} ms");
         let most = passes[20..].iter().map(|pass| pass.0).max();
-        assert!(matches!(most, Some(27 | 28)), "{most:?} rows");
+        assert!(matches!(most, Some(21 | 22)), "{most:?} rows");
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         }
         machine.fixed = 30.0;
         let most = (0..3 * STALE).map(|_| machine.run(&mut pacing, 1).0).max();
-        assert!(matches!(most, Some(41 | 42)), "{most:?} rows");
+        assert!(matches!(most, Some(32 | 33)), "{most:?} rows");
     }
 
     #[test]
@@ -189,6 +189,6 @@ mod tests {
         pacing.ran(1, 0, Duration::from_millis(500));
         pacing.ran(1, 1, Duration::from_millis(11));
         pacing.ran(1, 14, Duration::from_millis(24));
-        assert_eq!(pacing.slice(1), 14);
+        assert!(matches!(pacing.slice(1), 10 | 11));
     }
 }
