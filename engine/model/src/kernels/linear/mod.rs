@@ -87,9 +87,6 @@ pub(super) trait Tiles: Vector {
     );
 }
 
-/// The totals of one panel for a block of rows.
-type Totals<V> = [[V; HALVES]; ROW_BLOCK];
-
 /// Computes the outputs of panels `first..end` for every row.
 ///
 /// # Safety
@@ -107,28 +104,45 @@ pub(super) unsafe fn product<V: Tiles>(product: &Product<'_>, first: usize, end:
 unsafe fn product_of<V: Tiles, W: Format>(product: &Product<'_>, first: usize, end: usize) {
     // SAFETY: by the contract of `product`.
     unsafe {
-        let mut t = [[V::splat(0.0); HALVES]; ROW_BLOCK];
-        for panel in first..end {
-            for block in row_blocks::<V>(product.x.rows) {
-                rows::<V, W>(product.matrix, panel, &product.x, block, &mut t);
-                for offset in 0..block.1 {
-                    write_row(product, block.0 + offset, panel, t[offset]);
+        if product.x.rows <= direct_rows::<V>() {
+            product_in_blocks::<V, W, WIDE_TILE>(product, first, end);
+        } else {
+            product_in_blocks::<V, W, ROW_BLOCK>(product, first, end);
+        }
+    }
+}
+
+/// In blocks of at most `ROWS` rows: of `WIDE_TILE` where they are few.
+#[inline(always)]
+unsafe fn product_in_blocks<V: Tiles, W: Format, const ROWS: usize>(
+    product: &Product<'_>,
+    first: usize,
+    end: usize,
+) {
+    // SAFETY: no memory is touched.
+    let mut t = [[unsafe { V::splat(0.0) }; HALVES]; ROWS];
+    let height = block_height::<V>(product.x.rows);
+    for panel in first..end {
+        for row in (0..product.x.rows).step_by(height) {
+            let count = height.min(product.x.rows - row);
+            // SAFETY: by the contract of `product`; a block has at most ROWS rows.
+            unsafe {
+                rows::<V, W, ROWS>(product.matrix, panel, &product.x, (row, count), &mut t);
+                for offset in 0..count {
+                    write_row(product, row + offset, panel, t[offset]);
                 }
             }
         }
     }
 }
 
-/// The blocks of rows, as first row and count, that share a widened segment or a register tile.
-fn row_blocks<V: Vector>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Rows of the blocks that share a widened segment or a register tile. Of much the same height: a low one would wait
+/// for its own multiply-adds.
+fn block_height<V: Vector>(rows: usize) -> usize {
     let few = rows <= direct_rows::<V>();
     let largest = if few { tile_rows::<V>() } else { ROW_BLOCK };
-    // Blocks of much the same height: a low one would wait for its own multiply-adds.
     let blocks = rows.div_ceil(largest).max(1);
-    let height = rows.div_ceil(blocks).max(1);
-    (0..rows)
-        .step_by(height)
-        .map(move |first| (first, height.min(rows - first)))
+    rows.div_ceil(blocks).max(1)
 }
 
 /// Rows of a register tile.
@@ -143,16 +157,16 @@ const fn direct_rows<V: Vector>() -> usize {
 
 /// The totals of one panel for a block of rows.
 #[inline(always)]
-unsafe fn rows<V: Tiles, W: Format>(
+unsafe fn rows<V: Tiles, W: Format, const ROWS: usize>(
     matrix: &PackedMatrix,
     panel: usize,
     x: &Activations,
     block: (usize, usize),
-    t: &mut Totals<V>,
+    t: &mut [[V; HALVES]],
 ) {
     // SAFETY: by the contract of `product`.
     unsafe {
-        if x.rows <= direct_rows::<V>() {
+        if ROWS == WIDE_TILE {
             V::few_rows::<W>(matrix, panel, x, block, t);
         } else {
             many_rows::<V, W>(matrix, panel, x, block, t);
@@ -166,17 +180,37 @@ unsafe fn rows<V: Tiles, W: Format>(
 /// As for [`product`]; the outputs are a multiple of 32.
 #[inline(always)]
 pub(super) unsafe fn gated<V: Tiles>(gated: &Gated<'_>, first: usize, end: usize) {
-    // SAFETY: by the caller's contract.
+    // SAFETY: passed on from the caller.
     unsafe {
-        let mut gate = [[V::splat(0.0); HALVES]; ROW_BLOCK];
-        let mut up = gate;
-        for panel in first..end {
-            for block in row_blocks::<V>(gated.x.rows) {
-                // Each by its own type: some mixes of quantisations have two.
-                with_format!(gated.gate.kind, W => rows::<V, W>(gated.gate, panel, &gated.x, block, &mut gate));
-                with_format!(gated.up.kind, W => rows::<V, W>(gated.up, panel, &gated.x, block, &mut up));
+        if gated.x.rows <= direct_rows::<V>() {
+            gated_in_blocks::<V, WIDE_TILE>(gated, first, end);
+        } else {
+            gated_in_blocks::<V, ROW_BLOCK>(gated, first, end);
+        }
+    }
+}
+
+/// In blocks of at most `ROWS` rows: of `WIDE_TILE` where they are few.
+#[inline(always)]
+unsafe fn gated_in_blocks<V: Tiles, const ROWS: usize>(
+    gated: &Gated<'_>,
+    first: usize,
+    end: usize,
+) {
+    // SAFETY: no memory is touched.
+    let mut gate = [[unsafe { V::splat(0.0) }; HALVES]; ROWS];
+    let mut up = gate;
+    let height = block_height::<V>(gated.x.rows);
+    for panel in first..end {
+        for row in (0..gated.x.rows).step_by(height) {
+            let block = (row, height.min(gated.x.rows - row));
+            // Each by its own type: some mixes of quantisations have two.
+            // SAFETY: by the contract of `gated`; a block has at most ROWS rows.
+            unsafe {
+                with_format!(gated.gate.kind, W => rows::<V, W, ROWS>(gated.gate, panel, &gated.x, block, &mut gate));
+                with_format!(gated.up.kind, W => rows::<V, W, ROWS>(gated.up, panel, &gated.x, block, &mut up));
                 for offset in 0..block.1 {
-                    write_gated(gated, block.0 + offset, panel, gate[offset], up[offset]);
+                    write_gated(gated, row + offset, panel, gate[offset], up[offset]);
                 }
             }
         }

@@ -1,13 +1,17 @@
 //! The register tiles: some rows against one panel.
 
-use super::{Activations, NARROW_TILE, Tiles, Totals, WIDE_TILE, tile_rows};
+use super::{Activations, NARROW_TILE, Tiles, WIDE_TILE, tile_rows};
 use crate::config::SEGMENT;
 use crate::kernels::formats::{Fold, Format, GROUP, Place};
 use crate::panels::{HALVES, PackedMatrix};
 use crate::simd::{LANES, Vector};
 
 /// Bytes between what a product reads and what it asks the memory for.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
+/// Groups of a segment.
+const GROUPS: usize = SEGMENT / GROUP;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// `$body` for `$i` from 0 to 7, each a constant.
 macro_rules! eight_times {
@@ -19,16 +23,18 @@ macro_rules! eight_times {
     };
 }
 
-/// Asks for the weights of a segment further on. A product of few rows waits for memory, not for arithmetic; and where a
-/// panel ends, the next begins.
+/// Asks for a group's share of the weights of a segment further on. A product of few rows waits for memory, not for
+/// arithmetic; and where a panel ends, the next begins. A whole segment at once would fill the queue of loads, and
+/// those of this segment would wait behind it.
 #[inline(always)]
-unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize) {
+unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize, group: usize) {
     let shape = W::KIND.shape();
     let bytes = HALVES * (shape.scales + shape.weights);
+    let lines = bytes / LINE;
     let ahead = base.wrapping_add(segment * bytes + AHEAD);
-    for line in (0..bytes).step_by(64) {
+    for line in lines * group / GROUPS..lines * (group + 1) / GROUPS {
         // SAFETY: any address may be named.
-        unsafe { V::prefetch(ahead.wrapping_add(line)) };
+        unsafe { V::prefetch(ahead.wrapping_add(line * LINE)) };
     }
 }
 
@@ -84,14 +90,11 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
     t: *mut [V; HALVES],
 ) {
     let base = matrix.panel(panel).as_ptr();
-    let groups_a_chain = SEGMENT / GROUP / W::Fold::CHAINS;
+    let groups_a_chain = GROUPS / W::Fold::CHAINS;
     // SAFETY: by the contract of `few_rows`.
     unsafe {
         let mut total = [[V::splat(0.0); H]; R];
         for segment in 0..matrix.segments() {
-            if half == 0 {
-                prefetch::<V, W>(base, segment);
-            }
             let at = segment * x.rows + row;
             let (values, sums) = (x.values.add(at * SEGMENT), x.sums.add(at));
             let mut places = [Place::new(base, W::KIND, segment, half); H];
@@ -99,7 +102,10 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
                 places[1] = Place::new(base, W::KIND, segment, 1);
             }
             let mut c = [[V::splat(0.0); H]; R];
-            for group in 0..SEGMENT / GROUP {
+            for group in 0..GROUPS {
+                if half == 0 {
+                    prefetch::<V, W>(base, segment, group);
+                }
                 let mut words = [W::group::<V>(places[0].weights, group); H];
                 if H == 2 {
                     words[1] = W::group::<V>(places[1].weights, group);
@@ -151,7 +157,7 @@ unsafe fn widen<V: Vector, W: Format>(base: *const u8, segment: usize, out: &mut
         unsafe {
             let place = Place::new(base, W::KIND, segment, half);
             let to = out.weights[half].as_mut_ptr();
-            for group in 0..SEGMENT / GROUP {
+            for group in 0..GROUPS {
                 let words = W::group::<V>(place.weights, group);
                 eight_times!(i => {
                     W::weight::<V>(words, i).store(to.add((group * GROUP + i) * LANES));
@@ -174,7 +180,7 @@ pub(super) unsafe fn many_rows<V: Tiles, W: Format>(
     panel: usize,
     x: &Activations,
     (first, count): (usize, usize),
-    t: &mut Totals<V>,
+    t: &mut [[V; HALVES]],
 ) {
     let base = matrix.panel(panel).as_ptr();
     let mut widened = Widened {
@@ -188,7 +194,9 @@ pub(super) unsafe fn many_rows<V: Tiles, W: Format>(
             *t = [V::splat(0.0); HALVES];
         }
         for segment in 0..matrix.segments() {
-            prefetch::<V, W>(base, segment);
+            for group in 0..GROUPS {
+                prefetch::<V, W>(base, segment, group);
+            }
             widen::<V, W>(base, segment, &mut widened);
             let at = segment * x.rows + first;
             let (values, sums) = (x.values.add(at * SEGMENT), x.sums.add(at));
