@@ -113,9 +113,11 @@ impl From<SlabError> for EngineError {
     fn from(error: SlabError) -> Self {
         match error {
             SlabError::Exhausted { capacity } => Self::NoSlab { capacity },
-            SlabError::Empty { .. } | SlabError::TooLarge { .. } => Self::Internal {
-                detail: error.to_string(),
-            },
+            SlabError::Empty { .. } | SlabError::TooLarge { .. } | SlabError::Refused { .. } => {
+                Self::Internal {
+                    detail: error.to_string(),
+                }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! parts from one thread; the wire layer reaches them through [`engine::EngineHandle`].
 
 pub mod config;
+pub mod elements;
 pub mod engine;
 pub mod error;
 pub mod pipeline;

@@ -4,7 +4,7 @@
 //! all: `acquire` and `release` only move a slab in and out of a list, and running out is an answer
 //! ([`SlabError::Exhausted`]), not an allocation.
 //!
-//! The memory comes zeroed from the allocator, so a slab that no session has touched costs address space and
+//! The memory comes zeroed from the system, so a slab that no session has touched costs address space and
 //! no resident memory. The free list is a stack for the same reason: a slab that is already resident is
 //! handed out again before a fresh one. A released slab keeps its old contents; a position that was never
 //! written in this session is masked, and a masked key contributes nothing whatever its slot holds.
@@ -12,6 +12,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::KvElement;
+use crate::elements::Elements;
 
 /// The largest object Rust can allocate, in bytes.
 const LARGEST: usize = isize::MAX as usize;
@@ -124,6 +125,14 @@ pub enum SlabError {
         /// Slabs asked for.
         capacity: usize,
     },
+    /// The system would not map so much.
+    #[error("the system refused the {bytes} bytes of a KV slab of {shape}")]
+    Refused {
+        /// The shape asked for.
+        shape: SlabShape,
+        /// Bytes of one slab.
+        bytes: usize,
+    },
 }
 
 /// The raw elements of a slab, `layers * 2 * kv_heads * slots * head_dim` of them. Their order is the model's
@@ -131,17 +140,19 @@ pub enum SlabError {
 #[derive(Debug)]
 pub enum KvStorage {
     /// IEEE binary16, as bits.
-    F16(Vec<u16>),
+    F16(Elements<u16>),
     /// IEEE binary32.
-    F32(Vec<f32>),
+    F32(Elements<f32>),
 }
 
 impl KvStorage {
-    fn zeroed(element: KvElement, elements: usize) -> Self {
-        match element {
-            KvElement::F16 => Self::F16(vec![0; elements]),
-            KvElement::F32 => Self::F32(vec![0.0; elements]),
+    fn zeroed(shape: SlabShape, bytes: usize) -> Result<Self, SlabError> {
+        let count = bytes / shape.element.bytes();
+        match shape.element {
+            KvElement::F16 => Elements::zeroed(count).map(Self::F16),
+            KvElement::F32 => Elements::zeroed(count).map(Self::F32),
         }
+        .ok_or(SlabError::Refused { shape, bytes })
     }
 }
 
@@ -218,20 +229,22 @@ pub struct SlabPool {
 
 impl SlabPool {
     /// Takes the address space of every slab. Whether the host has the memory is for the caller to ask first
-    /// ([`SlabShape::pool_bytes`]): an allocator that says no ends the process.
+    /// ([`SlabShape::pool_bytes`]): a system that has promised too much ends a process when it runs out.
     ///
     /// # Errors
-    /// [`SlabError::Empty`] or [`SlabError::TooLarge`], before anything is allocated.
+    /// [`SlabError::Empty`] or [`SlabError::TooLarge`], before anything is taken, and [`SlabError::Refused`].
     pub fn new(shape: SlabShape, capacity: usize) -> Result<Self, SlabError> {
-        let elements = shape.pool_bytes(capacity)? / capacity / shape.element.bytes();
+        let bytes = shape.pool_bytes(capacity)? / capacity;
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
         let free = (0..capacity)
-            .map(|_| KVSlab {
-                pool: id,
-                shape,
-                storage: KvStorage::zeroed(shape.element, elements),
+            .map(|_| {
+                Ok(KVSlab {
+                    pool: id,
+                    shape,
+                    storage: KvStorage::zeroed(shape, bytes)?,
+                })
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             id,
             shape,

@@ -178,6 +178,7 @@ fn a_pool_that_has_run_out_has_no_slab_and_any_other_pool_error_is_a_fault() {
     for error in [
         SlabError::Empty { shape, capacity: 1 },
         SlabError::TooLarge { shape, capacity: 1 },
+        SlabError::Refused { shape, bytes: 1 },
     ] {
         let detail = error.to_string();
         assert_eq!(EngineError::from(error), EngineError::Internal { detail });

@@ -26,7 +26,7 @@ fn slabs_come_zeroed_with_the_elements_of_their_shape() {
     let mut pool = SlabPool::new(SHAPE, 1).unwrap();
     let slab = pool.acquire().unwrap();
     assert_eq!(slab.shape(), &SHAPE);
-    assert!(matches!(slab.storage(), KvStorage::F16(bits) if *bits == vec![0; 240]));
+    assert!(matches!(slab.storage(), KvStorage::F16(bits) if **bits == [0; 240]));
 
     let mut pool = SlabPool::new(
         SlabShape {
@@ -37,7 +37,7 @@ fn slabs_come_zeroed_with_the_elements_of_their_shape() {
     )
     .unwrap();
     let slab = pool.acquire().unwrap();
-    assert!(matches!(slab.storage(), KvStorage::F32(values) if *values == vec![0.0; 240]));
+    assert!(matches!(slab.storage(), KvStorage::F32(values) if **values == [0.0; 240]));
 }
 
 #[test]
@@ -180,6 +180,27 @@ fn refuses_a_slab_or_a_pool_beyond_the_address_space_before_allocating() {
         })
     );
     assert!(half.elements().is_err());
+}
+
+#[test]
+fn more_than_the_system_maps_is_refused_by_name() {
+    for element in [KvElement::F16, KvElement::F32] {
+        // A quarter of all addresses, of which no processor has so many.
+        let shape = SlabShape {
+            layers: 1,
+            kv_heads: 1,
+            head_dim: 1,
+            slots: isize::MAX as usize / 4 / element.bytes(),
+            element,
+        };
+        let bytes = shape.bytes().unwrap();
+        let refused = SlabError::Refused { shape, bytes };
+        assert_eq!(SlabPool::new(shape, 1).unwrap_err(), refused);
+        assert_eq!(
+            refused.to_string(),
+            format!("the system refused the {bytes} bytes of a KV slab of {shape}")
+        );
+    }
 }
 
 #[test]
