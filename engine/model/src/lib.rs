@@ -50,4 +50,8 @@ pub const DEBUG_ASSERTIONS: bool = cfg!(debug_assertions);
 /// The version of the numerics contract that this build implements (`docs/numerics.md`).
 ///
 /// Any change to the order or the rounding of a single operation raises it.
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = if FREE_ORDER { 0 } else { 1 };
+
+/// Whether this build reduces in whatever order is fastest, to measure what the fixed orders cost (feature
+/// `free-order`, for that benchmark alone). Its bits depend on the instruction set and on the number of rows.
+pub const FREE_ORDER: bool = cfg!(feature = "free-order");

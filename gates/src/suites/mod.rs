@@ -4,6 +4,7 @@ mod coordinator;
 mod generator;
 mod grpc;
 mod inv3;
+mod isa;
 mod model;
 mod perf;
 mod session;
@@ -16,6 +17,7 @@ use crate::suite::Suite;
 pub fn registry() -> Vec<Suite> {
     vec![
         inv3::suite(),
+        isa::suite(),
         model::suite(),
         coordinator::suite(),
         generator::suite(),

@@ -1,6 +1,7 @@
 //! What happens between the matrix products, a row at a time: normalisation, and the segment-major packing
 //! that the products read.
 
+use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::simd::{LANES, Vector};
 
@@ -28,17 +29,40 @@ impl PackedRow {
     /// # Safety
     /// The segment has been written, and the buffers hold it.
     #[inline(always)]
-    pub(super) unsafe fn sum_segment(self, segment: usize) {
+    pub(super) unsafe fn sum_segment<V: Vector>(self, segment: usize) {
         // SAFETY: by the caller.
         unsafe {
             let values = self.segment(segment);
             let mut sum = 0.0f32;
-            for k in 0..SEGMENT {
-                sum += *values.add(k);
+            if FREE_ORDER {
+                sum = sum_lanes(V::load(values).add(V::load(values.add(LANES))));
+            } else {
+                for k in 0..SEGMENT {
+                    sum += *values.add(k);
+                }
             }
             *self.sums.add(segment * self.rows + self.row) = sum;
         }
     }
+}
+
+/// The sum of a vector's lanes, in the order that is fastest: for [`FREE_ORDER`] only.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
+#[inline(always)]
+pub(super) unsafe fn sum_lanes<V: Vector>(vector: V) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    // SAFETY: 16 writable f32.
+    unsafe { vector.store(lanes.as_mut_ptr()) };
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// Root-mean-square normalisation (Zhang and Sennrich 2019): `y = (x * (1 / sqrt(mean(x^2) + epsilon))) * w`,
@@ -50,14 +74,26 @@ impl PackedRow {
 #[inline(always)]
 pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow) {
     let mut total = 0.0f32;
-    fold_segments(
-        x.len() / SEGMENT,
-        |segment, k, c| {
-            let value = x[segment * SEGMENT + k];
-            value.mul_add(value, c)
-        },
-        |_, c| total += c,
-    );
+    if FREE_ORDER {
+        // SAFETY: `x` is a multiple of 32 long, by the caller.
+        unsafe {
+            let mut c = [V::splat(0.0); 4];
+            for at in (0..x.len()).step_by(LANES) {
+                let value = V::load(x.as_ptr().add(at));
+                c[at / LANES % 4] = value.fma(value, c[at / LANES % 4]);
+            }
+            total = sum_lanes(c[0].add(c[1]).add(c[2].add(c[3])));
+        }
+    } else {
+        fold_segments(
+            x.len() / SEGMENT,
+            |segment, k, c| {
+                let value = x[segment * SEGMENT + k];
+                value.mul_add(value, c)
+            },
+            |_, c| total += c,
+        );
+    }
     let inverse = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
     // SAFETY: every index below stays under `x.len()`, and the segments inside `out`, by the caller.
     unsafe {
@@ -72,7 +108,7 @@ pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f3
                 y.store(to.add(half * LANES));
             }
         }
-        segment_sums(x.len() / SEGMENT, out);
+        segment_sums::<V>(x.len() / SEGMENT, out);
     }
 }
 
@@ -81,7 +117,14 @@ pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f3
 /// # Safety
 /// The row's first `segments` segments have been written.
 #[inline(always)]
-pub(crate) unsafe fn segment_sums(segments: usize, row: PackedRow) {
+pub(crate) unsafe fn segment_sums<V: Vector>(segments: usize, row: PackedRow) {
+    if FREE_ORDER {
+        for segment in 0..segments {
+            // SAFETY: the segments were written, by the caller.
+            unsafe { row.sum_segment::<V>(segment) };
+        }
+        return;
+    }
     fold_segments(
         segments,
         // SAFETY: the segments were written, by the caller.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Attention, KvElem, PAIR, Seen, Tile, pair_fits};
+use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::kernels::elementwise::PackedRow;
 use crate::simd::{LANES, Vector};
@@ -56,7 +57,11 @@ unsafe fn mix_lanes<V: Vector, E: KvElem, const R: usize, const L: usize>(
     unsafe {
         let mut t = [[V::splat(0.0); L]; R];
         for unit in 0..seen.units() {
-            let c = chain::<V, E, R, L>(args, tile, seen, unit, lane);
+            if FREE_ORDER {
+                t = chain::<V, E, R, L>(t, args, tile, seen, unit, lane);
+                continue;
+            }
+            let c = chain::<V, E, R, L>(zero(), args, tile, seen, unit, lane);
             for r in 0..R {
                 for l in 0..L {
                     t[r][l] = t[r][l].add(c[r][l]);
@@ -101,7 +106,7 @@ unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
             let chains = tile.chains.add(unit * R * dim);
             for lane in (0..dim).step_by(SEGMENT) {
                 if pair_fits::<V>(R) {
-                    let c = chain::<V, E, R, PAIR>(args, tile, seen, unit, lane);
+                    let c = chain::<V, E, R, PAIR>(zero(), args, tile, seen, unit, lane);
                     for r in 0..R {
                         for l in 0..PAIR {
                             c[r][l].store(chains.add(r * dim + lane + l * LANES));
@@ -109,7 +114,7 @@ unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
                     }
                 } else {
                     for lane in [lane, lane + LANES] {
-                        let c = chain::<V, E, R, 1>(args, tile, seen, unit, lane);
+                        let c = chain::<V, E, R, 1>(zero(), args, tile, seen, unit, lane);
                         for r in 0..R {
                             c[r][0].store(chains.add(r * dim + lane));
                         }
@@ -169,15 +174,23 @@ unsafe fn finish<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
                     let out = args.output(query, segment * SEGMENT + l * LANES);
                     V::load(out).mul(inverse).store(out);
                 }
-                row.sum_segment(query.head * segments + segment);
+                row.sum_segment::<V>(query.head * segments + segment);
             }
         }
     }
 }
 
-/// The chains of one unit: the visible keys' values by their weights, in ascending order.
+/// Where chains begin.
+#[inline(always)]
+unsafe fn zero<V: Vector, const R: usize, const L: usize>() -> [[V; L]; R] {
+    // SAFETY: no memory is touched; the caller checked the instructions.
+    [[unsafe { V::splat(0.0) }; L]; R]
+}
+
+/// The chains of one unit, from `c` on: the visible keys' values by their weights, in ascending order.
 #[inline(always)]
 unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
+    mut c: [[V; L]; R],
     args: &Attention<'_, E>,
     tile: &Tile,
     seen: Seen,
@@ -188,7 +201,6 @@ unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
     let (head, tail) = (args.query(tile.first), args.query(tile.first + R - 1));
     // SAFETY: by the contract of `pack`.
     unsafe {
-        let mut c = [[V::splat(0.0); L]; R];
         for segment in seen.unit(unit) {
             let values = args.values.add(args.slot(seen, segment) * dim + lane);
             let weights: *const f32 = tile.scores(PAIR * segment, 0);

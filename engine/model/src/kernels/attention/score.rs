@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Attention, KvElem, PAIR, Seen, Tile, pair_fits};
+use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::simd::{LANES, Vector};
 
@@ -78,7 +79,11 @@ unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
     unsafe {
         let mut t = [[V::splat(0.0); B]; R];
         for segment in 0..dim / SEGMENT {
-            let mut c = [[V::splat(0.0); B]; R];
+            let mut c = if FREE_ORDER {
+                t
+            } else {
+                [[V::splat(0.0); B]; R]
+            };
             for k in segment * SEGMENT..(segment + 1) * SEGMENT {
                 // The same dimension of the segment of keys after this one.
                 let ahead = keys.wrapping_add((SEGMENT * dim).wrapping_add(k * B * LANES));
@@ -96,7 +101,11 @@ unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
             }
             for r in 0..R {
                 for b in 0..B {
-                    t[r][b] = t[r][b].add(c[r][b]);
+                    t[r][b] = if FREE_ORDER {
+                        c[r][b]
+                    } else {
+                        t[r][b].add(c[r][b])
+                    };
                 }
             }
         }

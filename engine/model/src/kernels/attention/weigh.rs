@@ -1,7 +1,9 @@
 //! The second pass: scores to weights, and their sums.
 
 use super::{Attention, KvElem, PAIR, Tile};
+use crate::FREE_ORDER;
 use crate::config::SEGMENT;
+use crate::kernels::elementwise::sum_lanes;
 use crate::simd::{LANES, Vector, exp};
 
 /// Replaces the visible scores of units `first..end` by weights, `exp(score - max)`, and sums those of each unit. Other
@@ -61,11 +63,11 @@ unsafe fn weigh_tile<V: Vector, E: KvElem, const R: usize, const G: usize>(
             }
             let sums = tile.sums.add(unit * R);
             if whole == G {
-                sum_whole::<R, G>(tile.scores(PAIR * segments.start, 0), sums);
+                sum_whole::<V, R, G>(tile.scores(PAIR * segments.start, 0), sums);
             } else if whole > 0 {
                 for offset in 0..whole {
                     let scores = tile.scores(PAIR * (segments.start + offset), 0);
-                    sum_whole::<R, 1>(scores, sums.add(offset * R));
+                    sum_whole::<V, R, 1>(scores, sums.add(offset * R));
                 }
             } else {
                 for r in 0..R {
@@ -88,7 +90,23 @@ unsafe fn weigh_tile<V: Vector, E: KvElem, const R: usize, const G: usize>(
 
 /// Sums the weights of `G` whole segments for each of `R` queries, in ascending order of the keys.
 #[inline(always)]
-unsafe fn sum_whole<const R: usize, const G: usize>(weights: *const f32, sums: *mut f32) {
+unsafe fn sum_whole<V: Vector, const R: usize, const G: usize>(
+    weights: *const f32,
+    sums: *mut f32,
+) {
+    if FREE_ORDER {
+        for g in 0..G {
+            for r in 0..R {
+                // SAFETY: two blocks of 16 weights for each query, by the caller.
+                unsafe {
+                    let at = weights.add((g * PAIR * R + r) * LANES);
+                    let both = V::load(at).add(V::load(at.add(R * LANES)));
+                    *sums.add(g * R + r) = sum_lanes(both);
+                }
+            }
+        }
+        return;
+    }
     let mut sum = [[0.0f32; R]; G];
     // SAFETY: G segments of two blocks of 16 weights for each query, by the caller.
     unsafe {

@@ -275,6 +275,6 @@ unsafe fn write_gated<V: Vector>(
             let silu = gate[half].div(denominator);
             silu.mul(up[half]).store(out.add(half * LANES));
         }
-        to.sum_segment(panel);
+        to.sum_segment::<V>(panel);
     }
 }

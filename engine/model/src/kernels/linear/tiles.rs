@@ -1,6 +1,7 @@
 //! The register tiles: some rows against one panel.
 
 use super::{Activations, NARROW_TILE, Tiles, WIDE_TILE, tile_rows};
+use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::kernels::formats::{Fold, Format, GROUP, Place};
 use crate::panels::{HALVES, PackedMatrix};
@@ -91,6 +92,8 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
 ) {
     let base = matrix.panel(panel).as_ptr();
     let groups_a_chain = GROUPS / W::Fold::CHAINS;
+    // Two where order is free and one row would wait for its own multiply-adds.
+    let chains = if FREE_ORDER && R * H <= 4 { 2 } else { 1 };
     // SAFETY: by the contract of `few_rows`.
     unsafe {
         let mut total = [[V::splat(0.0); H]; R];
@@ -101,7 +104,7 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
             if H == 2 {
                 places[1] = Place::new(base, W::KIND, segment, 1);
             }
-            let mut c = [[V::splat(0.0); H]; R];
+            let mut c = [[[V::splat(0.0); H]; R]; 2];
             for group in 0..GROUPS {
                 if half == 0 {
                     prefetch::<V, W>(base, segment, group);
@@ -118,7 +121,7 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
                     for r in 0..R {
                         let value = V::splat(*values.add(r * SEGMENT + group * GROUP + i));
                         for h in 0..H {
-                            c[r][h] = value.fma(weights[h], c[r][h]);
+                            c[i % chains][r][h] = value.fma(weights[h], c[i % chains][r][h]);
                         }
                     }
                 });
@@ -127,8 +130,13 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
                         let (scale, minimum) = W::scales::<V>(places[h], group / groups_a_chain);
                         for r in 0..R {
                             let sum = V::splat(*sums.add(r));
-                            total[r][h] = W::Fold::fold(scale, minimum, c[r][h], sum, total[r][h]);
-                            c[r][h] = V::splat(0.0);
+                            let mut chain = c[0][r][h];
+                            if chains == 2 {
+                                chain = chain.add(c[1][r][h]);
+                            }
+                            total[r][h] = W::Fold::fold(scale, minimum, chain, sum, total[r][h]);
+                            c[0][r][h] = V::splat(0.0);
+                            c[1][r][h] = V::splat(0.0);
                         }
                     }
                 }

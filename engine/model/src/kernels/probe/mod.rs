@@ -13,6 +13,7 @@ use crate::gguf::TensorBytes;
 use crate::isa::Isa;
 use crate::kv::KvLayout;
 use crate::panels::{Arena, PackedMatrix, Packing, PanelKind};
+use crate::simd::scalar;
 
 /// The kernels of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,7 +380,7 @@ impl Packed {
                 self.values[at] = rows[row * self.columns + column];
             }
             // SAFETY: the row was written just now.
-            unsafe { segment_sums(self.columns / SEGMENT, self.row(row)) };
+            unsafe { segment_sums::<scalar::Lanes>(self.columns / SEGMENT, self.row(row)) };
         }
     }
 
