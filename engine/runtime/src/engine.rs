@@ -28,7 +28,7 @@ pub struct EngineConfig {
     pub isa: Isa,
     /// A session unused for this long ends.
     pub idle_ttl: Duration,
-    /// Appends and generations that take turns at once.
+    /// Appends and generations at work at once, in shared passes.
     pub active: usize,
     /// What happens to those beyond.
     pub admission: AdmissionPolicy,
@@ -78,7 +78,7 @@ pub struct SessionState {
     pub next_logits: Vec<f32>,
 }
 
-/// Model, threads, slabs and sessions. Its methods run to their end; the step loop decides whose turn it is.
+/// Model, threads, slabs and sessions. Its methods run to their end; the step loop decides who is in a pass.
 pub struct Engine {
     model: Arc<Model>,
     config: EngineConfig,

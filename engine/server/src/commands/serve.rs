@@ -31,7 +31,7 @@ pub struct ServeArgs {
     /// Seconds after which an unused session ends
     #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = clap::value_parser!(u64).range(1..))]
     idle_ttl: u64,
-    /// Appends and generations that take turns at once; more wait in a queue
+    /// Appends and generations at work at once, in shared passes; more wait in a queue
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     max_active: NonZeroUsize,
     /// Seconds that a request may wait in the queue; 0 turns it away where it would have to wait
