@@ -1,5 +1,7 @@
 //! The register tiles: some rows against one panel.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::{Activations, NARROW_TILE, Tiles, WIDE_TILE, tile_rows};
 use crate::FREE_ORDER;
 use crate::config::SEGMENT;
@@ -24,16 +26,16 @@ macro_rules! eight_times {
     };
 }
 
-/// Asks for a group's share of the weights of a segment further on. A product of few rows waits for memory, not for
+/// Asks for an input's share of the weights of a segment further on. A product of few rows waits for memory, not for
 /// arithmetic; and where a panel ends, the next begins. A whole segment at once would fill the queue of loads, and
 /// those of this segment would wait behind it.
 #[inline(always)]
-unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize, group: usize) {
+unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize, input: usize) {
     let shape = W::KIND.shape();
     let bytes = HALVES * (shape.scales + shape.weights);
     let lines = bytes / LINE;
     let ahead = base.wrapping_add(segment * bytes + AHEAD);
-    for line in lines * group / GROUPS..lines * (group + 1) / GROUPS {
+    for line in lines * input / SEGMENT..lines * (input + 1) / SEGMENT {
         // SAFETY: any address may be named.
         unsafe { V::prefetch(ahead.wrapping_add(line * LINE)) };
     }
@@ -106,14 +108,16 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
             }
             let mut c = [[[V::splat(0.0); H]; R]; 2];
             for group in 0..GROUPS {
-                if half == 0 {
-                    prefetch::<V, W>(base, segment, group);
-                }
                 let mut words = [W::group::<V>(places[0].weights, group); H];
                 if H == 2 {
                     words[1] = W::group::<V>(places[1].weights, group);
                 }
                 eight_times!(i => {
+                    if half == 0 {
+                        prefetch::<V, W>(base, segment, group * GROUP + i);
+                        // Or the compiler gathers what was spread.
+                        compiler_fence(Ordering::SeqCst);
+                    }
                     let mut weights = [V::splat(0.0); H];
                     for h in 0..H {
                         weights[h] = W::weight::<V>(words[h], i);
@@ -202,8 +206,8 @@ pub(super) unsafe fn many_rows<V: Tiles, W: Format>(
             *t = [V::splat(0.0); HALVES];
         }
         for segment in 0..matrix.segments() {
-            for group in 0..GROUPS {
-                prefetch::<V, W>(base, segment, group);
+            for input in 0..SEGMENT {
+                prefetch::<V, W>(base, segment, input);
             }
             widen::<V, W>(base, segment, &mut widened);
             let at = segment * x.rows + first;
