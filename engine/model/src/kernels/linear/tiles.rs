@@ -26,16 +26,19 @@ macro_rules! eight_times {
     };
 }
 
-/// Asks for an input's share of the weights of a segment further on. A product of few rows waits for memory, not for
-/// arithmetic; and where a panel ends, the next begins. A whole segment at once would fill the queue of loads, and
-/// those of this segment would wait behind it.
+/// Asks for the weights of a segment further on: the share of `count` inputs from `input` on. A product of few rows
+/// waits for memory, not for arithmetic; and where a panel ends, the next begins.
 #[inline(always)]
-unsafe fn prefetch<V: Vector, W: Format>(base: *const u8, segment: usize, input: usize) {
+unsafe fn prefetch<V: Vector, W: Format>(
+    base: *const u8,
+    segment: usize,
+    (input, count): (usize, usize),
+) {
     let shape = W::KIND.shape();
     let bytes = HALVES * (shape.scales + shape.weights);
     let lines = bytes / LINE;
     let ahead = base.wrapping_add(segment * bytes + AHEAD);
-    for line in lines * input / SEGMENT..lines * (input + 1) / SEGMENT {
+    for line in lines * input / SEGMENT..lines * (input + count) / SEGMENT {
         // SAFETY: any address may be named.
         unsafe { V::prefetch(ahead.wrapping_add(line * LINE)) };
     }
@@ -108,14 +111,18 @@ unsafe fn direct<V: Vector, W: Format, const R: usize, const H: usize>(
             }
             let mut c = [[[V::splat(0.0); H]; R]; 2];
             for group in 0..GROUPS {
+                if R > 1 && half == 0 {
+                    prefetch::<V, W>(base, segment, (group * GROUP, GROUP));
+                }
                 let mut words = [W::group::<V>(places[0].weights, group); H];
                 if H == 2 {
                     words[1] = W::group::<V>(places[1].weights, group);
                 }
                 eight_times!(i => {
-                    if half == 0 {
-                        prefetch::<V, W>(base, segment, group * GROUP + i);
-                        // Or the compiler gathers what was spread.
+                    if R == 1 {
+                        // One row does nothing but wait for memory. Requests that come at once fill the queue of
+                        // loads, so they are spread, and the compiler must not gather them.
+                        prefetch::<V, W>(base, segment, (group * GROUP + i, 1));
                         compiler_fence(Ordering::SeqCst);
                     }
                     let mut weights = [V::splat(0.0); H];
@@ -206,9 +213,7 @@ pub(super) unsafe fn many_rows<V: Tiles, W: Format>(
             *t = [V::splat(0.0); HALVES];
         }
         for segment in 0..matrix.segments() {
-            for input in 0..SEGMENT {
-                prefetch::<V, W>(base, segment, input);
-            }
+            prefetch::<V, W>(base, segment, (0, SEGMENT));
             widen::<V, W>(base, segment, &mut widened);
             let at = segment * x.rows + first;
             let (values, sums) = (x.values.add(at * SEGMENT), x.sums.add(at));
