@@ -2,7 +2,7 @@
 """How fast PyTorch is on a GGUF file's weights, dequantised to f32 by transformers: tokens a second of one prompt, and
 of decoding after it.
 
-    pip install torch transformers gguf
+    pip install torch transformers gguf accelerate
     transformers_speed.py --model M.gguf [--prompt 512] [--decode 64] [--threads 2]
 """
 

@@ -1,6 +1,7 @@
 //! The llama architecture: which tensors a model has, and how they are loaded.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::LlamaConfig;
 use crate::error::ModelError;
@@ -18,7 +19,7 @@ pub struct Model {
     /// `None` when the embedding is tied to the output.
     output: Option<PackedMatrix>,
     pub(crate) rope: Rope,
-    file: GgufFile,
+    file: Arc<GgufFile>,
 }
 
 /// The weights of one transformer block.
@@ -42,7 +43,14 @@ impl Model {
     /// When the file is damaged or not such a model; the error names the file, the field and what was
     /// expected.
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        let file = GgufFile::open(path)?;
+        Self::from_gguf(Arc::new(GgufFile::open(path)?))
+    }
+
+    /// As [`Model::load`], from a file that is open already: its tokenizer can be made at the same time.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_gguf(file: Arc<GgufFile>) -> Result<Self, ModelError> {
         let config = LlamaConfig::from_gguf(&file)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut arena = Arena::default();

@@ -7,11 +7,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
-use kakeya_model::{Isa, LogitRows, NUMERICS_VERSION};
-use kakeya_runtime::digest::{LogitsDigest, kv_sha256};
+use kakeya_model::{Isa, NUMERICS_VERSION};
+use kakeya_runtime::digest::LogitsDigest;
 use serde::Deserialize;
 
-use super::inv3::Setting;
+use super::inv3::{Setting, Trace};
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::{Case, Suite};
@@ -96,22 +96,12 @@ fn of_this_host(ctx: &SuiteContext) -> CaseResult {
             element: KvElement::F16,
             ..Setting::new(ctx, cache)
         };
-        let mut compute = setting.compute()?;
-        let mut verifier = setting.verifier(ctx.model()?)?;
+        let trace = Trace::of(ctx, &setting, &golden.tokens, &golden.chunks)?;
         let mut logits = LogitsDigest::default();
-        let mut rest = &golden.tokens[..];
-        for size in golden.chunks.iter().cycle() {
-            if rest.is_empty() {
-                break;
-            }
-            let (chunk, after) = rest.split_at(rest.len().min(*size));
-            logits.update(verifier.forward_block(&mut compute, chunk, LogitRows::All));
-            verifier.commit_or_truncate(chunk.len());
-            rest = after;
-        }
+        logits.update(&trace.logits);
         golden.ensure_is(&Digest {
             logits_sha256: logits.hex(),
-            kv_sha256: kv_sha256(&verifier),
+            kv_sha256: trace.kv_sha256,
             isa: isa.to_string(),
         })?;
     }

@@ -339,7 +339,7 @@ macro_rules! floats {
     };
 }
 
-floats!(F16, u16, load_f16);
+floats!(F16, u16, load_f16_once);
 floats!(Bf16, u16, load_bf16);
 floats!(F32, f32, load);
 

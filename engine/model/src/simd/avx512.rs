@@ -48,6 +48,16 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
+    unsafe fn load_f16_once(from: *const u16) -> Self {
+        // SAFETY: 16 readable u16, so two 128-bit loads of 8.
+        unsafe {
+            let low = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()));
+            Self(_mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: 16 readable u16.
         unsafe {

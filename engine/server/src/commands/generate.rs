@@ -92,8 +92,7 @@ pub fn run(args: GenerateArgs) -> Outcome {
     };
     params.validate().map_err(Failure::usage)?;
 
-    let model = model::load(&options.source)?;
-    let tokenizer = model::tokenizer(&model)?;
+    let (model, tokenizer) = model::load_with_tokenizer(&options.source)?;
     let prompt = args.prompt.ids(&tokenizer)?;
     let end_tokens = tokenizer.end_of_generation().collect();
     let config = EngineConfig {

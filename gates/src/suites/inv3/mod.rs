@@ -12,7 +12,7 @@ mod streams;
 mod trim;
 
 pub(super) use oracle_cases::candle_logits;
-pub(super) use run::Setting;
+pub(super) use run::{Setting, Trace};
 
 use std::time::Duration;
 
