@@ -1,8 +1,32 @@
 //! Comparisons that cases make: exact, never empty, and with a message a reader can act on.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 
 use crate::failure::{CaseFailure, CaseResult};
+
+thread_local! {
+    /// What the case that this thread runs has compared so far.
+    static COMPARED: RefCell<Vec<Compared>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A comparison that a case made, all of whose values agreed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// What was compared.
+    pub what: String,
+    /// Where the found values lay in memory.
+    pub found_at: usize,
+    /// Where the expected values lay.
+    pub expected_at: usize,
+    /// How many.
+    pub values: usize,
+}
+
+/// The comparisons that this thread has made since the last call.
+pub(crate) fn take_compared() -> Vec<Compared> {
+    COMPARED.take()
+}
 
 const SHOWN_CHARACTERS: usize = 200;
 
@@ -115,12 +139,26 @@ fn same<T>(
     show: impl Fn(&T) -> String,
 ) -> CaseResult {
     check_lengths(what, found.len(), expected.len())?;
+    let (found_at, expected_at) = (found.as_ptr() as usize, expected.as_ptr() as usize);
+    if found_at == expected_at {
+        return Err(CaseFailure::ComparedWithItself {
+            what: what.to_owned(),
+        });
+    }
     let mut differing = found
         .iter()
         .zip(expected)
         .enumerate()
         .filter(|(_, (a, b))| !equal(a, b));
     let Some((index, (a, b))) = differing.next() else {
+        COMPARED.with_borrow_mut(|all| {
+            all.push(Compared {
+                what: what.to_owned(),
+                found_at,
+                expected_at,
+                values: found.len(),
+            });
+        });
         return Ok(());
     };
     let count = 1 + differing.count();
@@ -145,7 +183,7 @@ mod tests {
     #[test]
     fn equal_bits_pass_and_a_negative_zero_does_not() {
         assert_eq!(
-            text(ensure_same_bits("x", &[f32::NAN], &[f32::NAN])),
+            text(ensure_same_bits("x", &vec![f32::NAN], &vec![f32::NAN])),
             Ok(())
         );
         assert_eq!(
@@ -171,8 +209,37 @@ mod tests {
     }
 
     #[test]
+    fn comparing_a_thing_with_itself_fails() {
+        let values = vec![1.0, 2.0];
+        assert_eq!(
+            text(ensure_same_bits("x", &values, &values)),
+            Err("x: both sides lie in one place, so a thing was compared with itself".to_owned())
+        );
+        assert_eq!(
+            text(ensure_same_bits("x", &values, &values.clone())),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_was_compared_is_kept_until_it_is_taken() {
+        take_compared();
+        let values = vec![7, 8, 9];
+        ensure_same_tokens("x", &values, &values.clone()).unwrap();
+        assert!(ensure_same_tokens("y", &values, &vec![7]).is_err());
+        let compared = take_compared();
+        assert_eq!(compared.len(), 1);
+        assert_eq!((compared[0].what.as_str(), compared[0].values), ("x", 3));
+        assert_ne!(compared[0].found_at, compared[0].expected_at);
+        assert!(take_compared().is_empty());
+    }
+
+    #[test]
     fn tokens_of_different_length_fail() {
-        assert_eq!(text(ensure_same_tokens("stream", &[1, 2], &[1, 2])), Ok(()));
+        assert_eq!(
+            text(ensure_same_tokens("stream", &vec![1, 2], &vec![1, 2])),
+            Ok(())
+        );
         assert_eq!(
             text(ensure_same_tokens("stream", &[1, 2], &[1])),
             Err("stream, number of values: found 2, expected 1".to_owned())

@@ -27,6 +27,11 @@ pub enum CaseFailure {
         /// What should have been compared.
         what: String,
     },
+    /// A comparison of a thing with itself: it would pass whatever the engine did.
+    ComparedWithItself {
+        /// What should have been compared.
+        what: String,
+    },
     /// A rule was broken; the sentence says which and how.
     Violated(String),
     /// The engine, or something below it, answered with an error.
@@ -71,6 +76,10 @@ impl fmt::Display for CaseFailure {
             Self::NothingCompared { what } => {
                 write!(f, "{what}: both sides are empty, so nothing was compared")
             }
+            Self::ComparedWithItself { what } => write!(
+                f,
+                "{what}: both sides lie in one place, so a thing was compared with itself"
+            ),
             Self::Violated(text) | Self::Error(text) => f.write_str(text),
             Self::Skipped(reason) => write!(f, "skipped: {reason}"),
         }

@@ -18,7 +18,7 @@ mod workspace;
 
 #[doc(hidden)]
 pub use compare::shown;
-pub use compare::{ensure_different_bits, ensure_same_bits, ensure_same_tokens};
+pub use compare::{Compared, ensure_different_bits, ensure_same_bits, ensure_same_tokens};
 pub use context::{ContextError, Measurement, SuiteContext, SuiteSettings};
 pub use failure::{CaseFailure, CaseResult};
 pub use model_file::{ModelFile, ModelFileError, default_model, resolver};

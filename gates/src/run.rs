@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::compare::{Compared, take_compared};
 use crate::context::SuiteContext;
 use crate::failure::CaseFailure;
 use crate::suite::Case;
@@ -29,6 +30,8 @@ pub struct CaseReport {
     pub duration: Duration,
     /// Forward passes of the model while it ran.
     pub forward_passes: u64,
+    /// What it compared and found equal, in order.
+    pub compared: Vec<Compared>,
     /// Why it did not pass.
     pub message: Option<String>,
 }
@@ -36,6 +39,8 @@ pub struct CaseReport {
 /// Runs one case. A panic is a failure of that case, not the end of the suite.
 pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {
     let passes_before = kakeya_model::forward_passes();
+    // What another case of this thread left there, if it panicked.
+    take_compared();
     let start = Instant::now();
     // A case only sees the context by shared reference, and the context's locks recover from poisoning.
     let result = catch_unwind(AssertUnwindSafe(|| case.call(context)));
@@ -50,6 +55,7 @@ pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {
         outcome,
         duration,
         forward_passes: kakeya_model::forward_passes() - passes_before,
+        compared: take_compared(),
         message,
     }
 }

@@ -54,16 +54,6 @@ impl Workspace {
         self.root.join(PLATFORMS)
     }
 
-    /// The gate definitions.
-    pub fn gate_policy(&self) -> PathBuf {
-        self.root.join("gates/ga.toml")
-    }
-
-    /// Which files evidence is bound to.
-    pub fn guarded_policy(&self) -> PathBuf {
-        self.root.join("gates/guarded.toml")
-    }
-
     /// The lock of models.
     pub fn models(&self) -> PathBuf {
         self.root.join("gates/models.toml")

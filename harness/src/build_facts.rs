@@ -9,6 +9,11 @@ use crate::error::HarnessError;
 /// What `rustc --version` said at build time.
 pub const RUSTC: &str = env!("HARNESS_RUSTC");
 
+/// The commit that the program was built from, where git or the builder told it.
+pub fn commit() -> Option<String> {
+    Some(env!("HARNESS_COMMIT").to_owned()).filter(|commit| !commit.is_empty())
+}
+
 /// The program's own digest, the lock's, and what the build script stamped in.
 ///
 /// # Errors
@@ -22,6 +27,7 @@ pub fn observe(root: &Path) -> Result<Build, HarnessError> {
     Ok(Build {
         harness_sha256: sha256(&program)?,
         cargo_lock_sha256: sha256(&lock)?,
+        commit: commit(),
         rustc: RUSTC.to_owned(),
         target: env!("HARNESS_TARGET").to_owned(),
         profile: env!("HARNESS_PROFILE").to_owned(),

@@ -8,7 +8,7 @@ use kakeya_gates::Tier;
 use crate::exit::Exit;
 
 /// Runs the gates on a named kind of host and writes the evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[derive(Debug, Clone, PartialEq, Parser)]
 #[command(name = "harness", version, after_help = Exit::help(), arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
@@ -17,7 +17,7 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Command {
     /// Show platforms, suites and cases
     List(ListArgs),
@@ -27,6 +27,22 @@ pub enum Command {
     Prewarm(PrewarmArgs),
     /// Run a platform's suites against the real model and write evidence
     Gate(GateArgs),
+    /// Say whether there is good evidence for this tree
+    Verify(VerifyArgs),
+    /// Compare two records
+    Compare(CompareArgs),
+    /// Write what evidence says: a page, a summary, the index
+    Report(ReportArgs),
+    /// Say whether tests cover what gates/coverage.toml asks
+    Coverage(CoverageArgs),
+    /// Print the list of required cases, made from the suites and a record
+    Required(RequiredArgs),
+    /// Say what a reason to reject evidence means
+    Explain(ExplainArgs),
+    /// Make a key to sign evidence with
+    Keygen(KeygenArgs),
+    /// Sign a record of evidence
+    Sign(SignArgs),
     /// Run one suite in this process, for the gate that started it
     #[command(hide = true)]
     RunSuite(RunSuiteArgs),
@@ -96,6 +112,148 @@ pub struct GateArgs {
     /// Where to write evidence instead of results/platform-tests
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Sign the evidence with the key in this file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub sign: Vec<PathBuf>,
+    /// Record the coverage that this report of `cargo llvm-cov --json` shows
+    #[arg(long, value_name = "FILE")]
+    pub coverage: Option<PathBuf>,
+}
+
+/// For people, for programs, or for a workflow on GitHub.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum VerifyFormat {
+    /// A line for each reason.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// Workflow commands.
+    Github,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct VerifyArgs {
+    /// What is asked
+    #[command(flatten)]
+    pub question: QuestionArgs,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: VerifyFormat,
+}
+
+/// What verifying is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct QuestionArgs {
+    /// Records, instead of all in results/platform-tests
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The commit or branch that the change goes into: policy is read there [default: HEAD]
+    #[arg(long, value_name = "REF")]
+    pub base: Option<String>,
+    /// A platform that needs evidence (repeatable) [default: those of gates/evidence.toml]
+    #[arg(long, value_name = "NAME")]
+    pub platform: Vec<String>,
+    /// Ask for what general availability takes
+    #[arg(long)]
+    pub ga: bool,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct CompareArgs {
+    /// The record to compare with
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// The record that is compared
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// By how many percent a figure may differ and be called the same
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    pub noise: f64,
+    /// Compare runs of other hosts, models, platforms or tiers as well
+    #[arg(long)]
+    pub unlike: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["html", "markdown", "index", "check"]))]
+pub struct ReportArgs {
+    /// Write one page over all committed evidence to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// The folder of the records as seen from that page [default: platform-tests]
+    #[arg(long, value_name = "PATH", requires = "html")]
+    pub folder: Option<String>,
+    /// Write a summary of what `verify` finds to this file, or to standard output for -
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the index in results/README.md anew
+    #[arg(long)]
+    pub index: bool,
+    /// Leave with status 1 where the index in results/README.md is stale
+    #[arg(long)]
+    pub check: bool,
+    /// What the summary is about
+    #[command(flatten)]
+    pub verify: QuestionArgs,
+}
+
+/// Arguments of `coverage`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CoverageArgs {
+    /// What `cargo llvm-cov --json` wrote
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+}
+
+/// Arguments of `required`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RequiredArgs {
+    /// The record that says what cases take
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ExplainArgs {
+    /// The code, such as EV-042; without it, all are listed
+    #[arg(value_name = "CODE")]
+    pub code: Option<String>,
+}
+
+/// Arguments of `keygen`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct KeygenArgs {
+    /// The file to write the secret to; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// What the key is called in reports
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Who holds it
+    #[arg(long, value_name = "WHO")]
+    pub owner: String,
+    /// For how many days it is good
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3660))]
+    pub days: u32,
+}
+
+/// Arguments of `sign`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SignArgs {
+    /// The record
+    #[arg(value_name = "FILE")]
+    pub record: PathBuf,
+    /// The file of a key (repeatable)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub key: Vec<PathBuf>,
 }
 
 /// Arguments of `run-suite`.
@@ -155,6 +313,8 @@ mod tests {
                 suite: vec!["inv3".into(), "grpc".into()],
                 case: Some("eos".into()),
                 out: Some("d".into()),
+                sign: Vec::new(),
+                coverage: None,
             }
         );
     }
@@ -193,7 +353,7 @@ mod tests {
                 "harness prewarm --platform p --model m",
                 ErrorKind::ArgumentConflict,
             ),
-            ("harness verify", ErrorKind::InvalidSubcommand),
+            ("harness notarise", ErrorKind::InvalidSubcommand),
             (
                 "harness",
                 ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,

@@ -39,10 +39,8 @@ pub fn exit(
 /// The run in prose, for people who read one paragraph.
 pub fn summary(evidence: &Evidence) -> String {
     let counts = evidence.counts;
-    let seconds = evidence
-        .ended
-        .duration_since(evidence.started)
-        .as_secs_f64();
+    let ended = evidence.ended.unwrap_or(evidence.started);
+    let seconds = ended.duration_since(evidence.started).as_secs_f64();
     let mut text = format!(
         "{} gate, {} tier: {} of {} selected cases passed in {seconds:.1} s.",
         evidence.platform,
@@ -68,12 +66,14 @@ pub fn summary(evidence: &Evidence) -> String {
         Ending::Completed => {}
         Ending::Interrupted => text.push_str(" The run was interrupted."),
         Ending::NoModel => text.push_str(" The model could not be had."),
+        Ending::Unfinished => text.push_str(" The run has no end."),
     }
-    let models: Vec<_> = evidence
+    let mut models: Vec<_> = evidence
         .models
         .iter()
-        .map(|model| model.name.as_str())
+        .map(|file| file.model.as_str())
         .collect();
+    models.dedup();
     let chip = evidence.host.chip.as_deref().unwrap_or(&evidence.host.arch);
     text.push_str(&format!(
         " {} forward passes of {} on {chip}",
@@ -138,6 +138,7 @@ mod tests {
             outcome,
             duration_seconds: 1.0,
             forward_passes: Some(1),
+            comparisons: Vec::new(),
             message: None,
         }
     }

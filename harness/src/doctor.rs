@@ -49,7 +49,9 @@ pub fn refusal(platform: &Platform, checks: &[Check]) -> Option<HarnessError> {
         .map(|check| {
             format!(
                 "{} is {}, and it asks for {}",
-                check.fact, check.found, check.wanted
+                check.fact.as_str(),
+                check.found,
+                check.wanted
             )
         })
         .collect();

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+use kakeya_evidence::coverage::CoverageError;
 use kakeya_evidence::policy::PatternError;
-use kakeya_evidence::store::StoreError;
 use kakeya_evidence::tree::TreeError;
+use kakeya_evidence::verify::Code;
 use kakeya_gates::{ModelFileError, RegistryError, WorkspaceError};
+use kakeya_report::compare::CompareError;
+use kakeya_report::index::IndexError;
+use kakeya_report::store::StoreError;
 use thiserror::Error;
 
 use crate::exit::Exit;
@@ -69,6 +73,44 @@ pub enum HarnessError {
         /// Why.
         reason: String,
     },
+    /// A file that should be a record.
+    #[error("{} is no evidence: {code}: {reason}", path.display())]
+    NotEvidence {
+        /// The file.
+        path: PathBuf,
+        /// The code of the reason.
+        code: Code,
+        /// Why.
+        reason: String,
+    },
+    /// A file that should hold a key.
+    #[error("{} is no Ed25519 key in PKCS#8 PEM: {reason}; `harness keygen` makes one", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Runs that are not alike.
+    #[error("{0}; compare them nevertheless with --unlike")]
+    Unlike(#[from] CompareError),
+    /// A coverage report that does not read.
+    #[error("{}: {}", path.display(), with_source(error))]
+    Coverage {
+        /// The report.
+        path: PathBuf,
+        /// Why.
+        error: CoverageError,
+    },
+    /// The index could not be made.
+    #[error("{}", with_source(.0))]
+    Index(#[from] IndexError),
+    /// No reason of that code.
+    #[error("there is no code `{code}`; `harness explain` lists them all")]
+    UnknownCode {
+        /// What was asked for.
+        code: String,
+    },
     /// The pattern of guarded files makes no sense.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -121,6 +163,12 @@ impl HarnessError {
             | Self::PolicyFile { .. }
             | Self::Policy { .. }
             | Self::Pattern(_)
+            | Self::NotEvidence { .. }
+            | Self::Key { .. }
+            | Self::UnknownCode { .. }
+            | Self::Unlike(_)
+            | Self::Coverage { .. }
+            | Self::Index(_)
             | Self::Isa(_) => Exit::Usage,
             Self::HostMismatch { .. } => Exit::HostMismatch,
             Self::Model(_) => Exit::Model,

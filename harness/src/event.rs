@@ -3,7 +3,7 @@
 //! A case may print to the same stream, so a report begins with a marker and may begin anywhere in a line.
 //! Text without the marker is not a report.
 
-use kakeya_evidence::{Backend, FloatModes};
+use kakeya_evidence::{Backend, Comparison, FloatModes};
 use serde::{Deserialize, Serialize};
 
 const MARKER: &str = "@kakeya-suite-report ";
@@ -56,6 +56,8 @@ pub enum Event {
         duration_seconds: f64,
         /// Forward passes while it ran.
         forward_passes: u64,
+        /// What it compared.
+        comparisons: Vec<Comparison>,
         /// Why it did not pass.
         message: Option<String>,
     },

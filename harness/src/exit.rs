@@ -8,7 +8,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Every required case passed, or the command did what it was asked.
     Success = 0,
-    /// A case failed, or was skipped: it did not pass. Or a gate that was measured does not hold.
+    /// A case failed, or was skipped: it did not pass. Or a gate that was measured does not hold. Or evidence, or
+    /// coverage, or the index is not what is asked for.
     CaseFailed = 1,
     /// The command line, or the checkout it is run in, makes no sense.
     Usage = 2,
@@ -46,7 +47,9 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Exit::Success => "all required cases passed, or the command did what it was asked",
-            Exit::CaseFailed => "a case failed or was skipped, or a measured gate does not hold",
+            Exit::CaseFailed => {
+                "a case failed or was skipped, a measured gate does not hold, or evidence is rejected"
+            }
             Exit::Usage => "the command line or the checkout makes no sense",
             Exit::HostMismatch => "the host is not what the platform asks for",
             Exit::Model => "the model is missing or wrong",
@@ -84,7 +87,7 @@ mod tests {
             Exit::help(),
             "Exit status:\n  \
              0  all required cases passed, or the command did what it was asked\n  \
-             1  a case failed or was skipped, or a measured gate does not hold\n  \
+             1  a case failed or was skipped, a measured gate does not hold, or evidence is rejected\n  \
              2  the command line or the checkout makes no sense\n  \
              3  the host is not what the platform asks for\n  \
              4  the model is missing or wrong\n  \

@@ -83,6 +83,7 @@ impl Fold {
                 outcome: Outcome::NotRun,
                 duration_seconds: 0.0,
                 forward_passes: None,
+                comparisons: Vec::new(),
                 message: None,
             })
             .collect();
@@ -131,6 +132,7 @@ impl Fold {
                 outcome,
                 duration_seconds,
                 forward_passes,
+                comparisons,
                 message,
             } => {
                 let index = self.finished(&case)?;
@@ -138,6 +140,7 @@ impl Fold {
                 let record = &mut self.cases[index];
                 record.duration_seconds = duration_seconds;
                 record.forward_passes = Some(forward_passes);
+                record.comparisons = comparisons;
                 record.outcome = match outcome {
                     CaseOutcome::Passed => Outcome::Passed,
                     CaseOutcome::Failed => Outcome::Failed,

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use kakeya_evidence::policy::Platform;
-use kakeya_evidence::store::{self, Written};
+use kakeya_evidence::policy::{Platform, Policy};
 use kakeya_evidence::{
-    Build, Counts, Ending, Evidence, GateVerdict, Host, ModelDigest, Outcome, SchemaVersion,
-    Source, tree, verdict,
+    Build, Counts, Coverage, Ending, Evidence, GateVerdict, Host, ModelFile, Network, Outcome,
+    SchemaVersion, Source, canonical, sign, tree, verdict,
 };
-use kakeya_gates::{ModelFile, ModelFileError, Workspace, check_registry, registry, resolver};
-use kakeya_model::catalogue::TerminalProgress;
+use kakeya_gates::{self as gates, ModelFileError, Workspace, check_registry, registry, resolver};
+use kakeya_model::catalogue::{ResolvedModel, TerminalProgress};
+use kakeya_report::store::{self, Written};
 
 use crate::cli::GateArgs;
 use crate::conclude;
@@ -23,7 +23,7 @@ use crate::exit::Exit;
 use crate::fold::{Fold, ProcessEnd, Shown, SuiteRecord};
 use crate::plan::{Plan, PlannedSuite, plan};
 use crate::progress::{self, Progress};
-use crate::{build_facts, doctor, host, policy, source, supervise, table};
+use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise, table, weights};
 
 /// Runs a platform's gate.
 ///
@@ -58,24 +58,39 @@ pub fn run(
             .map_err(HarnessError::system("write the result"))?;
         return Ok(Exit::NothingRan);
     }
+    // What cannot be signed or recorded is found out before the suites run, not after.
+    let signers = keys::read_all(&arguments.sign)?;
+    let policy = policy::load(policy::Place::Checkout(workspace))?;
+    let coverage = arguments
+        .coverage
+        .as_deref()
+        .map(|path| coverage::record(path, workspace, &policy.coverage))
+        .transpose()?;
     let run = Run {
         started: Timestamp::now(),
         // Without dashes, so that the parts of a file name stay apart.
         id: uuid::Uuid::new_v4().simple().to_string(),
-        source: source::observe(workspace.root(), &policy::guarded(workspace)?)?,
+        source: source::observe(workspace.root(), &policy.guarded)?,
         build: build_facts::observe(workspace.root())?,
-        gates: policy::gates(workspace)?,
+        policy,
+        coverage,
         platform: &platform,
         workspace,
         plan,
         host,
     };
-    let (evidence, exit) = run.go()?;
+    let (mut evidence, exit) = run.go()?;
     let directory = match &arguments.out {
         Some(directory) => directory.clone(),
         None => workspace.results(),
     };
-    let written = store::write(&directory, &evidence)?;
+    canonical::seal(&mut evidence);
+    let envelope = (!signers.is_empty())
+        .then(|| sign::sign(&canonical::to_bytes(&evidence), &signers).to_bytes());
+    let written = store::write(&directory, &mut evidence, envelope.as_deref())?;
+    if arguments.out.is_none() {
+        crate::report::update_index(workspace)?;
+    }
     report(&evidence, &written, output).map_err(HarnessError::system("write the result"))?;
     Ok(exit)
 }
@@ -86,7 +101,8 @@ struct Run<'a> {
     id: String,
     source: Source,
     build: Build,
-    gates: kakeya_evidence::policy::GatePolicy,
+    policy: Policy,
+    coverage: Option<Coverage>,
     platform: &'a Platform,
     workspace: &'a Workspace,
     plan: Plan,
@@ -96,34 +112,47 @@ struct Run<'a> {
 impl Run<'_> {
     fn go(mut self) -> Result<(Evidence, Exit), HarnessError> {
         let program = std::env::current_exe().map_err(HarnessError::system("find this program"))?;
-        let (records, models, ending) = match models(self.platform, self.workspace) {
-            Ok((model, digests)) => {
-                let (records, interrupted) = self.suites(&program, &model)?;
-                let ending = if interrupted {
-                    Ending::Interrupted
-                } else {
-                    Ending::Completed
-                };
-                (records, digests, ending)
+        let outcome = match Weights::ensure(self.platform, self.workspace) {
+            Ok(mut weights) => {
+                let (records, interrupted) = self.suites(&program, &weights.first)?;
+                weights.observe_again()?;
+                Outcomes {
+                    records,
+                    files: weights.files,
+                    network: weights.network,
+                    ending: if interrupted {
+                        Ending::Interrupted
+                    } else {
+                        Ending::Completed
+                    },
+                }
             }
-            Err(error) => {
+            Err(NoWeights::Absent(error)) => {
                 eprintln!("error: {error}");
                 let end = ProcessEnd::NotStarted(error.to_string());
                 let unstarted = |suite| Self::unstarted(suite, &end);
-                let records = self.plan.suites.iter().map(unstarted).collect();
-                (records, Vec::new(), Ending::NoModel)
+                Outcomes {
+                    records: self.plan.suites.iter().map(unstarted).collect(),
+                    files: Vec::new(),
+                    network: Network {
+                        offline: is_offline(self.workspace),
+                        fetched: Vec::new(),
+                    },
+                    ending: Ending::NoModel,
+                }
             }
+            Err(NoWeights::Unreadable(error)) => return Err(error),
         };
-        let guarded = policy::guarded(self.workspace)?;
-        self.source.tree_sha256_at_end = tree::digest(self.workspace.root(), &guarded)?.sha256;
-        Ok(self.conclude(records, models, ending))
+        let digest = tree::digest(self.workspace.root(), &self.policy.guarded)?;
+        self.source.tree_sha256_at_end = Some(digest.sha256);
+        Ok(self.conclude(outcome))
     }
 
     /// Runs every planned suite. After an interrupt the rest is recorded as not started.
     fn suites(
         &self,
         program: &Path,
-        model: &ModelFile,
+        model: &gates::ModelFile,
     ) -> Result<(Vec<SuiteRecord>, bool), HarnessError> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
@@ -160,7 +189,7 @@ impl Run<'_> {
         &self,
         suite: &PlannedSuite,
         program: &Path,
-        model: &ModelFile,
+        model: &gates::ModelFile,
         interrupted: &AtomicBool,
         progress: &Progress,
     ) -> SuiteRecord {
@@ -198,82 +227,124 @@ impl Run<'_> {
         Fold::new(suite.id, &suite.expected).end(end, std::time::Duration::ZERO, suite.limit, "")
     }
 
-    fn conclude(
-        self,
-        records: Vec<SuiteRecord>,
-        models: Vec<ModelDigest>,
-        ending: Ending,
-    ) -> (Evidence, Exit) {
+    fn conclude(self, outcomes: Outcomes) -> (Evidence, Exit) {
         let mut suites = Vec::new();
         let mut cases = Vec::new();
         let mut measurements = Vec::new();
-        for record in records {
+        for record in outcomes.records {
             suites.push(record.run);
             cases.extend(record.cases);
             measurements.extend(record.measurements);
         }
-        let facts = verdict::Facts {
-            partial: self.plan.selection.partial,
-            tree_unchanged: self.source.is_unchanged(),
-            suites: &suites,
-            required: &self.plan.required,
-            cases: &cases,
-        };
-        let verdicts = verdict::verdicts(&self.gates, facts);
-        let exit = conclude::exit(ending, &suites, &cases, &verdicts);
         let mut evidence = Evidence {
             schema_version: SchemaVersion::CURRENT,
             run_id: self.id,
+            repository: self.policy.request.repository.clone(),
             platform: self.platform.name.clone(),
             tier: self.plan.tier.to_string(),
+            source: self.source,
             selection: self.plan.selection,
             started: self.started,
-            ended: Timestamp::now(),
-            ending,
-            exit_status: exit.code(),
-            source: self.source,
+            ended: Some(Timestamp::now()),
+            ending: outcomes.ending,
+            exit_status: None,
             build: self.build,
             host: self.host,
+            network: outcomes.network,
             backend: Evidence::agreed(&suites, |run| run.backend.as_ref()),
             float_modes: Evidence::agreed(&suites, |run| run.float_modes.as_ref()),
-            models,
+            models: outcomes.files,
             forward_passes: suites.iter().map(|run| run.forward_passes).sum(),
             suites,
             required: self.plan.required,
             counts: Counts::of(&cases),
             cases,
             measurements,
-            verdicts,
+            long_session: None,
+            coverage: self.coverage,
+            verdicts: Vec::new(),
             summary_text: String::new(),
+            content_sha256: String::new(),
         };
+        evidence.verdicts = verdict::verdicts(&self.policy.gates, verdict::Facts::of(&evidence));
+        let exit = conclude::exit(
+            evidence.ending,
+            &evidence.suites,
+            &evidence.cases,
+            &evidence.verdicts,
+        );
+        evidence.exit_status = Some(exit.code());
         evidence.summary_text = conclude::summary(&evidence);
         (evidence, exit)
     }
 }
 
-/// The platform's models, fetched where they are missing, all checked. The first is the one suites run.
-fn models(
-    platform: &Platform,
-    workspace: &Workspace,
-) -> Result<(ModelFile, Vec<ModelDigest>), ModelFileError> {
-    let resolver = resolver(workspace)?;
-    let mut digests = Vec::new();
-    let mut first = None;
-    for name in &platform.models {
-        let model = resolver.ensure(name, &mut TerminalProgress::stderr())?;
-        for file in &model.files {
-            digests.push(ModelDigest {
-                name: name.clone(),
-                file: file.expected.name.clone(),
-                size_bytes: file.expected.size,
-                sha256: file.expected.sha256.clone(),
-            });
+/// What a run found.
+struct Outcomes {
+    records: Vec<SuiteRecord>,
+    files: Vec<ModelFile>,
+    network: Network,
+    ending: Ending,
+}
+
+/// The platform's models, fetched where they were missing, all checked.
+struct Weights {
+    /// The one that suites run.
+    first: gates::ModelFile,
+    models: Vec<ResolvedModel>,
+    files: Vec<ModelFile>,
+    network: Network,
+}
+
+/// Why there are none.
+enum NoWeights {
+    /// They cannot be had. The run is recorded without them.
+    Absent(ModelFileError),
+    /// They are there, and the system does not let them be read.
+    Unreadable(HarnessError),
+}
+
+impl Weights {
+    fn ensure(platform: &Platform, workspace: &Workspace) -> Result<Self, NoWeights> {
+        let resolver = resolver(workspace).map_err(NoWeights::Absent)?;
+        let mut network = Network {
+            offline: resolver.settings().offline,
+            fetched: Vec::new(),
+        };
+        let (mut models, mut files) = (Vec::new(), Vec::new());
+        for name in &platform.models {
+            let model = resolver
+                .ensure(name, &mut TerminalProgress::stderr())
+                .map_err(|error| NoWeights::Absent(error.into()))?;
+            if model.fetched {
+                network.fetched.push(name.clone());
+            }
+            let found = weights::observe(&model, resolver.settings());
+            files.extend(found.map_err(NoWeights::Unreadable)?);
+            models.push(model);
         }
-        first.get_or_insert_with(|| ModelFile::from(&model));
+        // Policy is refused when it is read if a platform has no model.
+        let first = models.first().map(gates::ModelFile::from);
+        Ok(Self {
+            first: first.ok_or(NoWeights::Absent(ModelFileError::NoneAsked))?,
+            models,
+            files,
+            network,
+        })
     }
-    // Policy is refused when it is read if a platform has no model.
-    let first = first.ok_or(ModelFileError::NoneAsked)?;
-    Ok((first, digests))
+
+    /// Hashes every file once more, after the suites.
+    fn observe_again(&mut self) -> Result<(), HarnessError> {
+        let paths = self.models.iter().flat_map(|model| &model.files);
+        for (found, file) in self.files.iter_mut().zip(paths) {
+            found.sha256_at_end = Some(weights::sha256(&file.path)?);
+        }
+        Ok(())
+    }
+}
+
+fn is_offline(workspace: &Workspace) -> bool {
+    resolver(workspace).is_ok_and(|resolver| resolver.settings().offline)
 }
 
 fn report(evidence: &Evidence, written: &Written, output: &mut impl Write) -> std::io::Result<()> {

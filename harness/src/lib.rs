@@ -5,24 +5,33 @@
 
 pub mod build_facts;
 pub mod cli;
+pub mod compare;
 pub mod conclude;
+pub mod coverage;
 pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod explain;
 pub mod float_modes;
 pub mod fold;
 pub mod gate;
 pub mod host;
+pub mod keys;
 pub mod list;
 pub mod plan;
 pub mod policy;
 pub mod prewarm;
 pub mod progress;
+pub mod report;
+pub mod repository;
+pub mod required;
 pub mod run_suite;
 pub mod source;
 pub mod supervise;
 pub mod table;
+pub mod verify;
+pub mod weights;
 
 use std::io;
 
@@ -32,20 +41,32 @@ use crate::cli::{Cli, Command};
 use crate::error::HarnessError;
 use crate::exit::Exit;
 
-/// Runs a command in the checkout that holds the current directory.
+/// Runs a command, in the checkout that holds the current directory where it needs one.
 ///
 /// # Errors
 /// Those of the command.
 pub fn run(cli: &Cli) -> Result<Exit, HarnessError> {
+    let output = &mut io::stdout();
+    match &cli.command {
+        Command::List(arguments) => list::run(arguments, &checkout()?, output),
+        Command::Doctor(arguments) => doctor::run(arguments, &checkout()?, output),
+        Command::Prewarm(arguments) => prewarm::run(arguments, &checkout()?, output),
+        Command::Gate(arguments) => gate::run(arguments, &checkout()?, output),
+        Command::Verify(arguments) => verify::run(arguments, &checkout()?, output),
+        Command::RunSuite(arguments) => run_suite::run(arguments, &checkout()?),
+        Command::Report(arguments) => report::run(arguments, &checkout()?, output),
+        Command::Coverage(arguments) => coverage::run(arguments, &checkout()?, output),
+        Command::Compare(arguments) => compare::run(arguments, output),
+        Command::Required(arguments) => required::run(arguments, output),
+        Command::Explain(arguments) => explain::run(arguments, output),
+        Command::Keygen(arguments) => keys::keygen(arguments, output),
+        Command::Sign(arguments) => keys::sign(arguments, output),
+    }
+}
+
+/// The checkout that holds the current directory.
+fn checkout() -> Result<Workspace, HarnessError> {
     let here =
         std::env::current_dir().map_err(HarnessError::system("find the current directory"))?;
-    let workspace = Workspace::find(&here)?;
-    let mut output = io::stdout();
-    match &cli.command {
-        Command::List(arguments) => list::run(arguments, &workspace, &mut output),
-        Command::Doctor(arguments) => doctor::run(arguments, &workspace, &mut output),
-        Command::Prewarm(arguments) => prewarm::run(arguments, &workspace, &mut output),
-        Command::Gate(arguments) => gate::run(arguments, &workspace, &mut output),
-        Command::RunSuite(arguments) => run_suite::run(arguments, &workspace),
-    }
+    Ok(Workspace::find(&here)?)
 }

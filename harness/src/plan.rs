@@ -170,6 +170,8 @@ mod tests {
             suite: suite.iter().map(|id| (*id).to_owned()).collect(),
             case: case.map(Into::into),
             out: None,
+            sign: Vec::new(),
+            coverage: None,
         }
     }
 

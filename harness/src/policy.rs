@@ -1,43 +1,135 @@
-//! The checkout's policy, read when a command runs.
+//! Policy, read when a command runs: from the files of the checkout for what is run here, and from a commit for what is
+//! judged.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
-use kakeya_evidence::policy::{GatePolicy, GuardedFiles, GuardedPolicy, Platform};
+use kakeya_evidence::policy::{GatePolicy, GuardedFiles, GuardedPolicy, Platform, Policy};
+use kakeya_evidence::sign;
 use kakeya_gates::Workspace;
 use serde::de::DeserializeOwned;
 
 use crate::error::HarnessError;
+use crate::repository::{Commit, Repository};
+
+const PLATFORMS: &str = "gates/platforms";
+
+/// Where policy is read from.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// The files of a checkout.
+    Checkout(&'a Workspace),
+    /// A commit.
+    Commit(&'a Repository, &'a Commit),
+}
+
+impl Place<'_> {
+    /// What an error calls a file.
+    fn name(self, path: &str) -> PathBuf {
+        match self {
+            Self::Checkout(workspace) => workspace.root().join(path),
+            Self::Commit(_, commit) => format!("{}:{path}", commit.0).into(),
+        }
+    }
+
+    fn text(self, path: &str) -> Result<String, HarnessError> {
+        let text = match self {
+            Self::Checkout(workspace) => fs::read_to_string(workspace.root().join(path)),
+            Self::Commit(repository, commit) => repository.file(commit, path).ok_or_else(|| {
+                std::io::Error::new(std::io::ErrorKind::NotFound, "the commit does not have it")
+            }),
+        };
+        text.map_err(|source| HarnessError::PolicyFile {
+            path: self.name(path),
+            source,
+        })
+    }
+
+    /// The names in the folder of platforms, in order.
+    fn platforms(self) -> Result<Vec<String>, HarnessError> {
+        let mut names = match self {
+            Self::Commit(repository, commit) => repository.folder(commit, PLATFORMS),
+            Self::Checkout(workspace) => {
+                let unreadable = |source| HarnessError::PolicyFile {
+                    path: workspace.platforms(),
+                    source,
+                };
+                let mut names = Vec::new();
+                for entry in fs::read_dir(workspace.platforms()).map_err(unreadable)? {
+                    let name = entry.map_err(unreadable)?.file_name();
+                    names.push(name.to_string_lossy().into_owned());
+                }
+                names
+            }
+        };
+        names.retain(|name| name.ends_with(".toml"));
+        names.sort();
+        Ok(names)
+    }
+
+    fn read<T: DeserializeOwned>(self, path: &str) -> Result<T, HarnessError> {
+        toml::from_str(&self.text(path)?).map_err(|error| HarnessError::Policy {
+            path: self.name(path),
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// All policy that evidence is judged by.
+///
+/// # Errors
+/// When a file cannot be read, is malformed, or contradicts itself.
+pub fn load(place: Place<'_>) -> Result<Policy, HarnessError> {
+    let policy = Policy {
+        request: place.read("gates/evidence.toml")?,
+        platforms: read_platforms(place)?,
+        gates: place.read("gates/ga.toml")?,
+        guarded: read_guarded(place)?,
+        required: place.read("gates/required.toml")?,
+        lock: place.read("gates/models.toml")?,
+        keys: place.read("gates/keys.toml")?,
+        waivers: place.read("gates/waivers.toml")?,
+        coverage: place.read("gates/coverage.toml")?,
+    };
+    for key in &policy.keys.key {
+        let reason = match sign::public_key(&key.public) {
+            Err(reason) => reason,
+            Ok(_) if key.from >= key.until => "it ends before it begins".to_owned(),
+            Ok(_) => continue,
+        };
+        return Err(HarnessError::Policy {
+            path: place.name("gates/keys.toml"),
+            reason: format!("key {}: {reason}", key.name),
+        });
+    }
+    Ok(policy)
+}
 
 /// Every platform the checkout declares, by name.
 ///
 /// # Errors
 /// When a definition cannot be read, is malformed, or calls itself something else than its file.
 pub fn platforms(workspace: &Workspace) -> Result<Vec<Platform>, HarnessError> {
-    let directory = workspace.platforms();
-    let unreadable = |source| HarnessError::PolicyFile {
-        path: directory.clone(),
-        source,
-    };
+    read_platforms(Place::Checkout(workspace))
+}
+
+fn read_platforms(place: Place<'_>) -> Result<Vec<Platform>, HarnessError> {
     let mut platforms = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        let platform: Platform = read(&path)?;
-        let file_name = path.file_stem().unwrap_or_default().to_string_lossy();
-        if platform.name != file_name {
-            let reason = format!("it calls itself `{}`", platform.name);
-            return Err(HarnessError::Policy { path, reason });
+    for name in place.platforms()? {
+        let path = format!("{PLATFORMS}/{name}");
+        let platform: Platform = place.read(&path)?;
+        let wrong = |reason: String| {
+            let path = place.name(&path);
+            Err(HarnessError::Policy { path, reason })
+        };
+        if format!("{}.toml", platform.name) != name {
+            return wrong(format!("it calls itself `{}`", platform.name));
         }
         if platform.models.is_empty() || platform.suites.is_empty() {
-            let reason = "a platform needs a model and a suite".to_owned();
-            return Err(HarnessError::Policy { path, reason });
+            return wrong("a platform needs a model and a suite".to_owned());
         }
         platforms.push(platform);
     }
-    platforms.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(platforms)
 }
 
@@ -61,7 +153,7 @@ pub fn platform(workspace: &Workspace, name: &str) -> Result<Platform, HarnessEr
 /// # Errors
 /// When the file cannot be read or is malformed.
 pub fn gates(workspace: &Workspace) -> Result<GatePolicy, HarnessError> {
-    read(&workspace.gate_policy())
+    Place::Checkout(workspace).read("gates/ga.toml")
 }
 
 /// Which files a run is bound to.
@@ -69,19 +161,12 @@ pub fn gates(workspace: &Workspace) -> Result<GatePolicy, HarnessError> {
 /// # Errors
 /// When the file cannot be read or is malformed.
 pub fn guarded(workspace: &Workspace) -> Result<GuardedFiles, HarnessError> {
-    let policy: GuardedPolicy = read(&workspace.guarded_policy())?;
-    Ok(policy.compile()?)
+    read_guarded(Place::Checkout(workspace))
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, HarnessError> {
-    let text = fs::read_to_string(path).map_err(|source| HarnessError::PolicyFile {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    toml::from_str(&text).map_err(|error| HarnessError::Policy {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    })
+fn read_guarded(place: Place<'_>) -> Result<GuardedFiles, HarnessError> {
+    let policy: GuardedPolicy = place.read("gates/guarded.toml")?;
+    Ok(policy.compile()?)
 }
 
 #[cfg(test)]

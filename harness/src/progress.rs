@@ -93,6 +93,7 @@ mod tests {
             outcome: Outcome::Passed,
             duration_seconds: 1.234,
             forward_passes: Some(3),
+            comparisons: Vec::new(),
             message: None,
         };
         assert_eq!(line(&case), "passed    inv3::chunks_of_7 (1.23 s)");

@@ -5,10 +5,10 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use kakeya_evidence::Backend;
+use kakeya_evidence::{Backend, Comparison};
 use kakeya_gates::{
-    CaseReport, ModelFile, Outcome, SuiteContext, SuiteSettings, Workspace, registry, run_case,
-    select,
+    CaseReport, Compared, ModelFile, Outcome, SuiteContext, SuiteSettings, Workspace, registry,
+    run_case, select,
 };
 use kakeya_model::{Isa, NUMERICS_VERSION, forward_passes, forward_passes_on};
 
@@ -94,8 +94,31 @@ fn finished(case: &str, report: CaseReport) -> Event {
         },
         duration_seconds: report.duration.as_secs_f64(),
         forward_passes: report.forward_passes,
+        comparisons: comparisons(&report.compared),
         message: report.message,
     }
+}
+
+/// Places in memory as numbers, in the order in which they are first seen.
+fn comparisons(compared: &[Compared]) -> Vec<Comparison> {
+    let mut places = Vec::new();
+    let mut number = |at: usize| {
+        let known = places.iter().position(|place| *place == at);
+        known.unwrap_or_else(|| {
+            places.push(at);
+            places.len() - 1
+        }) as u64
+            + 1
+    };
+    compared
+        .iter()
+        .map(|compared| Comparison {
+            what: compared.what.clone(),
+            left: number(compared.found_at),
+            right: number(compared.expected_at),
+            values: compared.values as u64,
+        })
+        .collect()
 }
 
 fn figures(context: &SuiteContext) -> Vec<Figure> {
@@ -123,4 +146,25 @@ fn end_with_parent() {
         while matches!(io::stdin().lock().read(&mut ignored), Ok(count) if count > 0) {}
         std::process::exit(Exit::SuiteDied.code().into());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_lie_in_one_place_have_one_number() {
+        let compared = |found_at, expected_at| Compared {
+            what: "x".to_owned(),
+            found_at,
+            expected_at,
+            values: 3,
+        };
+        let numbers: Vec<_> =
+            comparisons(&[compared(4096, 8192), compared(512, 8192), compared(64, 64)])
+                .into_iter()
+                .map(|comparison| (comparison.left, comparison.right))
+                .collect();
+        assert_eq!(numbers, [(1, 2), (3, 2), (4, 4)]);
+    }
 }

@@ -4,44 +4,68 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use kakeya_evidence::policy::GuardedFiles;
-use kakeya_evidence::{Source, tree};
+use kakeya_evidence::{Change, ChangeKind, CommitFrom, Source, tree};
 
+use crate::build_facts;
 use crate::error::HarnessError;
 
-const SHOWN_DIRTY_PATHS: usize = 20;
+const SHOWN_CHANGES: usize = 20;
 
 /// What git knows about the guarded files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Revision {
     /// A commit is checked out; these guarded files differ from it.
-    Commit { id: String, dirty: Vec<String> },
+    Commit { id: String, changes: Vec<Change> },
     /// There is no commit to name.
     Absent { reason: String },
 }
 
-/// Observes the source at the start of a run. The digest at the end starts out as the one at the start.
+/// Observes the source at the start of a run. Where git does not tell the commit, it is the one that this program was
+/// built from.
 ///
 /// # Errors
 /// When the tree cannot be digested. Git's absence is not an error, it is recorded.
 pub fn observe(root: &Path, guarded: &GuardedFiles) -> Result<Source, HarnessError> {
     let digest = tree::digest(root, guarded)?;
-    let (commit, commit_absent_reason, dirty) = match revision(root, guarded) {
-        Revision::Commit { id, dirty } => (Some(id), None, Some(dirty)),
-        Revision::Absent { reason } => (None, Some(reason), None),
-    };
-    Ok(Source {
-        tree_sha256_at_end: digest.sha256.clone(),
+    let source = Source {
         tree_sha256: digest.sha256,
+        tree_sha256_at_end: None,
         files: digest.files,
-        commit,
-        commit_absent_reason,
-        dirty: dirty.as_ref().map(|paths| !paths.is_empty()),
-        dirty_paths: dirty
-            .unwrap_or_default()
-            .into_iter()
-            .take(SHOWN_DIRTY_PATHS)
-            .collect(),
+        commit: None,
+        commit_from: None,
+        commit_absent_reason: None,
+        dirty: None,
+        changes: Vec::new(),
+    };
+    Ok(match revision(root, guarded) {
+        Revision::Commit { id, changes } => Source {
+            commit: Some(id),
+            commit_from: Some(CommitFrom::Git),
+            dirty: Some(!changes.is_empty()),
+            changes: changes.into_iter().take(SHOWN_CHANGES).collect(),
+            ..source
+        },
+        Revision::Absent { reason } => {
+            let commit = build_facts::commit();
+            Source {
+                commit_from: commit.as_ref().map(|_| CommitFrom::Build),
+                commit,
+                commit_absent_reason: Some(reason),
+                ..source
+            }
+        }
     })
+}
+
+/// The guarded files that differ from the commit that is checked out.
+///
+/// # Errors
+/// Why git does not tell.
+pub fn changes(root: &Path, guarded: &GuardedFiles) -> Result<Vec<Change>, String> {
+    match revision(root, guarded) {
+        Revision::Commit { changes, .. } => Ok(changes),
+        Revision::Absent { reason } => Err(reason),
+    }
 }
 
 fn revision(root: &Path, guarded: &GuardedFiles) -> Revision {
@@ -61,7 +85,7 @@ fn revision(root: &Path, guarded: &GuardedFiles) -> Revision {
     match (head, prefix, status) {
         (Ok(id), Ok(prefix), Ok(status)) if prefix.trim().is_empty() => Revision::Commit {
             id: id.trim().to_owned(),
-            dirty: dirty_paths(&status, guarded),
+            changes: parse_status(&status, guarded),
         },
         (Ok(_), Ok(prefix), Ok(_)) => Revision::Absent {
             reason: format!(
@@ -76,18 +100,36 @@ fn revision(root: &Path, guarded: &GuardedFiles) -> Revision {
 }
 
 /// The guarded paths among those that `git status --porcelain -z --no-renames` lists.
-fn dirty_paths(status: &str, guarded: &GuardedFiles) -> Vec<String> {
-    // Each entry is two status letters, a space and the path, ended by NUL.
-    status
-        .split('\0')
-        .filter_map(|entry| entry.get(3..))
-        .filter(|path| guarded.contains(path))
-        .map(str::to_owned)
-        .collect()
+fn parse_status(status: &str, guarded: &GuardedFiles) -> Vec<Change> {
+    let mut changes = Vec::new();
+    // Each entry is a letter for the index and one for the checkout, a space and the path, ended by NUL.
+    for entry in status.split('\0') {
+        let (Some(letters), Some(path)) = (entry.get(..2), entry.get(3..)) else {
+            continue;
+        };
+        if !guarded.contains(path) {
+            continue;
+        }
+        let mut add = |kind| {
+            let path = path.to_owned();
+            changes.push(Change { path, kind });
+        };
+        if letters == "??" {
+            add(ChangeKind::Untracked);
+            continue;
+        }
+        if !letters.starts_with(' ') {
+            add(ChangeKind::Staged);
+        }
+        if !letters.ends_with(' ') {
+            add(ChangeKind::Modified);
+        }
+    }
+    changes
 }
 
 /// What git printed, or why there is nothing, in one line.
-fn git(root: &Path, arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn git(root: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("git")
         .current_dir(root)
         .args(arguments)
@@ -136,7 +178,8 @@ mod tests {
         let root = tree();
         run_git(root.path(), &["init", "--quiet"]);
         let source = observe(root.path(), &guarded()).unwrap();
-        assert_eq!((source.commit, source.dirty), (None, None));
+        assert_eq!(source.dirty, None);
+        assert_eq!(source.commit, build_facts::commit());
         let reason = source.commit_absent_reason.unwrap();
         assert!(reason.starts_with("git rev-parse: "), "{reason}");
         assert_eq!(source.files, 1);
@@ -162,7 +205,27 @@ mod tests {
         let dirty = observe(path, &guarded()).unwrap();
         assert_eq!(dirty.commit, clean.commit);
         assert_eq!(dirty.dirty, Some(true));
-        assert_eq!(dirty.dirty_paths, ["src/a.rs", "src/new file.rs"]);
+        let change = |path: &str, kind| Change {
+            path: path.to_owned(),
+            kind,
+        };
+        assert_eq!(
+            dirty.changes,
+            [
+                change("src/a.rs", ChangeKind::Modified),
+                change("src/new file.rs", ChangeKind::Untracked)
+            ]
+        );
+        run_git(path, &["add", "."]);
+        fs::remove_file(path.join("src/a.rs")).unwrap();
+        assert_eq!(
+            changes(path, &guarded()).unwrap(),
+            [
+                change("src/a.rs", ChangeKind::Staged),
+                change("src/a.rs", ChangeKind::Modified),
+                change("src/new file.rs", ChangeKind::Staged)
+            ]
+        );
         assert_ne!(dirty.tree_sha256, clean.tree_sha256);
     }
 

@@ -20,7 +20,7 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
 pub fn checks(checks: &[Check]) -> String {
     let row = |check: &Check| {
         vec![
-            check.fact.to_owned(),
+            check.fact.as_str().to_owned(),
             check.wanted.clone(),
             check.found.clone(),
             if check.ok { "ok" } else { "MISMATCH" }.to_owned(),
@@ -35,18 +35,19 @@ pub fn checks(checks: &[Check]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kakeya_evidence::policy::platform::Fact;
 
     #[test]
     fn each_row_says_what_is_asked_and_what_is_there() {
         let rows = [
             Check {
-                fact: "chip",
+                fact: Fact::Chip,
                 wanted: "Apple M4".into(),
                 found: "AMD EPYC".into(),
                 ok: false,
             },
             Check {
-                fact: "memory",
+                fact: Fact::Memory,
                 wanted: "3 GiB or more".into(),
                 found: "23.4 GiB".into(),
                 ok: true,

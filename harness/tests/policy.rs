@@ -1,7 +1,8 @@
 //! Policy and code agree: what the platforms ask for is what this build has.
 
 use harness::policy;
-use kakeya_gates::{Workspace, registry};
+use kakeya_evidence::policy::ListedCase;
+use kakeya_gates::{Tier, Workspace, registry, select};
 
 fn workspace() -> Workspace {
     // Cargo runs a test in the folder of its package.
@@ -34,6 +35,54 @@ fn no_suite_is_forgotten_by_the_platform_everybody_has() {
     }
 }
 
+/// If this fails, run a whole gate, then `harness required --from RECORD > gates/required.toml`.
+#[test]
+fn the_required_list_is_what_the_suites_have() {
+    let policy = policy::load(policy::Place::Checkout(&workspace())).unwrap();
+    let listed: Vec<_> = policy
+        .required
+        .suite
+        .iter()
+        .flat_map(|suite| {
+            let id = suite.id.clone();
+            let of = move |case: &ListedCase| (id.clone(), case.name.clone(), case.tier.clone());
+            suite.case.iter().map(of)
+        })
+        .collect();
+    let built: Vec<_> = registry()
+        .iter()
+        .flat_map(|suite| {
+            let id = suite.id();
+            select(suite, Tier::Full, None)
+                .into_iter()
+                .map(move |case| {
+                    (
+                        id.to_owned(),
+                        case.name().to_owned(),
+                        case.tier().to_string(),
+                    )
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(listed, built);
+}
+
+#[test]
+fn comparing_and_computing_are_asked_of_the_suite_that_is_about_it() {
+    let policy = policy::load(policy::Place::Checkout(&workspace())).unwrap();
+    let inv3 = policy.required.suite("inv3").unwrap();
+    let fast = || inv3.case.iter().filter(|case| case.tier == "fast");
+    // Kernels are called by themselves; whatever has a history goes through the model.
+    let through_the_model =
+        |case: &&ListedCase| case.name.contains(".prose") || case.name.contains(".code");
+    assert!(fast().filter(through_the_model).count() > 20);
+    assert!(fast().filter(through_the_model).all(|case| case.passes > 0));
+    // All but the negative controls, which show that a wrong engine is caught.
+    let control = |case: &&ListedCase| case.name.ends_with("_is_caught");
+    assert!(fast().all(|case| case.compares != control(&case)));
+}
+
 #[test]
 fn every_model_a_platform_asks_for_is_in_the_lock() {
     let text = std::fs::read_to_string(workspace().models()).unwrap();
@@ -47,4 +96,10 @@ fn every_model_a_platform_asks_for_is_in_the_lock() {
             );
         }
     }
+}
+
+/// If this fails, `harness report --index` mends it.
+#[test]
+fn the_index_of_results_lists_the_records_that_are_there() {
+    assert!(!harness::report::is_index_stale(&workspace()).unwrap());
 }

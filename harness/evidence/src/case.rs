@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How one case ended. Only [`Outcome::Passed`] counts for anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The rule held.
@@ -44,7 +45,7 @@ impl fmt::Display for Outcome {
 }
 
 /// One case of one suite, as it ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestCase {
     /// The suite's id.
@@ -63,13 +64,31 @@ pub struct TestCase {
     /// Forward passes of the model while it ran, where it ended by itself.
     #[serde(deserialize_with = "crate::record::present")]
     pub forward_passes: Option<u64>,
+    /// What it compared, bit for bit, in order.
+    pub comparisons: Vec<Comparison>,
     /// Why it did not pass. Absent exactly where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
+/// A comparison of two computations, all of whose values agreed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// What was compared.
+    pub what: String,
+    /// A number for where the one computation's values lay. Values that lay in one place have one number.
+    pub left: u64,
+    /// A number for where the other's lay.
+    pub right: u64,
+    /// How many values were compared.
+    pub values: u64,
+}
+
 /// A case the run's tier asks for, whether or not it was selected.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct RequiredCase {
     /// The suite's id.
@@ -79,7 +98,7 @@ pub struct RequiredCase {
 }
 
 /// How many cases ended in each way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[must_use]
 pub struct Counts {
@@ -184,6 +203,7 @@ mod tests {
             outcome,
             duration_seconds: 0.0,
             forward_passes: None,
+            comparisons: Vec::new(),
             message: None,
         }
     }

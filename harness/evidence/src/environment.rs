@@ -1,9 +1,10 @@
 //! What a run ran on and with: host, build, source tree, backend and models, all as observed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The machine, as the harness found it. No field is taken from a flag.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// The operating system family, as Rust names it: `linux`, `macos`.
@@ -36,13 +37,16 @@ pub struct Host {
 }
 
 /// What the harness and the engine inside it were built from and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
     /// SHA-256 of the harness program that ran.
     pub harness_sha256: String,
     /// SHA-256 of `Cargo.lock` in the checkout.
     pub cargo_lock_sha256: String,
+    /// The commit that the harness was built from, where it was built in a git checkout without changes.
+    #[serde(deserialize_with = "crate::record::present")]
+    pub commit: Option<String>,
     /// What `rustc --version` said when the harness was built.
     pub rustc: String,
     /// The target triple.
@@ -56,37 +60,83 @@ pub struct Build {
 }
 
 /// Which source the run was about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Digest of the guarded tree when the run began.
     pub tree_sha256: String,
-    /// Digest of the guarded tree when the run ended. Another value means that the tree changed under it.
-    pub tree_sha256_at_end: String,
+    /// Digest of the guarded tree when the run ended, where it did. Another value means that the tree changed under it.
+    #[serde(deserialize_with = "crate::record::present")]
+    pub tree_sha256_at_end: Option<String>,
     /// Guarded files in the tree.
     pub files: usize,
-    /// The commit that was checked out.
+    /// The commit that was checked out, or that the harness was built from where git does not tell.
     #[serde(deserialize_with = "crate::record::present")]
     pub commit: Option<String>,
-    /// Why there is no commit to name, where there is none.
+    /// Who named the commit.
+    #[serde(deserialize_with = "crate::record::present")]
+    pub commit_from: Option<CommitFrom>,
+    /// Why git does not tell the commit, where it does not.
     #[serde(deserialize_with = "crate::record::present")]
     pub commit_absent_reason: Option<String>,
-    /// Whether guarded files differed from the commit. Absent where there is no commit to compare with.
+    /// Whether guarded files differed from the commit. Absent where git does not tell.
     #[serde(deserialize_with = "crate::record::present")]
     pub dirty: Option<bool>,
     /// The guarded files that differed, at most the first twenty.
-    pub dirty_paths: Vec<String>,
+    pub changes: Vec<Change>,
+}
+
+/// Who named a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CommitFrom {
+    /// Git, of the checkout that the run was made in.
+    Git,
+    /// The harness, which was built from it: the run was made in a tree without git.
+    Build,
+}
+
+/// A guarded file that differs from the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The file.
+    pub path: String,
+    /// In which way.
+    pub kind: ChangeKind,
+}
+
+/// How a file differs from the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// The file in the checkout is another one, or gone.
+    Modified,
+    /// The index already holds a change.
+    Staged,
+    /// The commit does not have it.
+    Untracked,
 }
 
 impl Source {
     /// Whether the guarded tree was the same at the end as at the start.
     pub fn is_unchanged(&self) -> bool {
-        self.tree_sha256 == self.tree_sha256_at_end
+        self.tree_sha256_at_end.as_ref() == Some(&self.tree_sha256)
     }
 }
 
+/// Whether a run could, and did, fetch anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Whether the environment forbade fetching.
+    pub offline: bool,
+    /// The models that were fetched during the run.
+    pub fetched: Vec<String>,
+}
+
 /// What computed the forward passes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
     /// The device: `cpu`.
@@ -100,7 +150,7 @@ pub struct Backend {
 }
 
 /// How the processor rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rounding {
     /// To nearest, ties to even: what the numerics contract asks for.
@@ -110,7 +160,7 @@ pub enum Rounding {
 }
 
 /// The floating-point modes of the process that ran the cases, found by computing with them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FloatModes {
     /// Whether a subnormal result is flushed to zero.
@@ -121,18 +171,75 @@ pub struct FloatModes {
     pub rounding: Rounding,
 }
 
-/// A weights file, named without its place on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A file of a model, named without its place on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ModelDigest {
-    /// The name in the catalogue.
-    pub name: String,
+pub struct ModelFile {
+    /// The model's name in the catalogue.
+    pub model: String,
+    /// The revision of the snapshot it was read from.
+    pub revision: String,
     /// The file's own name.
     pub file: String,
-    /// Its size.
+    /// Its size, as found on the host.
     pub size_bytes: u64,
-    /// SHA-256 of the bytes that were found on the host.
+    /// SHA-256 of the bytes that were found before the suites ran.
     pub sha256: String,
+    /// SHA-256 of the bytes that were found after they ran. Absent where the run did not end.
+    #[serde(deserialize_with = "crate::record::present")]
+    pub sha256_at_end: Option<String>,
+    /// Where its bytes lie, links followed.
+    pub place: Place,
+    /// What its first bytes say it is.
+    pub content: Content,
+}
+
+/// Where a model's bytes lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In the model cache.
+    Cache,
+    /// A link led out of the cache.
+    OutsideCache,
+}
+
+/// What a file's first bytes say it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A GGUF file.
+    Gguf,
+    /// A safetensors file.
+    Safetensors,
+    /// JSON.
+    Json,
+    /// The text that git-lfs leaves in place of a file.
+    GitLfsPointer,
+    /// Something else.
+    Other,
+}
+
+impl Content {
+    /// Bytes of the beginning that [`Content::of`] looks at.
+    pub const HEAD: usize = 64;
+
+    /// What a file is whose first [`Content::HEAD`] bytes, or all where there are fewer, are these.
+    pub fn of(head: &[u8]) -> Self {
+        // safetensors: the header's length in eight bytes, then a JSON object (the format's documentation).
+        let after_length = head.get(8);
+        if head.starts_with(b"GGUF") {
+            Self::Gguf
+        } else if head.starts_with(b"version https://git-lfs") {
+            Self::GitLfsPointer
+        } else if after_length == Some(&b'{') && head[4..8] == [0; 4] {
+            Self::Safetensors
+        } else if matches!(head.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            Self::Json
+        } else {
+            Self::Other
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,18 +247,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_that_moved_is_seen() {
+    fn a_tree_that_moved_or_never_ended_is_not_unchanged() {
         let mut source = Source {
             tree_sha256: "a".into(),
-            tree_sha256_at_end: "a".into(),
+            tree_sha256_at_end: Some("a".into()),
             files: 1,
             commit: None,
+            commit_from: None,
             commit_absent_reason: Some("no commits yet".into()),
             dirty: None,
-            dirty_paths: Vec::new(),
+            changes: Vec::new(),
         };
         assert!(source.is_unchanged());
-        source.tree_sha256_at_end = "b".into();
+        source.tree_sha256_at_end = Some("b".into());
+        assert!(!source.is_unchanged());
+        source.tree_sha256_at_end = None;
         assert!(!source.is_unchanged());
     }
 
@@ -165,5 +275,23 @@ mod tests {
         let text = serde_json::to_string(&modes).unwrap();
         assert!(text.contains("\"nearest_even\""), "{text}");
         assert_eq!(serde_json::from_str::<FloatModes>(&text).unwrap(), modes);
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_first_bytes() {
+        for (head, content) in [
+            (&b"GGUF\x03\0\0\0"[..], Content::Gguf),
+            (b"\x40\x01\0\0\0\0\0\0{\"a\"", Content::Safetensors),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+                Content::GitLfsPointer,
+            ),
+            (b"\n{\"hidden_size\": 576}", Content::Json),
+            (b"[1]", Content::Json),
+            (b"\x7fELF", Content::Other),
+            (b"", Content::Other),
+        ] {
+            assert_eq!(Content::of(head), content, "{head:?}");
+        }
     }
 }

@@ -56,12 +56,46 @@ pub enum TreeError {
     },
 }
 
+/// A guarded file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TreeEntry {
+    /// Its path below the tree's top, with `/` between its parts.
+    pub path: String,
+    /// Its mode as git writes it.
+    pub mode: String,
+    /// SHA-256 of its content, of the target's name for a symbolic link.
+    pub sha256: String,
+}
+
 /// Computes the digest of the guarded files below `root`.
 ///
 /// # Errors
 /// When the tree or a guarded file cannot be read, or there is no guarded file at all.
 pub fn digest(root: &Path, guarded: &GuardedFiles) -> Result<TreeDigest, TreeError> {
-    let mut lines = Vec::new();
+    digest_of(entries(root, guarded)?).ok_or_else(|| TreeError::Empty {
+        root: root.to_path_buf(),
+    })
+}
+
+/// The digest of these files, in whatever order they come; none for no file, since that binds to nothing.
+pub fn digest_of(mut entries: Vec<TreeEntry>) -> Option<TreeDigest> {
+    entries.sort();
+    let text: String = entries
+        .iter()
+        .map(|entry| format!("{} {}\0{}\n", entry.mode, entry.path, entry.sha256))
+        .collect();
+    (!entries.is_empty()).then(|| TreeDigest {
+        sha256: hex::sha256(text.as_bytes()),
+        files: entries.len(),
+    })
+}
+
+/// The guarded files below `root`.
+///
+/// # Errors
+/// When the tree or a guarded file cannot be read.
+pub fn entries(root: &Path, guarded: &GuardedFiles) -> Result<Vec<TreeEntry>, TreeError> {
+    let mut entries = Vec::new();
     let walk = WalkBuilder::new(root)
         .standard_filters(false)
         .git_ignore(true)
@@ -76,26 +110,18 @@ pub fn digest(root: &Path, guarded: &GuardedFiles) -> Result<TreeDigest, TreeErr
         let path = entry.path();
         let name = relative_name(root, path)?;
         if guarded.contains(&name) {
-            let line = describe(path).map_err(|source| TreeError::Read {
+            let (mode, sha256) = describe(path).map_err(|source| TreeError::Read {
                 path: path.to_path_buf(),
                 source,
             })?;
-            lines.push((name, line));
+            entries.push(TreeEntry {
+                path: name,
+                mode: mode.to_owned(),
+                sha256,
+            });
         }
     }
-    if lines.is_empty() {
-        let root = root.to_path_buf();
-        return Err(TreeError::Empty { root });
-    }
-    lines.sort();
-    let text: String = lines
-        .iter()
-        .map(|(name, (mode, content))| format!("{mode} {name}\0{content}\n"))
-        .collect();
-    Ok(TreeDigest {
-        sha256: hex::sha256(text.as_bytes()),
-        files: lines.len(),
-    })
+    Ok(entries)
 }
 
 /// The path below `root`, with `/` between its parts on every system.

@@ -41,6 +41,7 @@ fn finished(case: &str, outcome: CaseOutcome) -> Event {
         outcome,
         duration_seconds: 0.5,
         forward_passes: 10,
+        comparisons: Vec::new(),
         message: (outcome != CaseOutcome::Passed).then(|| "why".to_owned()),
     }
 }

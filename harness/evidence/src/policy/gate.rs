@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// All gates, in the order they are reported.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatePolicy {
     /// The gates.
@@ -11,7 +11,7 @@ pub struct GatePolicy {
 }
 
 /// One gate.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
     /// The short name: `G3`.
@@ -25,7 +25,7 @@ pub struct Gate {
 }
 
 /// How a gate's verdict is computed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
     rename_all = "kebab-case",
@@ -40,8 +40,24 @@ pub enum Rule {
         /// The least number of distinct histories; zero where the suite is not about histories.
         histories: usize,
     },
-    /// Judged from the measurements of a long session. A run without one leaves the gate unmeasured.
-    LongSession,
+    /// Over a long session, the memory in use stays what it was in the first bucket, up or down.
+    MemoryBounded {
+        /// The fewest time buckets.
+        buckets: usize,
+        /// How far the peak of the KV bytes may be from the first bucket's, in percent.
+        kv_percent: f64,
+        /// How far the peak of resident memory may be from the first bucket's, in percent.
+        resident_percent: f64,
+    },
+    /// Over a long session, turns do not become slower.
+    LatencyBounded {
+        /// The median turn of the last bucket over the first's stays below this.
+        ratio: f64,
+    },
+    /// After a long session, no invariant was violated.
+    InvariantsClean,
+    /// Every Generate of a long session went through an SDK, over the wire.
+    ThroughSdk,
 }
 
 #[cfg(test)]

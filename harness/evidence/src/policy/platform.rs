@@ -1,6 +1,6 @@
 //! What a platform asks of a host (`gates/platforms/*.toml`), and whether a host is it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::environment::Host;
 
@@ -44,11 +44,57 @@ pub struct HostShape {
     pub accelerator: Option<String>,
 }
 
+/// What a platform asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// The operating system.
+    Os,
+    /// The architecture.
+    Architecture,
+    /// The processor.
+    Chip,
+    /// Physical memory.
+    Memory,
+    /// Free space beside the checkout.
+    Disk,
+    /// Whether the process is translated.
+    Translation,
+    /// What computes.
+    Backend,
+    /// The compiler.
+    Toolchain,
+    /// An accelerator.
+    Accelerator,
+}
+
+impl Fact {
+    /// What it is called.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Os => "operating system",
+            Self::Architecture => "architecture",
+            Self::Chip => "chip",
+            Self::Memory => "memory",
+            Self::Disk => "free disk",
+            Self::Translation => "translation",
+            Self::Backend => "backend",
+            Self::Toolchain => "toolchain",
+            Self::Accelerator => "accelerator",
+        }
+    }
+}
+
+impl Serialize for Fact {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// One line of the comparison of a host with a platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What was compared.
-    pub fact: &'static str,
+    pub fact: Fact,
     /// What the platform asks.
     pub wanted: String,
     /// What the host is.
@@ -78,20 +124,15 @@ pub fn check_host(platform: &Platform, observed: Observed<'_>) -> Vec<Check> {
     let shape = &platform.host;
     let unknown = || "unknown".to_owned();
     let mut checks = vec![
+        check(Fact::Os, &shape.os, host.os.clone(), shape.os == host.os),
         check(
-            "operating system",
-            &shape.os,
-            host.os.clone(),
-            shape.os == host.os,
-        ),
-        check(
-            "architecture",
+            Fact::Architecture,
             &shape.arch.join(" or "),
             host.arch.clone(),
             shape.arch.contains(&host.arch),
         ),
         check(
-            "chip",
+            Fact::Chip,
             &any_or(&shape.chip),
             host.chip.clone().unwrap_or_else(unknown),
             shape.chip.is_empty()
@@ -101,20 +142,20 @@ pub fn check_host(platform: &Platform, observed: Observed<'_>) -> Vec<Check> {
                     .is_some_and(|chip| shape.chip.contains(chip)),
         ),
         check(
-            "memory",
+            Fact::Memory,
             &format!("{} GiB or more", shape.min_memory_gib),
             gib(host.memory_bytes),
             host.memory_bytes >= shape.min_memory_gib * GIB,
         ),
         check(
-            "free disk",
+            Fact::Disk,
             &format!("{} GiB or more", shape.min_free_disk_gib),
             host.free_disk_bytes.map_or_else(unknown, gib),
             host.free_disk_bytes
                 .is_some_and(|free| free >= shape.min_free_disk_gib * GIB),
         ),
         check(
-            "translation",
+            Fact::Translation,
             "native",
             match host.translated {
                 Some(false) => "native".to_owned(),
@@ -124,13 +165,13 @@ pub fn check_host(platform: &Platform, observed: Observed<'_>) -> Vec<Check> {
             host.translated == Some(false),
         ),
         check(
-            "backend",
+            Fact::Backend,
             &platform.backend,
             backends.join(", "),
             backends.contains(&platform.backend.as_str()),
         ),
         check(
-            "toolchain",
+            Fact::Toolchain,
             &format!("rustc {} or newer", platform.min_rustc),
             rustc.to_owned(),
             is_new_enough(rustc, &platform.min_rustc),
@@ -138,7 +179,7 @@ pub fn check_host(platform: &Platform, observed: Observed<'_>) -> Vec<Check> {
     ];
     if let Some(wanted) = &shape.accelerator {
         checks.push(check(
-            "accelerator",
+            Fact::Accelerator,
             wanted,
             none_or(&host.accelerators),
             host.accelerators.iter().any(|name| name.contains(wanted)),
@@ -147,7 +188,7 @@ pub fn check_host(platform: &Platform, observed: Observed<'_>) -> Vec<Check> {
     checks
 }
 
-fn check(fact: &'static str, wanted: &str, found: String, ok: bool) -> Check {
+fn check(fact: Fact, wanted: &str, found: String, ok: bool) -> Check {
     Check {
         fact,
         wanted: wanted.to_owned(),
@@ -227,7 +268,7 @@ pub(crate) mod tests {
         check_host(platform, observed(host))
             .into_iter()
             .filter(|check| !check.ok)
-            .map(|check| check.fact)
+            .map(|check| check.fact.as_str())
             .collect()
     }
 
@@ -263,9 +304,9 @@ pub(crate) mod tests {
         let found: Vec<_> = check_host(&platform("mac-m4"), observed(&host))
             .into_iter()
             .map(|check| (check.fact, check.found))
-            .filter(|(fact, _)| *fact == "chip")
+            .filter(|(fact, _)| *fact == Fact::Chip)
             .collect();
-        assert_eq!(found, [("chip", "unknown".to_owned())]);
+        assert_eq!(found, [(Fact::Chip, "unknown".to_owned())]);
     }
 
     #[test]
@@ -293,7 +334,7 @@ pub(crate) mod tests {
             ..mac
         };
         let checks = check_host(&platform("mac-m4"), observed(&smaller));
-        let memory = checks.iter().find(|check| check.fact == "memory");
+        let memory = checks.iter().find(|check| check.fact == Fact::Memory);
         assert_eq!(memory.map(|check| check.found.as_str()), Some("23.9 GiB"));
         assert_eq!(
             mismatches(&platform("mac-m4"), &smaller),

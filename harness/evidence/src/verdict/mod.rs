@@ -1,16 +1,19 @@
 //! The gates' verdicts, computed from the cases and never from anything that claims to be a verdict.
 
+mod long_session;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Outcome, RequiredCase, TestCase, shortfalls};
 use crate::policy::gate::{Gate, GatePolicy, Rule};
-use crate::record::{SuiteEnding, SuiteRun};
+use crate::record::{Evidence, LongSession, SuiteEnding, SuiteRun};
 
 /// What is known about a gate after a run. Only [`Holds::Yes`] is good news.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Holds {
     /// The gate holds.
@@ -35,7 +38,7 @@ impl fmt::Display for Holds {
 }
 
 /// One gate's verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GateVerdict {
     /// The gate's short name.
@@ -46,6 +49,12 @@ pub struct GateVerdict {
     pub holds: Holds,
     /// From what.
     pub reason: String,
+}
+
+impl fmt::Display for GateVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.holds, self.reason)
+    }
 }
 
 /// What verdicts are computed from.
@@ -61,6 +70,22 @@ pub struct Facts<'a> {
     pub required: &'a [RequiredCase],
     /// Every case as it ended.
     pub cases: &'a [TestCase],
+    /// The long session, where there was one.
+    pub long_session: Option<&'a LongSession>,
+}
+
+impl<'a> Facts<'a> {
+    /// What a record holds of them.
+    pub fn of(evidence: &'a Evidence) -> Self {
+        Self {
+            partial: evidence.selection.partial,
+            tree_unchanged: evidence.source.is_unchanged(),
+            suites: &evidence.suites,
+            required: &evidence.required,
+            cases: &evidence.cases,
+            long_session: evidence.long_session.as_ref(),
+        }
+    }
 }
 
 /// Computes every gate's verdict.
@@ -89,8 +114,11 @@ fn judge(gate: &Gate, facts: Facts<'_>) -> (Holds, String) {
         return (Holds::Withheld, reason);
     }
     match &gate.rule {
-        Rule::LongSession => (Holds::NotMeasured, "no long session was run".to_owned()),
         Rule::Suite { suite, histories } => judge_suite(suite, *histories, facts),
+        rule => match facts.long_session {
+            None => (Holds::NotMeasured, "no long session was run".to_owned()),
+            Some(session) => long_session::judge(rule, session),
+        },
     }
 }
 
@@ -165,7 +193,7 @@ mod tests {
         };
         GatePolicy {
             gate: vec![
-                gate("G1", Rule::LongSession),
+                gate("G1", Rule::InvariantsClean),
                 gate("G3", suite("inv3", 2)),
                 gate("G6", suite("http", 0)),
             ],
@@ -181,6 +209,7 @@ mod tests {
             outcome,
             duration_seconds: 1.0,
             forward_passes: Some(1),
+            comparisons: Vec::new(),
             message: None,
         }
     }
@@ -216,7 +245,7 @@ mod tests {
     fn run(id: &str) -> SuiteRun {
         SuiteRun {
             id: id.into(),
-            ..crate::record::tests::completed_run()
+            ..crate::fixture::good().suites.remove(0)
         }
     }
 
@@ -231,6 +260,7 @@ mod tests {
             suites,
             required,
             cases,
+            long_session: None,
         }
     }
 

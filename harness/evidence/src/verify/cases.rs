@@ -1,0 +1,147 @@
+//! The cases: that each that must run did, once, and passed, and that what is said of them is so.
+
+use std::collections::BTreeMap;
+
+use super::run::full_name;
+use super::{Rejection, Rejections, word};
+use crate::case::{Counts, Outcome, TestCase};
+use crate::policy::{Platform, Policy, required};
+use crate::record::{Evidence, SuiteEnding};
+use crate::verdict::{Facts, Holds, verdicts};
+
+pub(super) fn check(
+    evidence: &Evidence,
+    policy: &Policy,
+    platform: &Platform,
+    reasons: &mut Rejections,
+) {
+    if evidence.cases.is_empty() {
+        reasons.push(Rejection::NoCases {});
+    } else if evidence
+        .cases
+        .iter()
+        .all(|case| case.outcome == Outcome::Skipped)
+    {
+        reasons.push(Rejection::AllSkipped {
+            count: evidence.cases.len(),
+        });
+    }
+    presence(evidence, policy, platform, reasons);
+    for case in &evidence.cases {
+        outcome(case, reasons);
+    }
+    for suite in &evidence.suites {
+        if suite.ending != SuiteEnding::Completed {
+            reasons.push(Rejection::SuiteDied {
+                suite: suite.id.clone(),
+                ending: word(&suite.ending),
+            });
+        }
+    }
+    let counted = Counts::of(&evidence.cases);
+    if evidence.counts != counted {
+        reasons.push(Rejection::CountsDisagree {
+            stored: word(&evidence.counts),
+            counted: word(&counted),
+        });
+    }
+    gates(evidence, policy, reasons);
+}
+
+/// The cases that the policy asks for, against those that are there.
+fn presence(evidence: &Evidence, policy: &Policy, platform: &Platform, reasons: &mut Rejections) {
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for case in &evidence.cases {
+        *times.entry(full_name(case)).or_default() += 1;
+    }
+    let claimed: Vec<_> = evidence
+        .required
+        .iter()
+        .map(|case| format!("{}::{}", case.suite, case.name))
+        .collect();
+    let mut listed = Vec::new();
+    for id in &platform.suites {
+        for case in policy
+            .required
+            .suite(id)
+            .map_or(&[][..], |suite| &suite.case)
+        {
+            if !required::runs(&evidence.tier, &case.tier) {
+                continue;
+            }
+            let name = format!("{id}::{}", case.name);
+            if !times.contains_key(&name) && !evidence.selection.partial {
+                reasons.push(Rejection::CaseMissing { case: name.clone() });
+            }
+            if !claimed.contains(&name) {
+                reasons.push(Rejection::RequirementsLowered { case: name.clone() });
+            }
+            listed.push(name);
+        }
+    }
+    for (case, times) in times {
+        if times > 1 {
+            reasons.push(Rejection::CaseDuplicated {
+                case: case.clone(),
+                times,
+            });
+        }
+        if !listed.contains(&case) {
+            reasons.push(Rejection::CaseNotRequired { case });
+        }
+    }
+}
+
+fn outcome(case: &TestCase, reasons: &mut Rejections) {
+    let name = full_name(case);
+    let reason = case.message.clone().unwrap_or_default();
+    if (case.outcome == Outcome::Passed) != case.message.is_none() {
+        reasons.push(Rejection::Unexplained { case: name.clone() });
+    }
+    match case.outcome {
+        Outcome::Passed => {}
+        Outcome::Skipped => reasons.push(Rejection::CaseSkipped { case: name, reason }),
+        Outcome::Failed => reasons.push(Rejection::CaseFailed { case: name, reason }),
+        Outcome::TimedOut | Outcome::Crashed | Outcome::NotRun => {
+            reasons.push(Rejection::CaseDied {
+                case: name,
+                outcome: case.outcome.to_string(),
+                reason,
+            });
+        }
+    }
+}
+
+/// The verdicts, computed anew. A gate that the run did not measure is for general availability to ask about.
+fn gates(evidence: &Evidence, policy: &Policy, reasons: &mut Rejections) {
+    let computed = verdicts(&policy.gates, Facts::of(evidence));
+    for verdict in &computed {
+        let stored = evidence
+            .verdicts
+            .iter()
+            .find(|stored| stored.gate == verdict.gate);
+        if stored != Some(verdict) {
+            reasons.push(Rejection::VerdictDisagrees {
+                gate: verdict.gate.clone(),
+                stored: stored.map_or_else(|| "absent".to_owned(), |stored| stored.to_string()),
+                computed: verdict.to_string(),
+            });
+        }
+        // What a partial run withholds is said once, by its being partial.
+        if verdict.holds == Holds::No {
+            reasons.push(Rejection::GateDoesNotHold {
+                gate: verdict.gate.clone(),
+                reason: verdict.reason.clone(),
+            });
+        }
+    }
+    for stored in &evidence.verdicts {
+        if computed.iter().all(|verdict| verdict.gate != stored.gate) {
+            reasons.push(Rejection::VerdictDisagrees {
+                gate: stored.gate.clone(),
+                stored: stored.to_string(),
+                computed: "no such gate".to_owned(),
+            });
+        }
+    }
+}

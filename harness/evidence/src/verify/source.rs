@@ -1,0 +1,84 @@
+//! The tree that was tested: that it is this one, a commit's, and stayed what it was.
+
+use super::{Checkout, Rejection, Rejections};
+use crate::environment::{Change, ChangeKind, CommitFrom};
+use crate::record::Evidence;
+
+pub(super) fn check(
+    evidence: &Evidence,
+    repository: &str,
+    checkout: &Checkout<'_>,
+    reasons: &mut Rejections,
+) {
+    if evidence.repository != repository {
+        reasons.push(Rejection::OtherRepository {
+            found: evidence.repository.clone(),
+            expected: repository.to_owned(),
+        });
+    }
+    let source = &evidence.source;
+    if source.tree_sha256 != checkout.tree_sha256 {
+        reasons.push(Rejection::OtherTree {
+            found: source.tree_sha256.clone(),
+            expected: checkout.tree_sha256.clone(),
+        });
+    }
+    if let Some(after) = &source.tree_sha256_at_end
+        && *after != source.tree_sha256
+    {
+        reasons.push(Rejection::ChangedDuringRun {
+            before: source.tree_sha256.clone(),
+            after: after.clone(),
+        });
+    }
+    reasons.extend(changes(&source.changes));
+    // A flag without a file to show for it is still a flag.
+    if source.dirty == Some(true) && source.changes.is_empty() {
+        reasons.push(Rejection::Modified {
+            paths: "none is named".to_owned(),
+        });
+    }
+    let Some(commit) = &source.commit else {
+        reasons.push(Rejection::NoCommit {
+            reason: source.commit_absent_reason.clone().unwrap_or_default(),
+        });
+        return;
+    };
+    match (checkout.tree_of_commit)(commit) {
+        Some(tree) if tree != source.tree_sha256 => reasons.push(Rejection::NotThatCommit {
+            commit: commit.clone(),
+            found: source.tree_sha256.clone(),
+            expected: tree,
+        }),
+        // After a rebase the commit is gone, and the tree that git vouched for is still the same tree.
+        None if source.commit_from != Some(CommitFrom::Git) => {
+            reasons.push(Rejection::CommitUnknown {
+                commit: commit.clone(),
+            });
+        }
+        _ => {}
+    }
+}
+
+/// A reason for each kind of change.
+pub(super) fn changes(changes: &[Change]) -> Rejections {
+    let paths = |kind: ChangeKind| {
+        let of_kind: Vec<_> = changes
+            .iter()
+            .filter(|change| change.kind == kind)
+            .map(|change| change.path.as_str())
+            .collect();
+        (!of_kind.is_empty()).then(|| of_kind.join(", "))
+    };
+    let mut reasons = Vec::new();
+    if let Some(paths) = paths(ChangeKind::Modified) {
+        reasons.push(Rejection::Modified { paths });
+    }
+    if let Some(paths) = paths(ChangeKind::Staged) {
+        reasons.push(Rejection::Staged { paths });
+    }
+    if let Some(paths) = paths(ChangeKind::Untracked) {
+        reasons.push(Rejection::Untracked { paths });
+    }
+    reasons
+}
