@@ -182,10 +182,8 @@ mod tests {
 
     #[test]
     fn equal_bits_pass_and_a_negative_zero_does_not() {
-        assert_eq!(
-            text(ensure_same_bits("x", &vec![f32::NAN], &vec![f32::NAN])),
-            Ok(())
-        );
+        let (nan, another) = ([f32::NAN], [f32::NAN]);
+        assert_eq!(text(ensure_same_bits("x", &nan, &another)), Ok(()));
         assert_eq!(
             text(ensure_same_bits(
                 "logits",
@@ -226,7 +224,7 @@ mod tests {
         take_compared();
         let values = vec![7, 8, 9];
         ensure_same_tokens("x", &values, &values.clone()).unwrap();
-        assert!(ensure_same_tokens("y", &values, &vec![7]).is_err());
+        assert!(ensure_same_tokens("y", &values, &[7]).is_err());
         let compared = take_compared();
         assert_eq!(compared.len(), 1);
         assert_eq!((compared[0].what.as_str(), compared[0].values), ("x", 3));
@@ -236,8 +234,9 @@ mod tests {
 
     #[test]
     fn tokens_of_different_length_fail() {
+        let (stream, another) = ([1, 2], [1, 2]);
         assert_eq!(
-            text(ensure_same_tokens("stream", &vec![1, 2], &vec![1, 2])),
+            text(ensure_same_tokens("stream", &stream, &another)),
             Ok(())
         );
         assert_eq!(

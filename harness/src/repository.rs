@@ -161,7 +161,7 @@ impl Repository {
         // Beside the reading: git answers while it is still being asked.
         let writer = std::thread::spawn(move || input.write_all(wanted.as_bytes()));
         let output = child.wait_with_output().map_err(system)?.stdout;
-        let asked = writer.join().unwrap_or_else(|_| Ok(()));
+        let asked = writer.join().unwrap_or(Ok(()));
         asked.map_err(system)?;
         let garbled = || {
             system(std::io::Error::other(

@@ -71,6 +71,7 @@ fn listed(suite: &Suite, evidence: &Evidence) -> RequiredSuite {
             .map(|case| ListedCase {
                 name: case.name().to_owned(),
                 tier: case.tier().to_string(),
+                history: case.history_name().map(str::to_owned),
                 passes: passes(case.name()),
                 compares: compares(case.name()),
             })

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use jiff::Timestamp;
-use kakeya_evidence::policy::Policy;
-use kakeya_evidence::tree;
+use kakeya_evidence::policy::{GuardedFiles, Policy};
 use kakeya_evidence::verify::{self, Checkout, Finding, Question, Rejection, Report};
+use kakeya_evidence::{hex, tree};
 use kakeya_gates::Workspace;
 use kakeya_report::folder;
 
@@ -121,6 +121,7 @@ fn answer(
         shallow: repository.is_shallow(),
         keys: changed_keys(workspace),
         tree_of_commit: &tree_of_commit,
+        lock_sha256: lock_sha256(workspace, guarded),
         tree_sha256: tree.sha256,
     };
     let question = Question {
@@ -132,6 +133,15 @@ fn answer(
     let records = records(arguments, workspace, &checkout.tree_sha256)?;
     let report = verify::verify(&at_base, &checkout, &records, &question);
     Ok((report, records))
+}
+
+/// The digest of the checkout's lock, where the policy guards one.
+fn lock_sha256(workspace: &Workspace, guarded: &GuardedFiles) -> Option<String> {
+    let name = "Cargo.lock";
+    let path = workspace.root().join(name);
+    guarded
+        .contains(name)
+        .then(|| hex::sha256_file(&path).ok())?
 }
 
 /// A platform that nobody declares is a mistake of the command line.

@@ -45,7 +45,10 @@ fn the_required_list_is_what_the_suites_have() {
         .iter()
         .flat_map(|suite| {
             let id = suite.id.clone();
-            let of = move |case: &ListedCase| (id.clone(), case.name.clone(), case.tier.clone());
+            let of = move |case: &ListedCase| {
+                let history = case.history.clone();
+                (id.clone(), case.name.clone(), case.tier.clone(), history)
+            };
             suite.case.iter().map(of)
         })
         .collect();
@@ -60,12 +63,16 @@ fn the_required_list_is_what_the_suites_have() {
                         id.to_owned(),
                         case.name().to_owned(),
                         case.tier().to_string(),
+                        case.history_name().map(str::to_owned),
                     )
                 })
                 .collect::<Vec<_>>()
         })
         .collect();
-    assert_eq!(listed, built);
+    for (listed, built) in listed.iter().zip(&built) {
+        assert_eq!(listed, built);
+    }
+    assert_eq!(listed.len(), built.len());
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl Repository {
         evidence.source.tree_sha256 = tree.sha256.clone();
         evidence.source.tree_sha256_at_end = Some(tree.sha256);
         evidence.source.commit = Some(self.git(&["rev-parse", "HEAD"]));
+        evidence.build.commit = evidence.source.commit.clone();
         evidence.verdicts.retain(|verdict| verdict.gate == "G3");
         evidence.verdicts[0].title = "INV-3".into();
         evidence
@@ -325,11 +326,13 @@ fn a_copied_tree_counts_where_it_is_its_commits() {
     repository.git(&["reset", "--quiet", "--soft", "HEAD~1"]);
     repository.git(&["reset", "--quiet"]);
     evidence.source.commit = Some(repository.git(&["rev-parse", "HEAD"]));
+    evidence.build.commit = evidence.source.commit.clone();
     store::write(&folder, &mut evidence, None).unwrap();
     assert_eq!(repository.verify(&[]), ACCEPTED);
     // The same tree under a commit that nobody has.
     evidence.run_id = "f".repeat(32);
     evidence.source.commit = Some("0".repeat(40));
+    evidence.build.commit = evidence.source.commit.clone();
     store::write(&folder, &mut evidence, None).unwrap();
     assert_eq!(repository.verify(&[]), rejected(&["EV-066"]));
 }

@@ -382,4 +382,26 @@ pub(crate) mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn facts_have_names() {
+        let checks = check_host(&platform("linux-cuda"), observed(&linux_host()));
+        let names: Vec<_> = checks.iter().map(|check| check.fact.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "operating system",
+                "architecture",
+                "chip",
+                "memory",
+                "free disk",
+                "translation",
+                "backend",
+                "toolchain",
+                "accelerator"
+            ]
+        );
+        let written = serde_json::to_value(&checks[0]).unwrap();
+        assert_eq!(written["fact"], "operating system");
+    }
 }

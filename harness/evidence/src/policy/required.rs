@@ -35,6 +35,9 @@ pub struct ListedCase {
     pub name: String,
     /// The tier it belongs to. The full tier has the fast one's cases too.
     pub tier: String,
+    /// The token history it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
     /// The fewest forward passes it can take.
     pub passes: u64,
     /// Whether it must have compared two computations.

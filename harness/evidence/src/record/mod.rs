@@ -109,3 +109,25 @@ impl Evidence {
         reported.all(|other| other == first).then(|| first.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn suites_that_disagree_give_no_common_answer() {
+        let isa =
+            |runs: &[SuiteRun]| Evidence::agreed(runs, |run| run.backend.as_ref()).map(|b| b.isa);
+        let mut runs = fixture::good().suites;
+        assert_eq!(isa(&[]), None);
+        assert_eq!(isa(&runs), Some("avx2".to_owned()));
+        runs[0].backend = None;
+        assert_eq!(isa(&runs), Some("avx2".to_owned()));
+        runs[0].backend = Some(Backend {
+            isa: "scalar".into(),
+            ..fixture::backend()
+        });
+        assert_eq!(isa(&runs), None);
+    }
+}

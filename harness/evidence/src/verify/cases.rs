@@ -29,9 +29,11 @@ pub(super) fn check(
     presence(evidence, policy, platform, reasons);
     for case in &evidence.cases {
         outcome(case, reasons);
+        definition(case, policy, reasons);
     }
+    suites(evidence, platform, reasons);
     for suite in &evidence.suites {
-        if suite.ending != SuiteEnding::Completed {
+        if suite.ending != SuiteEnding::Completed || suite.detail.is_some() {
             reasons.push(Rejection::SuiteDied {
                 suite: suite.id.clone(),
                 ending: word(&suite.ending),
@@ -89,6 +91,56 @@ fn presence(evidence: &Evidence, policy: &Policy, platform: &Platform, reasons: 
         if !listed.contains(&case) {
             reasons.push(Rejection::CaseNotRequired { case });
         }
+    }
+}
+
+/// What a case says of itself, against what the policy says of it.
+fn definition(case: &TestCase, policy: &Policy, reasons: &mut Rejections) {
+    let suite = policy.required.suite(&case.suite);
+    let listed = suite.and_then(|suite| suite.case.iter().find(|listed| listed.name == case.name));
+    let Some(listed) = listed else {
+        return;
+    };
+    let say = |tier: &str, history: Option<&str>| match history {
+        Some(history) => format!("{tier} on history {history}"),
+        None => format!("{tier} on no history"),
+    };
+    let found = say(&case.tier, case.history.as_deref());
+    let expected = say(&listed.tier, listed.history.as_deref());
+    if found != expected {
+        reasons.push(Rejection::CaseRedefined {
+            case: full_name(case),
+            found,
+            expected,
+        });
+    }
+}
+
+/// That suites, cases and the run as a whole belong together.
+fn suites(evidence: &Evidence, platform: &Platform, reasons: &mut Rejections) {
+    let mut disagree = |what: String| reasons.push(Rejection::SuitesDisagree { what });
+    let ran: Vec<_> = evidence.suites.iter().map(|suite| &suite.id).collect();
+    for case in &evidence.cases {
+        let processes = ran.iter().filter(|id| **id == &case.suite).count();
+        if processes != 1 {
+            disagree(format!(
+                "case {} belongs to a suite of {processes} processes",
+                full_name(case)
+            ));
+        }
+    }
+    for id in &platform.suites {
+        if !evidence.selection.partial && !ran.contains(&id) {
+            disagree(format!("suite {id} of the platform has no process"));
+        }
+    }
+    if !ran.iter().copied().eq(&evidence.selection.suites) {
+        disagree("the suites that ran are not those that were selected".to_owned());
+    }
+    let backend = Evidence::agreed(&evidence.suites, |suite| suite.backend.as_ref());
+    let modes = Evidence::agreed(&evidence.suites, |suite| suite.float_modes.as_ref());
+    if evidence.backend != backend || evidence.float_modes != modes {
+        disagree("what computed the run is not what computed its suites".to_owned());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Rejection, Rejections};
 use crate::policy::{CoveragePolicy, Platform, Policy, required};
-use crate::record::{Coverage, Evidence, LongSession};
+use crate::record::{Coverage, Evidence, LongSession, Violations};
 use crate::verdict::Holds;
 
 pub(super) fn check(
@@ -150,6 +150,31 @@ fn consistent(session: &LongSession, evidence: &Evidence) -> Result<(), String> 
     });
     if !numbers {
         return Err("a turn took less than no time".to_owned());
+    }
+    let percentiles = session
+        .buckets
+        .iter()
+        .all(|bucket| bucket.turn_p50_seconds <= bucket.turn_p95_seconds);
+    if !percentiles {
+        return Err("a median is above the 95th percentile".to_owned());
+    }
+    if session
+        .buckets
+        .iter()
+        .any(|bucket| bucket.kv_bytes_peak > session.slab_bytes)
+    {
+        return Err("more KV bytes were held than the slab has".to_owned());
+    }
+    // Counters only grow, and the session's are what they were at the end.
+    let counters: Vec<_> = session
+        .buckets
+        .iter()
+        .map(|bucket| bucket.violations)
+        .chain([session.violations])
+        .collect();
+    let grow = |pair: &[Violations]| pair[0].inv1 <= pair[1].inv1 && pair[0].inv2 <= pair[1].inv2;
+    if !counters.windows(2).all(grow) || counters[counters.len() - 2] != session.violations {
+        return Err("counters of violations went back".to_owned());
     }
     Ok(())
 }

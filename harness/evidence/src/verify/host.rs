@@ -37,6 +37,14 @@ pub(super) fn check(
             ),
         });
     }
+    if !build
+        .target
+        .starts_with(&format!("{}-", evidence.host.arch))
+    {
+        reasons.push(Rejection::Translated {
+            found: format!("a program for {} on {}", build.target, evidence.host.arch),
+        });
+    }
     for suite in &evidence.suites {
         backend(
             suite.backend.as_ref(),

@@ -49,6 +49,8 @@ pub struct Record {
 pub struct Checkout<'a> {
     /// The digest of its guarded files.
     pub tree_sha256: String,
+    /// The digest of its Cargo.lock, where that is guarded.
+    pub lock_sha256: Option<String>,
     /// Guarded files that differ from its commit.
     pub changes: Vec<Change>,
     /// Of these, the ones that differ in their line endings alone.

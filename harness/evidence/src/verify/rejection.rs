@@ -271,6 +271,14 @@ rejections! {
             "a case did not pass and does not say why",
             "case {case} did not pass, and the record gives no reason",
             "Every case that does not pass says why, and one that passes has nothing to say.";
+        56 Never SuitesDisagree { what: String }
+            "suites and cases do not belong together",
+            "{what}",
+            "Each suite that the platform runs has one process in the record, each case belongs to one of them, and what the record says of the run as a whole is what its suites say.";
+        57 Never CaseRedefined { case: String, found: String, expected: String }
+            "a case says something else of itself than the policy",
+            "case {case} is recorded as {found}, and listed as {expected}",
+            "Tier and history of a case are in gates/required.toml. A case that names another history counts for one that was never run.";
     }
     "The source" => {
         60 Never OtherTree { found: String, expected: String }
@@ -317,6 +325,18 @@ rejections! {
             "line endings were changed",
             "this checkout has other line endings than its commit in: {paths}",
             "Git was told to convert line endings (core.autocrlf), so the files are not the ones that were tested. Set core.autocrlf to false or input and check out again.";
+        71 Never SourceContradicts { what: String }
+            "the source contradicts itself",
+            "{what}",
+            "What git told and what it did not tell exclude each other. The record was edited.";
+        72 Never BuiltElsewhere { found: String, expected: String }
+            "the harness was built from another commit",
+            "the harness was built from {found}, and run on {expected}",
+            "The program that ran holds the engine that was tested. Run it with `cargo run`, which builds what is checked out.";
+        73 Never OtherLock { found: String, expected: String }
+            "the dependencies are others",
+            "the record names a Cargo.lock of {found}, and the tree's is {expected}",
+            "The lock is part of the tree, and the record names it once more: the two belong together.";
     }
     "The host" => {
         80 Never UnknownPlatform { platform: String, known: String }
@@ -675,5 +695,36 @@ mod tests {
             wanted: "2%".into(),
         };
         assert_eq!(low.subject(), Some("m"));
+    }
+
+    #[test]
+    fn what_stops_verifying_has_its_codes_too() {
+        let reason = || "git does not run".to_owned();
+        for (rejection, code, text) in [
+            (
+                Rejection::NoHistory { reason: reason() },
+                210,
+                "the base cannot be compared with: git does not run",
+            ),
+            (
+                Rejection::BaseUnknown {
+                    base: "main".into(),
+                    reason: reason(),
+                },
+                212,
+                "the base main is not a commit here: git does not run",
+            ),
+            (
+                Rejection::NoEvidence {
+                    platform: "mac-m4".into(),
+                },
+                213,
+                "no record for platform mac-m4 is of this tree",
+            ),
+        ] {
+            assert_eq!(rejection.code(), Code(code));
+            assert_eq!(rejection.to_string(), text);
+            assert_eq!(rejection.page().group, "The repository");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The tree that was tested: that it is this one, a commit's, and stayed what it was.
 
 use super::{Checkout, Rejection, Rejections};
-use crate::environment::{Change, ChangeKind, CommitFrom};
+use crate::environment::{Change, ChangeKind, CommitFrom, Source};
 use crate::record::Evidence;
 
 pub(super) fn check(
@@ -23,14 +23,22 @@ pub(super) fn check(
             expected: checkout.tree_sha256.clone(),
         });
     }
-    if let Some(after) = &source.tree_sha256_at_end
-        && *after != source.tree_sha256
-    {
+    // A run that did not end says so elsewhere.
+    if !source.is_unchanged() && evidence.ended.is_some() {
+        let after = source.tree_sha256_at_end.clone();
         reasons.push(Rejection::ChangedDuringRun {
             before: source.tree_sha256.clone(),
-            after: after.clone(),
+            after: after.unwrap_or_else(|| "not observed".to_owned()),
         });
     }
+    let found = &evidence.build.cargo_lock_sha256;
+    if let Some(expected) = checkout.lock_sha256.as_ref().filter(|lock| *lock != found) {
+        reasons.push(Rejection::OtherLock {
+            found: found.clone(),
+            expected: expected.clone(),
+        });
+    }
+    contradictions(source, reasons);
     reasons.extend(changes(&source.changes));
     // A flag without a file to show for it is still a flag.
     if source.dirty == Some(true) && source.changes.is_empty() {
@@ -44,6 +52,16 @@ pub(super) fn check(
         });
         return;
     };
+    if evidence.build.commit.as_ref() != Some(commit) {
+        reasons.push(Rejection::BuiltElsewhere {
+            found: evidence
+                .build
+                .commit
+                .clone()
+                .unwrap_or_else(|| "no commit".to_owned()),
+            expected: commit.clone(),
+        });
+    }
     match (checkout.tree_of_commit)(commit) {
         Some(tree) if tree != source.tree_sha256 => reasons.push(Rejection::NotThatCommit {
             commit: commit.clone(),
@@ -58,6 +76,23 @@ pub(super) fn check(
         }
         _ => {}
     }
+}
+
+/// Whether what git told and what it did not tell fit each other.
+fn contradictions(source: &Source, reasons: &mut Rejections) {
+    let told = source.commit_from == Some(CommitFrom::Git);
+    let what = if source.commit.is_some() != source.commit_from.is_some() {
+        "a commit and who named it go together"
+    } else if told != source.dirty.is_some() {
+        "git tells of the commit and of changes to it, or of neither"
+    } else if told == source.commit_absent_reason.is_some() {
+        "git tells the commit, or there is a reason why it does not"
+    } else {
+        return;
+    };
+    reasons.push(Rejection::SourceContradicts {
+        what: what.to_owned(),
+    });
 }
 
 /// A reason for each kind of change.

@@ -26,6 +26,14 @@ pub(super) fn check(
     }
     for file in &evidence.models {
         locked(file, lock, reasons);
+        if evidence.ended.is_some() && file.sha256_at_end.as_ref() != Some(&file.sha256) {
+            let after = file.sha256_at_end.clone();
+            reasons.push(Rejection::WeightsChanged {
+                file: format!("{}/{}", file.model, file.file),
+                before: file.sha256.clone(),
+                after: after.unwrap_or_else(|| "not observed".to_owned()),
+            });
+        }
     }
     let network = &evidence.network;
     if network.offline && !network.fetched.is_empty() {
@@ -42,15 +50,6 @@ fn locked(found: &ModelFile, lock: &ModelLock, reasons: &mut Rejections) {
     }
     if found.place != Place::Cache {
         reasons.push(Rejection::OutsideCache { file: file() });
-    }
-    if let Some(after) = &found.sha256_at_end
-        && *after != found.sha256
-    {
-        reasons.push(Rejection::WeightsChanged {
-            file: file(),
-            before: found.sha256.clone(),
-            after: after.clone(),
-        });
     }
     let model = lock.model(&found.model);
     let expected = model.and_then(|model| model.file.iter().find(|file| file.name == found.file));

@@ -238,6 +238,7 @@ pub fn policy() -> Policy {
             .map(|name| ListedCase {
                 name: (*name).to_owned(),
                 tier: "fast".into(),
+                history: name.split_once('.').map(|(_, history)| history.to_owned()),
                 passes: 10,
                 compares,
             })

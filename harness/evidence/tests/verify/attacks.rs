@@ -169,6 +169,15 @@ attacks! {
     55 "a failure without a reason" |w| { outcome(w, Outcome::Failed); sealed(w, |e| e.cases[3].message = None); };
     55 "a pass with a reason" |w| written(w, |e| e.cases[0].message = Some("nearly".into()));
 
+    56 "a case without a process" |w| written(w, |e| e.suites[1].id = "other".into());
+    56 "a suite without a process" |w| written(w, |e| { e.suites.pop(); e.cases.pop(); });
+    56 "a suite that was not selected" |w| written(w, |e| drop(e.selection.suites.pop()));
+    56 "a backend that no suite had" |w| written(w, |e| e.backend.as_mut().unwrap().isa = "neon".into());
+    56 "modes that no suite had" |w| written(w, |e| e.float_modes = None);
+    57 "a history that was never run" |w| written(w, |e| e.cases[0].history = Some("poetry".into()));
+    57 "another tier" |w| written(w, |e| e.cases[0].tier = "full".into());
+    52 "a suite that completed with last words" |w| written(w, |e| e.suites[0].detail = Some("was killed".into()));
+
     60 "evidence of an older tree" |w| w.checkout.tree = "bb".repeat(32);
     61 "a dirty tree" |w| written(w, |e| {
         e.source.dirty = Some(true);
@@ -194,6 +203,14 @@ attacks! {
         w.checkout.line_endings = vec!["engine/a.rs".into()];
     };
 
+    64 "a tree that nobody looked at again" |w| written(w, |e| e.source.tree_sha256_at_end = None);
+    71 "a commit that nobody named" |w| written(w, |e| e.source.commit_from = None);
+    71 "git that tells of no changes" |w| written(w, |e| e.source.dirty = None);
+    71 "a reason for what is there" |w| written(w, |e| e.source.commit_absent_reason = Some("so".into()));
+    72 "a harness of another commit" |w| written(w, |e| e.build.commit = Some("b0".repeat(20)));
+    72 "a harness of no commit" |w| written(w, |e| e.build.commit = None);
+    73 "another Cargo.lock" |w| w.checkout.lock = Some("0".repeat(64));
+
     80 "a platform that is not declared" |w| {
         written(w, |e| e.platform = "toaster".into());
         w.question.platforms = vec!["toaster".into()];
@@ -209,6 +226,7 @@ attacks! {
     85 "too little disk" |w| written(w, |e| e.host.free_disk_bytes = Some(1 << 20));
     86 "a translated process" |w| written(w, |e| e.host.translated = Some(true));
     86 "a process of which nobody knows" |w| written(w, |e| e.host.translated = None);
+    86 "a program for another architecture" |w| written(w, |e| e.build.target = "aarch64-unknown-linux-gnu".into());
     87 "no accelerator" |w| w.policy.platforms[0].host.accelerator = Some("NVIDIA".into());
     88 "the CPU where an accelerator should compute" |w| w.policy.platforms[0].backend = "cuda".into();
     88 "one suite on the CPU" |w| {
@@ -229,6 +247,7 @@ attacks! {
     103 "a symlink out of the cache" |w| written(w, |e| e.models[0].place = Place::OutsideCache);
     104 "a git-lfs pointer" |w| written(w, |e| e.models[0].content = Content::GitLfsPointer);
     105 "weights changed after hashing" |w| written(w, |e| e.models[0].sha256_at_end = Some("0".repeat(64)));
+    105 "weights that nobody hashed again" |w| written(w, |e| e.models[0].sha256_at_end = None);
     106 "the network used while offline" |w| written(w, |e| {
         e.network.offline = true;
         e.network.fetched = vec!["smollm2-135m".into()];
@@ -292,6 +311,17 @@ attacks! {
     163 "more turns than the buckets have" |w| written(w, |e| e.long_session.as_mut().unwrap().turns = 31);
     163 "a turn of negative time" |w| written(w, |e| {
         e.long_session.as_mut().unwrap().buckets[1].turn_p50_seconds = -1.0;
+    });
+
+    163 "a median above the 95th percentile" |w| written(w, |e| {
+        e.long_session.as_mut().unwrap().buckets[1].turn_p95_seconds = 0.25;
+    });
+    163 "more KV than the slab has" |w| written(w, |e| e.long_session.as_mut().unwrap().slab_bytes = 5);
+    163 "counters that go back" |w| written(w, |e| {
+        e.long_session.as_mut().unwrap().buckets[0].violations.inv1 = 1;
+    });
+    163 "counters that the end forgot" |w| written(w, |e| {
+        e.long_session.as_mut().unwrap().violations.inv2 = 1;
     });
 
     180 "no signature where one is asked for" |w| w.policy.request.signatures = 1;

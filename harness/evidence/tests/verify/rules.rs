@@ -78,7 +78,10 @@ fn after_a_rebase_the_tree_decides_and_not_the_commit() {
     world.checkout.commits.clear();
     assert!(world.verify().accepted);
     // A stamped commit has no git to vouch for the tree.
-    world.evidence.source.commit_from = Some(CommitFrom::Build);
+    let source = &mut world.evidence.source;
+    source.commit_from = Some(CommitFrom::Build);
+    source.commit_absent_reason = Some("git does not run".into());
+    source.dirty = None;
     good::reseal(&mut world.evidence);
     assert_eq!(world.codes(), ["EV-066"]);
 }
@@ -143,6 +146,15 @@ fn nothing_at_all_is_no_evidence() {
 fn a_full_run_has_what_a_fast_one_is_asked_for() {
     let mut world = World::good();
     world.evidence.tier = "full".into();
+    good::reseal(&mut world.evidence);
+    assert!(world.verify().accepted);
+}
+
+#[test]
+fn coverage_is_asked_for_where_the_policy_asks() {
+    let mut world = World::good();
+    world.policy.request.coverage = false;
+    world.evidence.coverage = None;
     good::reseal(&mut world.evidence);
     assert!(world.verify().accepted);
 }

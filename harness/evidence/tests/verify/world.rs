@@ -32,6 +32,7 @@ pub struct World {
 /// A [`Checkout`] that owns what it knows of commits.
 pub struct OwnedCheckout {
     pub tree: String,
+    pub lock: Option<String>,
     pub changes: Vec<Change>,
     pub line_endings: Vec<String>,
     pub edited: Vec<String>,
@@ -52,6 +53,7 @@ impl World {
             others: Vec::new(),
             checkout: OwnedCheckout {
                 tree: good::TREE.into(),
+                lock: Some("cc33".repeat(16)),
                 changes: Vec::new(),
                 line_endings: Vec::new(),
                 edited: Vec::new(),
@@ -126,6 +128,7 @@ impl World {
         let tree_of_commit = |commit: &str| own.commits.get(commit).cloned();
         let checkout = Checkout {
             tree_sha256: own.tree.clone(),
+            lock_sha256: own.lock.clone(),
             changes: own.changes.clone(),
             line_endings: own.line_endings.clone(),
             base: "main".into(),
