@@ -677,24 +677,56 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_waived_case_by_case_names_its_case() {
-        let case = || "inv3::a".to_owned();
-        let reason = String::new;
+    fn what_can_be_waived_one_by_one_names_what_it_is_about() {
+        let name = || "a".to_owned();
+        let (case, reason) = (name, String::new);
         for rejection in [
             Rejection::CaseMissing { case: case() },
+            Rejection::CaseNotRequired { case: case() },
+            Rejection::CaseSkipped {
+                case: case(),
+                reason: reason(),
+            },
             Rejection::CaseFailed {
                 case: case(),
                 reason: reason(),
             },
+            Rejection::CaseDied {
+                case: case(),
+                outcome: reason(),
+                reason: reason(),
+            },
+            Rejection::Flake {
+                case: case(),
+                run_id: reason(),
+            },
+            Rejection::TooFewForwardPasses {
+                case: case(),
+                found: 0,
+                least: 1,
+            },
+            Rejection::MeasurementMissing { name: name() },
+            Rejection::OutsideLimits {
+                name: name(),
+                value: reason(),
+                low: reason(),
+                high: reason(),
+            },
+            Rejection::GateDoesNotHold {
+                gate: name(),
+                reason: reason(),
+            },
+            Rejection::CoverageLow {
+                module: name(),
+                found: reason(),
+                wanted: reason(),
+            },
         ] {
-            assert_eq!(rejection.subject(), Some("inv3::a"));
+            assert_eq!(rejection.subject(), Some("a"));
+            assert_eq!(rejection.page().waivable, Waivable::Each);
         }
-        let low = Rejection::CoverageLow {
-            module: "m".into(),
-            found: "1%".into(),
-            wanted: "2%".into(),
-        };
-        assert_eq!(low.subject(), Some("m"));
+        let each = |page: &&Page| page.waivable == Waivable::Each;
+        assert_eq!(Page::ALL.iter().filter(each).count(), 11);
     }
 
     #[test]
