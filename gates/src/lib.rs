@@ -10,6 +10,7 @@
 mod compare;
 mod context;
 mod failure;
+pub mod long_session;
 mod model_file;
 mod run;
 mod suite;

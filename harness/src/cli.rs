@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 use kakeya_gates::Tier;
 
 use crate::exit::Exit;
@@ -46,6 +47,9 @@ pub enum Command {
     /// Run one suite in this process, for the gate that started it
     #[command(hide = true)]
     RunSuite(RunSuiteArgs),
+    /// Serve a model over gRPC, for the gate that started it
+    #[command(hide = true)]
+    RunServer(RunServerArgs),
 }
 
 /// For people or for programs.
@@ -115,9 +119,35 @@ pub struct GateArgs {
     /// Sign the evidence with the key in this file (repeatable)
     #[arg(long, value_name = "FILE")]
     pub sign: Vec<PathBuf>,
+    /// After the suites, drive one session for so long over the wire: 60s, 30m, 4h
+    #[arg(long, value_name = "TIME", value_parser = soak_time)]
+    pub soak: Option<SignedDuration>,
+    /// Also say which cases passed in another form, beside the record
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub export: Option<Export>,
     /// Record the coverage that this report of `cargo llvm-cov --json` shows
     #[arg(long, value_name = "FILE")]
     pub coverage: Option<PathBuf>,
+}
+
+/// Forms that other tools read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Export {
+    /// An in-toto statement with the predicate test-result v0.1.
+    TestResult,
+}
+
+/// A time that a long session can be cut into parts of.
+fn soak_time(text: &str) -> Result<SignedDuration, String> {
+    let time: SignedDuration = text.parse().map_err(|error| {
+        format!("{error}; a time is a number and a unit, such as 60s, 30m or 4h")
+    })?;
+    let range = SignedDuration::from_secs(10)..=SignedDuration::from_hours(24 * 31);
+    if range.contains(&time) {
+        Ok(time)
+    } else {
+        Err("a long session lasts from 10 seconds to 31 days".to_owned())
+    }
 }
 
 /// For people, for programs, or for a workflow on GitHub.
@@ -279,6 +309,20 @@ pub struct RunSuiteArgs {
     pub model_sha256: String,
 }
 
+/// Arguments of `run-server`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunServerArgs {
+    /// The model's name in the catalogue
+    #[arg(long)]
+    pub model_name: String,
+    /// The model's file
+    #[arg(long)]
+    pub model_path: PathBuf,
+    /// The digest the model must have
+    #[arg(long)]
+    pub model_sha256: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,6 +358,8 @@ mod tests {
                 case: Some("eos".into()),
                 out: Some("d".into()),
                 sign: Vec::new(),
+                soak: None,
+                export: None,
                 coverage: None,
             }
         );
@@ -346,6 +392,14 @@ mod tests {
             ("harness doctor", ErrorKind::MissingRequiredArgument),
             (
                 "harness gate --platform p --tier slow",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "harness gate --platform p --soak 5s",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "harness gate --platform p --soak long",
                 ErrorKind::ValueValidation,
             ),
             ("harness list --format xml", ErrorKind::InvalidValue),

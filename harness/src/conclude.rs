@@ -1,8 +1,6 @@
 //! From how the cases ended to the exit status and the summary.
 
-use kakeya_evidence::{
-    Counts, Ending, Evidence, GateVerdict, Holds, Outcome, SuiteEnding, SuiteRun, TestCase,
-};
+use kakeya_evidence::{Counts, Ending, Evidence, Holds, Outcome, SuiteEnding};
 
 use crate::exit::Exit;
 
@@ -10,26 +8,32 @@ use crate::exit::Exit;
 ///
 /// A gate that does not hold is a failure even where every case passed: too few histories were covered, or
 /// no forward pass stands behind the cases.
-pub fn exit(
-    ending: Ending,
-    suites: &[SuiteRun],
-    cases: &[TestCase],
-    verdicts: &[GateVerdict],
-) -> Exit {
-    if ending == Ending::NoModel {
+pub fn exit(evidence: &Evidence) -> Exit {
+    if evidence.ending == Ending::NoModel {
         return Exit::Model;
     }
-    let died = suites
+    let died = evidence
+        .suites
         .iter()
         .any(|suite| suite.ending != SuiteEnding::Completed);
-    if ending == Ending::Interrupted || died {
+    let cut = evidence
+        .long_session
+        .as_ref()
+        .is_some_and(|session| !session.complete);
+    if evidence.ending == Ending::Interrupted || died || cut {
         return Exit::SuiteDied;
     }
-    if Counts::of(cases).started() == 0 {
+    if Counts::of(&evidence.cases).started() == 0 {
         return Exit::NothingRan;
     }
-    let failed = cases.iter().any(|case| case.outcome != Outcome::Passed);
-    let refuted = verdicts.iter().any(|verdict| verdict.holds == Holds::No);
+    let failed = evidence
+        .cases
+        .iter()
+        .any(|case| case.outcome != Outcome::Passed);
+    let refuted = evidence
+        .verdicts
+        .iter()
+        .any(|verdict| verdict.holds == Holds::No);
     if failed || refuted {
         return Exit::CaseFailed;
     }
@@ -91,6 +95,17 @@ pub fn summary(evidence: &Evidence) -> String {
         )),
         None => text.push('.'),
     }
+    if let Some(session) = &evidence.long_session {
+        text.push_str(&format!(
+            " A long session of {:.0} s took {} turns over the wire{}.",
+            session.ran_seconds,
+            session.turns,
+            match &session.fault {
+                Some(fault) => format!(", and ended early: {fault}"),
+                None => String::new(),
+            }
+        ));
+    }
     if evidence.selection.partial {
         text.push_str(&format!(
             " This was a partial run ({} of {} required cases selected), so it claims no verdict.",
@@ -115,81 +130,45 @@ pub fn summary(evidence: &Evidence) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
-    fn suite(ending: SuiteEnding) -> SuiteRun {
-        SuiteRun {
-            id: "inv3".into(),
-            ending,
-            detail: None,
-            duration_seconds: 1.0,
-            limit_seconds: 300.0,
-            forward_passes: 1,
-            backend: None,
-            float_modes: None,
-        }
-    }
-
-    fn case(outcome: Outcome) -> TestCase {
-        TestCase {
-            suite: "inv3".into(),
-            name: "a".into(),
-            tier: "fast".into(),
-            history: None,
-            outcome,
-            duration_seconds: 1.0,
-            forward_passes: Some(1),
-            comparisons: Vec::new(),
-            message: None,
-        }
-    }
-
-    fn status(suites: &[SuiteEnding], cases: &[Outcome]) -> Exit {
-        let suites: Vec<_> = suites.iter().copied().map(suite).collect();
-        let cases: Vec<_> = cases.iter().copied().map(case).collect();
-        exit(Ending::Completed, &suites, &cases, &[])
+    fn status(change: impl FnOnce(&mut Evidence)) -> Exit {
+        let mut evidence = fixture::good();
+        change(&mut evidence);
+        exit(&evidence)
     }
 
     #[test]
     fn success_needs_every_case_to_have_passed() {
-        use SuiteEnding::Completed;
-        assert_eq!(status(&[Completed], &[Outcome::Passed]), Exit::Success);
+        assert_eq!(status(|_| ()), Exit::Success);
         for outcome in [Outcome::Failed, Outcome::Skipped, Outcome::NotRun] {
-            assert_eq!(
-                status(&[Completed], &[Outcome::Passed, outcome]),
-                Exit::CaseFailed,
-                "{outcome}"
-            );
+            let status = status(|evidence| evidence.cases[1].outcome = outcome);
+            assert_eq!(status, Exit::CaseFailed, "{outcome}");
         }
     }
 
     #[test]
     fn a_gate_that_does_not_hold_is_no_success() {
-        let suites = [suite(SuiteEnding::Completed)];
-        let cases = [case(Outcome::Passed)];
         for (holds, expected) in [
             (Holds::Yes, Exit::Success),
             (Holds::NotMeasured, Exit::Success),
             (Holds::Withheld, Exit::Success),
             (Holds::No, Exit::CaseFailed),
         ] {
-            let verdict = GateVerdict {
-                gate: "G3".into(),
-                title: "INV-3".into(),
-                holds,
-                reason: "so".into(),
-            };
-            let status = exit(Ending::Completed, &suites, &cases, &[verdict]);
+            let status = status(|evidence| evidence.verdicts[0].holds = holds);
             assert_eq!(status, expected, "{holds}");
         }
     }
 
     #[test]
     fn a_run_of_nothing_is_no_success() {
-        assert_eq!(status(&[], &[]), Exit::NothingRan);
-        assert_eq!(
-            status(&[SuiteEnding::Completed], &[Outcome::NotRun]),
-            Exit::NothingRan
-        );
+        assert_eq!(status(|evidence| evidence.cases.clear()), Exit::NothingRan);
+        let not_run = status(|evidence| {
+            for case in &mut evidence.cases {
+                case.outcome = Outcome::NotRun;
+            }
+        });
+        assert_eq!(not_run, Exit::NothingRan);
     }
 
     #[test]
@@ -200,23 +179,31 @@ mod tests {
             SuiteEnding::Interrupted,
             SuiteEnding::NotStarted,
         ] {
-            assert_eq!(
-                status(&[SuiteEnding::Completed, ending], &[Outcome::Failed]),
-                Exit::SuiteDied
-            );
             // Even where every case had passed before it.
-            assert_eq!(status(&[ending], &[Outcome::Passed]), Exit::SuiteDied);
+            let status = status(|evidence| evidence.suites[0].ending = ending);
+            assert_eq!(status, Exit::SuiteDied);
         }
     }
 
     #[test]
-    fn interrupts_and_missing_models_have_their_own_status() {
-        let passed = [case(Outcome::Passed)];
-        let suites = [suite(SuiteEnding::Completed)];
-        assert_eq!(
-            exit(Ending::Interrupted, &suites, &passed, &[]),
-            Exit::SuiteDied
+    fn a_long_session_that_was_cut_short_is_no_success_and_says_why() {
+        let mut evidence = fixture::good();
+        let session = evidence.long_session.as_mut().unwrap();
+        session.complete = false;
+        session.fault = Some("the server went away".to_owned());
+        assert_eq!(exit(&evidence), Exit::SuiteDied);
+        let text = summary(&evidence);
+        assert!(
+            text.contains("took 30 turns over the wire, and ended early: the server went away."),
+            "{text}"
         );
-        assert_eq!(exit(Ending::NoModel, &[], &passed, &[]), Exit::Model);
+    }
+
+    #[test]
+    fn interrupts_and_missing_models_have_their_own_status() {
+        let interrupted = status(|evidence| evidence.ending = Ending::Interrupted);
+        assert_eq!(interrupted, Exit::SuiteDied);
+        let no_model = status(|evidence| evidence.ending = Ending::NoModel);
+        assert_eq!(no_model, Exit::Model);
     }
 }

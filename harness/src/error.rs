@@ -6,6 +6,7 @@ use kakeya_evidence::coverage::CoverageError;
 use kakeya_evidence::policy::PatternError;
 use kakeya_evidence::tree::TreeError;
 use kakeya_evidence::verify::Code;
+use kakeya_gates::long_session::LongSessionError;
 use kakeya_gates::{ModelFileError, RegistryError, WorkspaceError};
 use kakeya_report::compare::CompareError;
 use kakeya_report::index::IndexError;
@@ -91,6 +92,9 @@ pub enum HarnessError {
         /// Why.
         reason: String,
     },
+    /// The server of a long session.
+    #[error("the long session: {0}")]
+    LongSession(#[from] LongSessionError),
     /// Runs that are not alike.
     #[error("{0}; compare them nevertheless with --unlike")]
     Unlike(#[from] CompareError),
@@ -176,6 +180,7 @@ impl HarnessError {
             | Self::Store(_)
             | Self::System { .. }
             | Self::Host(_)
+            | Self::LongSession(_)
             | Self::Signals(_) => Exit::Internal,
         }
     }

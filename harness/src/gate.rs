@@ -6,23 +6,25 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kakeya_evidence::policy::{Platform, Policy};
 use kakeya_evidence::{
     Build, Counts, Coverage, Ending, Evidence, GateVerdict, Host, ModelFile, Network, Outcome,
-    SchemaVersion, Source, canonical, sign, tree, verdict,
+    SchemaVersion, Source, canonical, export, sign, tree, verdict,
 };
 use kakeya_gates::{self as gates, ModelFileError, Workspace, check_registry, registry, resolver};
 use kakeya_model::catalogue::{ResolvedModel, TerminalProgress};
+use kakeya_report::Checkpoint;
 use kakeya_report::store::{self, Written};
 
-use crate::cli::GateArgs;
+use crate::cli::{Export, GateArgs};
 use crate::conclude;
 use crate::error::HarnessError;
 use crate::exit::Exit;
 use crate::fold::{Fold, ProcessEnd, Shown, SuiteRecord};
 use crate::plan::{Plan, PlannedSuite, plan};
 use crate::progress::{self, Progress};
+use crate::soak::Soak;
 use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise, table, weights};
 
 /// Runs a platform's gate.
@@ -74,20 +76,27 @@ pub fn run(
         build: build_facts::observe(workspace.root())?,
         policy,
         coverage,
+        soak: arguments.soak,
         platform: &platform,
         workspace,
         plan,
         host,
     };
-    let (mut evidence, exit) = run.go()?;
     let directory = match &arguments.out {
         Some(directory) => directory.clone(),
         None => workspace.results(),
     };
+    let (mut evidence, exit, checkpoint) = run.go(&directory)?;
     canonical::seal(&mut evidence);
     let envelope = (!signers.is_empty())
         .then(|| sign::sign(&canonical::to_bytes(&evidence), &signers).to_bytes());
-    let written = store::write(&directory, &mut evidence, envelope.as_deref())?;
+    let written = match checkpoint {
+        Some(checkpoint) => checkpoint.finish(&mut evidence, envelope.as_deref()),
+        None => store::write(&directory, &mut evidence, envelope.as_deref()),
+    }?;
+    if arguments.export == Some(Export::TestResult) {
+        store::write_export(&written.json, &export::test_result(&evidence).to_bytes())?;
+    }
     if arguments.out.is_none() {
         crate::report::update_index(workspace)?;
     }
@@ -103,6 +112,7 @@ struct Run<'a> {
     build: Build,
     policy: Policy,
     coverage: Option<Coverage>,
+    soak: Option<SignedDuration>,
     platform: &'a Platform,
     workspace: &'a Workspace,
     plan: Plan,
@@ -110,42 +120,52 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn go(mut self) -> Result<(Evidence, Exit), HarnessError> {
+    /// Runs the suites, and the long session where one was asked for, of which checkpoints are kept in `directory`.
+    fn go(self, directory: &Path) -> Result<(Evidence, Exit, Option<Checkpoint>), HarnessError> {
         let program = std::env::current_exe().map_err(HarnessError::system("find this program"))?;
-        let outcome = match Weights::ensure(self.platform, self.workspace) {
-            Ok(mut weights) => {
-                let (records, interrupted) = self.suites(&program, &weights.first)?;
-                weights.observe_again()?;
-                Outcomes {
-                    records,
-                    files: weights.files,
-                    network: weights.network,
-                    ending: if interrupted {
-                        Ending::Interrupted
-                    } else {
-                        Ending::Completed
-                    },
-                }
-            }
+        let mut weights = match Weights::ensure(self.platform, self.workspace) {
+            Ok(weights) => weights,
             Err(NoWeights::Absent(error)) => {
                 eprintln!("error: {error}");
                 let end = ProcessEnd::NotStarted(error.to_string());
                 let unstarted = |suite| Self::unstarted(suite, &end);
-                Outcomes {
-                    records: self.plan.suites.iter().map(unstarted).collect(),
-                    files: Vec::new(),
-                    network: Network {
-                        offline: is_offline(self.workspace),
-                        fetched: Vec::new(),
-                    },
-                    ending: Ending::NoModel,
-                }
+                let records = self.plan.suites.iter().map(unstarted).collect();
+                let mut evidence = self.record(records, None);
+                let exit = self.close(&mut evidence, Ending::NoModel)?;
+                return Ok((evidence, exit, None));
             }
             Err(NoWeights::Unreadable(error)) => return Err(error),
         };
-        let digest = tree::digest(self.workspace.root(), &self.policy.guarded)?;
-        self.source.tree_sha256_at_end = Some(digest.sha256);
-        Ok(self.conclude(outcome))
+        let interrupted = listen()?;
+        let progress = Progress::new(self.plan.cases());
+        let records = self.suites(&program, &weights.first, &interrupted, &progress);
+        let mut evidence = self.record(records, Some(&weights));
+        let mut checkpoint = None;
+        if let Some(asked) = self.soak.filter(|_| !interrupted.load(Ordering::SeqCst)) {
+            let kept = checkpoint.insert(Checkpoint::begin(directory, &mut evidence)?);
+            let soak = Soak {
+                program: &program,
+                model: &weights.first,
+                workspace: self.workspace,
+                asked,
+                interrupted: &interrupted,
+            };
+            let session = soak.run(&progress, |known| {
+                evidence.long_session = Some(known.clone());
+                Ok(kept.update(&mut evidence)?)
+            })?;
+            evidence.long_session = Some(session);
+        }
+        progress.end();
+        weights.observe_again()?;
+        evidence.models = weights.files;
+        let ending = if interrupted.load(Ordering::SeqCst) {
+            Ending::Interrupted
+        } else {
+            Ending::Completed
+        };
+        let exit = self.close(&mut evidence, ending)?;
+        Ok((evidence, exit, checkpoint))
     }
 
     /// Runs every planned suite. After an interrupt the rest is recorded as not started.
@@ -153,16 +173,9 @@ impl Run<'_> {
         &self,
         program: &Path,
         model: &gates::ModelFile,
-    ) -> Result<(Vec<SuiteRecord>, bool), HarnessError> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        ctrlc::set_handler(move || {
-            // Asked a second time, there is no time left for evidence.
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(Exit::SuiteDied.code().into());
-            }
-        })?;
-        let progress = Progress::new(self.plan.cases());
+        interrupted: &AtomicBool,
+        progress: &Progress,
+    ) -> Vec<SuiteRecord> {
         let mut records = Vec::new();
         for suite in &self.plan.suites {
             if interrupted.load(Ordering::SeqCst) {
@@ -175,14 +188,13 @@ impl Run<'_> {
                 suite.id,
                 suite.expected.len()
             ));
-            let record = self.suite(suite, program, model, &interrupted, &progress);
+            let record = self.suite(suite, program, model, interrupted, progress);
             if let Some(detail) = &record.run.detail {
                 progress.say(&format!("suite {}: its process {detail}", suite.id));
             }
             records.push(record);
         }
-        progress.end();
-        Ok((records, interrupted.load(Ordering::SeqCst)))
+        records
     }
 
     fn suite(
@@ -227,64 +239,78 @@ impl Run<'_> {
         Fold::new(suite.id, &suite.expected).end(end, std::time::Duration::ZERO, suite.limit, "")
     }
 
-    fn conclude(self, outcomes: Outcomes) -> (Evidence, Exit) {
+    /// The record as it stands after the suites, without an end.
+    fn record(&self, records: Vec<SuiteRecord>, weights: Option<&Weights>) -> Evidence {
         let mut suites = Vec::new();
         let mut cases = Vec::new();
         let mut measurements = Vec::new();
-        for record in outcomes.records {
+        for record in records {
             suites.push(record.run);
             cases.extend(record.cases);
             measurements.extend(record.measurements);
         }
-        let mut evidence = Evidence {
+        Evidence {
             schema_version: SchemaVersion::CURRENT,
-            run_id: self.id,
+            run_id: self.id.clone(),
             repository: self.policy.request.repository.clone(),
             platform: self.platform.name.clone(),
             tier: self.plan.tier.to_string(),
-            source: self.source,
-            selection: self.plan.selection,
+            source: self.source.clone(),
+            selection: self.plan.selection.clone(),
             started: self.started,
-            ended: Some(Timestamp::now()),
-            ending: outcomes.ending,
+            ended: None,
+            ending: Ending::Unfinished,
             exit_status: None,
-            build: self.build,
-            host: self.host,
-            network: outcomes.network,
+            build: self.build.clone(),
+            host: self.host.clone(),
+            network: match weights {
+                Some(weights) => weights.network.clone(),
+                None => Network {
+                    offline: is_offline(self.workspace),
+                    fetched: Vec::new(),
+                },
+            },
             backend: Evidence::agreed(&suites, |run| run.backend.as_ref()),
             float_modes: Evidence::agreed(&suites, |run| run.float_modes.as_ref()),
-            models: outcomes.files,
+            models: weights.map_or_else(Vec::new, |weights| weights.files.clone()),
             forward_passes: suites.iter().map(|run| run.forward_passes).sum(),
             suites,
-            required: self.plan.required,
+            required: self.plan.required.clone(),
             counts: Counts::of(&cases),
             cases,
             measurements,
             long_session: None,
-            coverage: self.coverage,
+            coverage: self.coverage.clone(),
             verdicts: Vec::new(),
             summary_text: String::new(),
             content_sha256: String::new(),
-        };
-        evidence.verdicts = verdict::verdicts(&self.policy.gates, verdict::Facts::of(&evidence));
-        let exit = conclude::exit(
-            evidence.ending,
-            &evidence.suites,
-            &evidence.cases,
-            &evidence.verdicts,
-        );
+        }
+    }
+
+    /// Gives the record its end: the tree and the time as they are now, and what follows from the rest.
+    fn close(&self, evidence: &mut Evidence, ending: Ending) -> Result<Exit, HarnessError> {
+        let digest = tree::digest(self.workspace.root(), &self.policy.guarded)?;
+        evidence.source.tree_sha256_at_end = Some(digest.sha256);
+        evidence.ended = Some(Timestamp::now());
+        evidence.ending = ending;
+        evidence.verdicts = verdict::verdicts(&self.policy.gates, verdict::Facts::of(evidence));
+        let exit = conclude::exit(evidence);
         evidence.exit_status = Some(exit.code());
-        evidence.summary_text = conclude::summary(&evidence);
-        (evidence, exit)
+        evidence.summary_text = conclude::summary(evidence);
+        Ok(exit)
     }
 }
 
-/// What a run found.
-struct Outcomes {
-    records: Vec<SuiteRecord>,
-    files: Vec<ModelFile>,
-    network: Network,
-    ending: Ending,
+/// The flag that an interrupt raises. Asked a second time, there is no time left for evidence.
+fn listen() -> Result<Arc<AtomicBool>, HarnessError> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(Exit::SuiteDied.code().into());
+        }
+    })?;
+    Ok(interrupted)
 }
 
 /// The platform's models, fetched where they were missing, all checked.

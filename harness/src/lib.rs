@@ -13,6 +13,10 @@ pub mod error;
 pub mod event;
 pub mod exit;
 pub mod explain;
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests here use a part of it")]
+#[path = "../evidence/tests/support/good.rs"]
+mod fixture;
 pub mod float_modes;
 pub mod fold;
 pub mod gate;
@@ -27,6 +31,7 @@ pub mod report;
 pub mod repository;
 pub mod required;
 pub mod run_suite;
+pub mod soak;
 pub mod source;
 pub mod supervise;
 pub mod table;
@@ -54,6 +59,7 @@ pub fn run(cli: &Cli) -> Result<Exit, HarnessError> {
         Command::Gate(arguments) => gate::run(arguments, &checkout()?, output),
         Command::Verify(arguments) => verify::run(arguments, &checkout()?, output),
         Command::RunSuite(arguments) => run_suite::run(arguments, &checkout()?),
+        Command::RunServer(arguments) => soak::run_server(arguments),
         Command::Report(arguments) => report::run(arguments, &checkout()?, output),
         Command::Coverage(arguments) => coverage::run(arguments, &checkout()?, output),
         Command::Compare(arguments) => compare::run(arguments, output),

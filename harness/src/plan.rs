@@ -171,6 +171,8 @@ mod tests {
             case: case.map(Into::into),
             out: None,
             sign: Vec::new(),
+            soak: None,
+            export: None,
             coverage: None,
         }
     }

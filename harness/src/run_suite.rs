@@ -140,7 +140,7 @@ fn send(event: &Event) -> Result<(), HarnessError> {
 }
 
 /// Ends this process when the one that started it is gone: its end of our standard input closes then.
-fn end_with_parent() {
+pub(crate) fn end_with_parent() {
     thread::spawn(|| {
         let mut ignored = [0_u8; 64];
         while matches!(io::stdin().lock().read(&mut ignored), Ok(count) if count > 0) {}

@@ -178,13 +178,13 @@ fn end_of(child: &mut Child) -> Option<ProcessEnd> {
 
 /// A terminal's interrupt goes to a whole group, and it is the gate that decides what becomes of its suites.
 #[cfg(unix)]
-fn own_process_group(command: &mut Command) {
+pub(crate) fn own_process_group(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     command.process_group(0);
 }
 
 #[cfg(not(unix))]
-fn own_process_group(_command: &mut Command) {}
+pub(crate) fn own_process_group(_command: &mut Command) {}
 
 #[cfg(unix)]
 fn describe(status: ExitStatus) -> ProcessEnd {

@@ -14,6 +14,7 @@ pub mod case;
 pub mod coverage;
 pub mod docs;
 pub mod environment;
+pub mod export;
 #[cfg(test)]
 #[path = "../tests/support/good.rs"]
 mod fixture;

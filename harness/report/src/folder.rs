@@ -149,7 +149,8 @@ fn heads(directory: &Path) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if name.ends_with(".json") && !name.ends_with(".dsse.json") {
+        let beside = [".dsse.json", ".test-result.json"];
+        if name.ends_with(".json") && !beside.iter().any(|ending| name.ends_with(ending)) {
             let head = take(&path, Identity::HEAD as u64).unwrap_or_default();
             heads.push((name, head));
         }

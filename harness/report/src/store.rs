@@ -105,6 +105,16 @@ pub fn write_envelope(record: &Path, envelope: &[u8]) -> Result<PathBuf, StoreEr
     Ok(path)
 }
 
+/// Writes what a record says in another form, as `.test-result.json` beside it. Returns the file.
+///
+/// # Errors
+/// When there is one already, or the file system refuses.
+pub fn write_export(record: &Path, statement: &[u8]) -> Result<PathBuf, StoreError> {
+    let path = record.with_extension("test-result.json");
+    put(&path, statement, Existing::Keep)?;
+    Ok(path)
+}
+
 /// What becomes of a file that has the name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
@@ -272,5 +282,15 @@ mod tests {
         let mode = fs::metadata(written.json).unwrap().permissions().mode();
         assert_eq!(mode & 0o400, 0o400);
         assert_eq!(mode & 0o111, 0);
+    }
+
+    #[test]
+    fn another_form_is_written_once_and_is_no_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = write(directory.path(), &mut fixture::good(), None).unwrap();
+        let path = write_export(&written.json, b"{}\n").unwrap();
+        assert!(path.to_string_lossy().ends_with(".test-result.json"));
+        assert!(write_export(&written.json, b"{}\n").is_err());
+        assert_eq!(crate::folder::records(directory.path()).unwrap().len(), 1);
     }
 }

@@ -14,6 +14,9 @@ pub struct LongSession {
     pub ran_seconds: f64,
     /// Whether it ran to its end. A checkpoint that nothing followed stays incomplete.
     pub complete: bool,
+    /// Why it ended early, where it did.
+    #[serde(deserialize_with = "super::present")]
+    pub fault: Option<String>,
     /// What drove it.
     pub client: Client,
     /// Turns that came to their end.
@@ -24,8 +27,6 @@ pub struct LongSession {
     pub generates_over_the_wire: u64,
     /// Tokens that the session holds at the end.
     pub history_length: u64,
-    /// Bytes of the slab that the session was given.
-    pub slab_bytes: u64,
     /// The server's counters of violated invariants at the end.
     pub violations: Violations,
     /// The time it ran in equal parts, in order.

@@ -107,6 +107,7 @@ pub fn long_session() -> LongSession {
         asked_seconds: 30.0,
         ran_seconds: 30.0,
         complete: true,
+        fault: None,
         client: Client {
             name: "kakeya".into(),
             version: "0.1.0".into(),
@@ -116,7 +117,6 @@ pub fn long_session() -> LongSession {
         generates: 30,
         generates_over_the_wire: 30,
         history_length: 2000,
-        slab_bytes: 2_000_000,
         violations: Violations::default(),
         buckets: (0..3).map(bucket).collect(),
     }

@@ -316,7 +316,9 @@ attacks! {
     163 "a median above the 95th percentile" |w| written(w, |e| {
         e.long_session.as_mut().unwrap().buckets[1].turn_p95_seconds = 0.25;
     });
-    163 "more KV than the slab has" |w| written(w, |e| e.long_session.as_mut().unwrap().slab_bytes = 5);
+    163 "a fault of a session that had none" |w| written(w, |e| {
+        e.long_session.as_mut().unwrap().fault = Some("so".into());
+    });
     163 "counters that go back" |w| written(w, |e| {
         e.long_session.as_mut().unwrap().buckets[0].violations.inv1 = 1;
     });
