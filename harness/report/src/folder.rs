@@ -226,9 +226,8 @@ fn take(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::{fixture, store};
-    use kakeya_evidence::{Evidence, canonical};
+    use kakeya_evidence::canonical;
     use std::fs;
-    use std::time::Instant;
 
     /// Writes a record of some tree, and returns its name.
     fn record(directory: &Path, run: &str, tree: &str, second: i64) -> String {
@@ -385,22 +384,18 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_records_of_other_trees_take_less_than_two_seconds() {
+    fn records_of_other_trees_are_known_by_their_beginnings_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let text = String::from_utf8(canonical::to_bytes(&Evidence {
-            summary_text: "x".repeat(20_000),
-            ..fixture::good()
-        }))
-        .unwrap()
-        .replace(fixture::TREE, "ff00");
-        for index in 0..10_000 {
+        let text = String::from_utf8(canonical::to_bytes(&fixture::good())).unwrap();
+        let of_another = text.replace(fixture::TREE, "ff00");
+        // What lies beyond the beginning is never looked at: it is no record.
+        let beginning = &of_another[..Identity::HEAD];
+        for index in 0..100 {
             let name = format!("linux-cpu-{index}-r.json");
-            fs::write(directory.path().join(name), &text).unwrap();
+            fs::write(directory.path().join(name), beginning).unwrap();
         }
-        let begun = Instant::now();
         let folder = read_tree(directory.path(), fixture::TREE).unwrap();
-        let taken = begun.elapsed().as_secs_f64();
-        assert_eq!(folder.records.len() + folder.passed_over.len(), 10_000);
-        assert!(taken < 2.0, "{taken} s");
+        // All but the newest, which says why there is none of this tree.
+        assert_eq!((folder.records.len(), folder.passed_over.len()), (1, 99));
     }
 }
