@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
-use kakeya_gates::Tier;
+use kakeya_gates::{ModelFile, Tier};
 
 use crate::exit::Exit;
 
@@ -298,6 +298,22 @@ pub struct RunSuiteArgs {
     /// Only cases whose suite::name contains this text
     #[arg(long)]
     pub case: Option<String>,
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Arguments of `run-server`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunServerArgs {
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// A model that was resolved already.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ModelArgs {
     /// The model's name in the catalogue
     #[arg(long)]
     pub model_name: String,
@@ -309,18 +325,15 @@ pub struct RunSuiteArgs {
     pub model_sha256: String,
 }
 
-/// Arguments of `run-server`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct RunServerArgs {
-    /// The model's name in the catalogue
-    #[arg(long)]
-    pub model_name: String,
-    /// The model's file
-    #[arg(long)]
-    pub model_path: PathBuf,
-    /// The digest the model must have
-    #[arg(long)]
-    pub model_sha256: String,
+impl ModelArgs {
+    /// The model that they name.
+    pub fn file(&self) -> ModelFile {
+        ModelFile {
+            name: self.model_name.clone(),
+            path: self.model_path.clone(),
+            sha256: self.model_sha256.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

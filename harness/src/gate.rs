@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use kakeya_evidence::policy::{Platform, Policy};
 use kakeya_evidence::{
-    Build, Counts, Coverage, Ending, Evidence, GateVerdict, Host, ModelFile, Network, Outcome,
-    SchemaVersion, Source, canonical, export, sign, tree, verdict,
+    Build, Counts, Coverage, Ending, Evidence, GateVerdict, Host, Network, Outcome, SchemaVersion,
+    Source, canonical, export, sign, tree, verdict,
 };
-use kakeya_gates::{self as gates, ModelFileError, Workspace, check_registry, registry, resolver};
-use kakeya_model::catalogue::{ResolvedModel, TerminalProgress};
+use kakeya_gates::{self as gates, Workspace, check_registry, registry, resolver};
 use kakeya_report::Checkpoint;
 use kakeya_report::store::{self, Written};
 
@@ -25,7 +24,8 @@ use crate::fold::{Fold, ProcessEnd, Shown, SuiteRecord};
 use crate::plan::{Plan, PlannedSuite, plan};
 use crate::progress::{self, Progress};
 use crate::soak::Soak;
-use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise, table, weights};
+use crate::weights::{NoWeights, Weights};
+use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise, table};
 
 /// Runs a platform's gate.
 ///
@@ -311,62 +311,6 @@ fn listen() -> Result<Arc<AtomicBool>, HarnessError> {
         }
     })?;
     Ok(interrupted)
-}
-
-/// The platform's models, fetched where they were missing, all checked.
-struct Weights {
-    /// The one that suites run.
-    first: gates::ModelFile,
-    models: Vec<ResolvedModel>,
-    files: Vec<ModelFile>,
-    network: Network,
-}
-
-/// Why there are none.
-enum NoWeights {
-    /// They cannot be had. The run is recorded without them.
-    Absent(ModelFileError),
-    /// They are there, and the system does not let them be read.
-    Unreadable(HarnessError),
-}
-
-impl Weights {
-    fn ensure(platform: &Platform, workspace: &Workspace) -> Result<Self, NoWeights> {
-        let resolver = resolver(workspace).map_err(NoWeights::Absent)?;
-        let mut network = Network {
-            offline: resolver.settings().offline,
-            fetched: Vec::new(),
-        };
-        let (mut models, mut files) = (Vec::new(), Vec::new());
-        for name in &platform.models {
-            let model = resolver
-                .ensure(name, &mut TerminalProgress::stderr())
-                .map_err(|error| NoWeights::Absent(error.into()))?;
-            if model.fetched {
-                network.fetched.push(name.clone());
-            }
-            let found = weights::observe(&model, resolver.settings());
-            files.extend(found.map_err(NoWeights::Unreadable)?);
-            models.push(model);
-        }
-        // Policy is refused when it is read if a platform has no model.
-        let first = models.first().map(gates::ModelFile::from);
-        Ok(Self {
-            first: first.ok_or(NoWeights::Absent(ModelFileError::NoneAsked))?,
-            models,
-            files,
-            network,
-        })
-    }
-
-    /// Hashes every file once more, after the suites.
-    fn observe_again(&mut self) -> Result<(), HarnessError> {
-        let paths = self.models.iter().flat_map(|model| &model.files);
-        for (found, file) in self.files.iter_mut().zip(paths) {
-            found.sha256_at_end = Some(weights::sha256(&file.path)?);
-        }
-        Ok(())
-    }
 }
 
 fn is_offline(workspace: &Workspace) -> bool {

@@ -14,7 +14,6 @@ pub mod event;
 pub mod exit;
 pub mod explain;
 #[cfg(test)]
-#[allow(dead_code, reason = "the tests here use a part of it")]
 #[path = "../evidence/tests/support/good.rs"]
 mod fixture;
 pub mod float_modes;

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use crate::error::HarnessError;
 use crate::repository::{Commit, Repository};
 
+/// What evidence is asked for.
+pub const REQUEST: &str = "gates/evidence.toml";
 const PLATFORMS: &str = "gates/platforms";
 
 /// Where policy is read from.
@@ -81,7 +83,7 @@ impl Place<'_> {
 /// When a file cannot be read, is malformed, or contradicts itself.
 pub fn load(place: Place<'_>) -> Result<Policy, HarnessError> {
     let policy = Policy {
-        request: place.read("gates/evidence.toml")?,
+        request: place.read(REQUEST)?,
         platforms: read_platforms(place)?,
         gates: place.read("gates/ga.toml")?,
         guarded: read_guarded(place)?,

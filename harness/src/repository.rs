@@ -93,8 +93,7 @@ impl Repository {
     /// # Errors
     /// When git does not tell.
     pub fn edited(&self, from: &Commit, to: &Commit) -> Result<Vec<String>, HarnessError> {
-        let list = self.ask(&["diff", "--name-only", "--no-renames", "-z", &from.0, &to.0])?;
-        Ok(split(&list).map(str::to_owned).collect())
+        self.differing(&[&from.0, &to.0])
     }
 
     /// A file of a commit; none where the commit does not have it.
@@ -277,20 +276,10 @@ impl Repository {
             }
         }
         // Not committed, but already another.
-        let unsaved = self.ask(&[
-            "diff",
-            "--name-only",
-            "--no-renames",
-            "--diff-filter=MDT",
-            "-z",
-            &head.0,
-            "--",
-            folder,
-        ])?;
-        let unsaved: Vec<_> = split(&unsaved).collect();
+        let unsaved = self.differing(&["--diff-filter=MDT", &head.0, "--", folder])?;
         let mut found = Vec::new();
         for (path, commit) in latest {
-            if unsaved.contains(&path) {
+            if unsaved.iter().any(|other| other == path) {
                 continue;
             }
             let now = self.git(&["rev-parse", "--verify", &format!("{}:{path}", head.0)]);
@@ -305,9 +294,9 @@ impl Repository {
         }
         for path in unsaved {
             found.push(Rewritten {
-                path: path.to_owned(),
                 commit: "(none yet)".to_owned(),
-                deleted: !self.root.join(path).exists(),
+                deleted: !self.root.join(&path).exists(),
+                path,
             });
         }
         Ok(found)
@@ -328,6 +317,13 @@ impl Repository {
         let first = added.lines().last()?;
         self.git(&["rev-parse", "--verify", &format!("{first}:{path}")])
             .ok()
+    }
+
+    /// The files that `git diff` names.
+    fn differing(&self, arguments: &[&str]) -> Result<Vec<String>, HarnessError> {
+        let names_only = ["diff", "--name-only", "--no-renames", "-z"];
+        let list = self.ask(&[&names_only, arguments].concat())?;
+        Ok(split(&list).map(str::to_owned).collect())
     }
 
     fn git(&self, arguments: &[&str]) -> Result<String, String> {

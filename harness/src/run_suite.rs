@@ -7,8 +7,8 @@ use std::thread;
 
 use kakeya_evidence::{Backend, Comparison};
 use kakeya_gates::{
-    CaseReport, Compared, ModelFile, Outcome, SuiteContext, SuiteSettings, Workspace, registry,
-    run_case, select,
+    CaseReport, Compared, Outcome, SuiteContext, SuiteSettings, Workspace, registry, run_case,
+    select,
 };
 use kakeya_model::{Isa, NUMERICS_VERSION, forward_passes, forward_passes_on};
 
@@ -35,11 +35,7 @@ pub fn run(arguments: &RunSuiteArgs, workspace: &Workspace) -> Result<Exit, Harn
             known: suites.iter().map(|suite| suite.id().to_owned()).collect(),
         })?;
     let context = SuiteContext::new(SuiteSettings {
-        model: ModelFile {
-            name: arguments.model_name.clone(),
-            path: arguments.model_path.clone(),
-            sha256: arguments.model_sha256.clone(),
-        },
+        model: arguments.model.file(),
         threads: thread::available_parallelism()
             .map_err(HarnessError::system("count processors"))?
             .get(),

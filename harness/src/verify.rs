@@ -78,6 +78,12 @@ fn base(arguments: &QuestionArgs, repository: &Repository) -> Result<Base, Rejec
     let name = arguments.base.clone().unwrap_or_else(|| "HEAD".to_owned());
     let commit = repository.commit(&name)?;
     let fork = repository.merge_base(&commit, &head)?;
+    if repository.file(&commit, policy::REQUEST).is_none() {
+        return Err(Rejection::BaseWithoutPolicy {
+            base: name,
+            path: policy::REQUEST.to_owned(),
+        });
+    }
     Ok(Base {
         name,
         commit,
@@ -94,10 +100,8 @@ fn answer(
 ) -> Result<(Report, Vec<verify::Record>), HarnessError> {
     let at_base = policy::load(policy::Place::Commit(repository, &base.commit))?;
     let guarded = &at_base.guarded;
-    let only_guarded = |mut paths: Vec<String>| {
-        paths.retain(|path| guarded.contains(path));
-        paths
-    };
+    let mut base_moved = repository.edited(&base.fork, &base.commit)?;
+    base_moved.retain(|path| guarded.contains(path));
     let status = source::changes(workspace.root(), guarded).unwrap_or_default();
     let differences = repository.differences(&base.head, guarded, status)?;
     let tree = tree::digest(workspace.root(), guarded)?;
@@ -115,8 +119,8 @@ fn answer(
         changes: differences.changes,
         line_endings: differences.line_endings,
         base: base.name.clone(),
-        edited: only_guarded(repository.edited(&base.fork, &base.head)?),
-        base_moved: only_guarded(repository.edited(&base.fork, &base.commit)?),
+        edited: repository.edited(&base.fork, &base.head)?,
+        base_moved,
         rewritten: repository.rewritten(&base.head, RESULTS)?,
         shallow: repository.is_shallow(),
         keys: changed_keys(workspace),

@@ -4,16 +4,84 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 
-use kakeya_evidence::{Content, ModelFile, Place, hex};
-use kakeya_model::catalogue::{CacheSettings, ResolvedModel};
+use kakeya_evidence::policy::Platform;
+use kakeya_evidence::{Content, ModelFile, Network, Place, hex};
+use kakeya_gates::{self as gates, ModelFileError, Workspace, resolver};
+use kakeya_model::catalogue::{CacheSettings, ResolvedModel, TerminalProgress};
 
 use crate::error::HarnessError;
+
+/// The platform's models, fetched where they were missing, all checked.
+pub struct Weights {
+    /// The one that suites run.
+    pub first: gates::ModelFile,
+    /// As resolved.
+    pub models: Vec<ResolvedModel>,
+    /// Their files, as found.
+    pub files: Vec<ModelFile>,
+    /// What was fetched for them.
+    pub network: Network,
+}
+
+/// Why there are none.
+pub enum NoWeights {
+    /// They cannot be had. The run is recorded without them.
+    Absent(ModelFileError),
+    /// They are there, and the system does not let them be read.
+    Unreadable(HarnessError),
+}
+
+impl Weights {
+    /// Fetches what is missing, and observes all.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn ensure(platform: &Platform, workspace: &Workspace) -> Result<Self, NoWeights> {
+        let resolver = resolver(workspace).map_err(NoWeights::Absent)?;
+        let mut network = Network {
+            offline: resolver.settings().offline,
+            fetched: Vec::new(),
+        };
+        let (mut models, mut files) = (Vec::new(), Vec::new());
+        for name in &platform.models {
+            let model = resolver
+                .ensure(name, &mut TerminalProgress::stderr())
+                .map_err(|error| NoWeights::Absent(error.into()))?;
+            if model.fetched {
+                network.fetched.push(name.clone());
+            }
+            let found = observe(&model, resolver.settings());
+            files.extend(found.map_err(NoWeights::Unreadable)?);
+            models.push(model);
+        }
+        // Policy is refused when it is read if a platform has no model.
+        let first = models.first().map(gates::ModelFile::from);
+        Ok(Self {
+            first: first.ok_or(NoWeights::Absent(ModelFileError::NoneAsked))?,
+            models,
+            files,
+            network,
+        })
+    }
+
+    /// Hashes every file once more, after the suites.
+    ///
+    /// # Errors
+    /// When one cannot be read any more.
+    pub fn observe_again(&mut self) -> Result<(), HarnessError> {
+        let paths = self.models.iter().flat_map(|model| &model.files);
+        for (found, file) in self.files.iter_mut().zip(paths) {
+            found.sha256_at_end = Some(sha256(&file.path)?);
+        }
+        Ok(())
+    }
+}
 
 /// Observes a model's files. Nothing is taken from the catalogue but their names.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn observe(
+fn observe(
     model: &ResolvedModel,
     settings: &CacheSettings,
 ) -> Result<Vec<ModelFile>, HarnessError> {
@@ -51,7 +119,7 @@ pub fn observe(
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn sha256(path: &Path) -> Result<String, HarnessError> {
+fn sha256(path: &Path) -> Result<String, HarnessError> {
     hex::sha256_file(path).map_err(HarnessError::system(format!("read {}", path.display())))
 }
 

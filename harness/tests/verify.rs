@@ -23,6 +23,7 @@ const GATES: &str = "[[gate]]\nid = 'G3'\ntitle = 'INV-3'\nholds_when = 'so'\n\
 const REQUEST: &str = "repository = 'kakeya'\nplatforms = ['linux-cpu']\ntier = 'fast'\nsignatures = 0\n\
     numerics_version = 1\nopt_levels = ['3']\ncoverage = false\n\
     [ga]\nplatforms = ['linux-cpu']\nlong_session_seconds = 14400.0\nsignatures = 1\n";
+const GUARDED: &str = "include = ['src/**', 'gates/**']\nexclude = []\n";
 const MODELS: &str = "[[model]]\nname = 'smollm2-135m'\nrevision = '0.1.2'\n[[model.file]]\nname = 'weights.gguf'\n\
     size = 98362432\nsha256 = 'dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44dd44'\n";
 
@@ -44,10 +45,7 @@ impl Repository {
             ("gates/ga.toml", GATES),
             ("gates/evidence.toml", REQUEST),
             ("gates/models.toml", MODELS),
-            (
-                "gates/guarded.toml",
-                "include = ['src/**', 'gates/**']\nexclude = []\n",
-            ),
+            ("gates/guarded.toml", GUARDED),
             ("gates/required.toml", &required),
             ("gates/keys.toml", ""),
             ("gates/waivers.toml", ""),
@@ -93,10 +91,8 @@ impl Repository {
     }
 
     fn evidence(&self) -> Evidence {
-        let guarded = GuardedPolicy {
-            include: vec!["src/**".into(), "gates/**".into()],
-            exclude: Vec::new(),
-        };
+        let guarded = fs::read_to_string(self.root().join("gates/guarded.toml")).unwrap();
+        let guarded: GuardedPolicy = toml::from_str(&guarded).unwrap();
         let tree = tree::digest(self.root(), &guarded.compile().unwrap()).unwrap();
         let mut evidence = good::good();
         evidence.run_id = format!(
@@ -239,6 +235,34 @@ fn policy_comes_from_the_base_and_not_from_the_change() {
     let (status, codes) = repository.verify(&["--base", "main"]);
     assert_eq!(status, 1);
     assert_eq!(codes, ["EV-201", "EV-202", "EV-200"]);
+}
+
+#[test]
+fn policy_that_is_not_guarded_is_policy_all_the_same() {
+    let repository = Repository::new();
+    repository.write("gates/guarded.toml", "include = ['src/**']\nexclude = []\n");
+    repository.commit("guard the sources alone");
+    repository.record();
+    assert_eq!(repository.verify(&[]), ACCEPTED);
+    repository.git(&["checkout", "--quiet", "-b", "change"]);
+    repository.write("gates/waivers.toml", "# mine\n");
+    repository.commit("waive what I like");
+    assert_eq!(
+        repository.verify(&["--base", "main"]),
+        rejected(&["EV-202"])
+    );
+}
+
+#[test]
+fn a_base_from_before_the_policy_is_told_as_such() {
+    let repository = Repository::new();
+    repository.git(&["rm", "--quiet", "gates/evidence.toml"]);
+    repository.commit("as it once was");
+    repository.git(&["branch", "old"]);
+    repository.git(&["checkout", "--quiet", "-b", "change"]);
+    repository.write("gates/evidence.toml", REQUEST);
+    repository.commit("policy");
+    assert_eq!(repository.verify(&["--base", "old"]), rejected(&["EV-214"]));
 }
 
 #[test]

@@ -13,7 +13,6 @@ pub mod collection;
 pub mod compare;
 pub mod escape;
 #[cfg(test)]
-#[allow(dead_code, reason = "the tests here use a part of it")]
 #[path = "../../evidence/tests/support/good.rs"]
 #[rustfmt::skip]
 mod fixture;

@@ -10,7 +10,6 @@ use kakeya_evidence::{Evidence, Measurement, Outcome};
 use kakeya_report::html::{Inputs, page};
 use kakeya_report::{Collection, Entry, Older, Unread};
 
-#[allow(dead_code, reason = "the tests here use a part of it")]
 #[path = "../../evidence/tests/support/good.rs"]
 #[rustfmt::skip]
 mod good;

@@ -251,12 +251,7 @@ impl Drop for Server {
 /// When the model, the engine or the server fails.
 pub fn run_server(arguments: &RunServerArgs) -> Result<Exit, HarnessError> {
     end_with_parent();
-    let model = ModelFile {
-        name: arguments.model_name.clone(),
-        path: arguments.model_path.clone(),
-        sha256: arguments.model_sha256.clone(),
-    };
-    long_session::serve(&model, |address| {
+    long_session::serve(&arguments.model.file(), |address| {
         let mut output = std::io::stdout().lock();
         writeln!(output, "{LISTENING}{address}")?;
         output.flush()

@@ -119,41 +119,18 @@ fn through_sdk(session: &LongSession) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Client;
+    use crate::fixture;
 
-    fn bucket(index: i64) -> Bucket {
-        let at = |minute: i64| jiff::Timestamp::from_second(60 * minute).unwrap();
-        Bucket {
-            from: at(index),
-            to: at(index + 1),
-            turns: 10,
-            tokens: 320,
-            turn_p50_seconds: 0.5,
-            turn_p95_seconds: 0.6,
-            kv_bytes_peak: 1000,
-            resident_bytes_peak: 100_000,
-            violations: Violations::default(),
-        }
-    }
-
+    /// Three minutes, with round figures for the memory.
     fn session() -> LongSession {
-        LongSession {
-            asked_seconds: 180.0,
-            ran_seconds: 180.4,
-            complete: true,
-            fault: None,
-            client: Client {
-                name: "kakeya".into(),
-                version: "0.1.0".into(),
-                sdk: true,
-            },
-            turns: 30,
-            generates: 30,
-            generates_over_the_wire: 30,
-            history_length: 2000,
-            violations: Violations::default(),
-            buckets: (0..3).map(bucket).collect(),
+        let mut session = fixture::long_session();
+        session.asked_seconds = 180.0;
+        session.ran_seconds = 180.0;
+        for bucket in &mut session.buckets {
+            bucket.kv_bytes_peak = 1000;
+            bucket.resident_bytes_peak = 100_000;
         }
+        session
     }
 
     const MEMORY: Rule = Rule::MemoryBounded {

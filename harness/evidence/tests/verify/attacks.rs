@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::good;
-use crate::world::{World, change, key, secret};
+use crate::world::{World, a_waiver, change, key, secret};
 use kakeya_evidence::policy::Waiver;
 use kakeya_evidence::verify::{Page, Rewritten};
 use kakeya_evidence::{
@@ -49,16 +49,7 @@ fn text(world: &mut World, from: &'static str, to: &'static str) {
 }
 
 fn waiver(world: &mut World, change: fn(&mut Waiver)) {
-    let mut waiver = Waiver {
-        id: "W-1".into(),
-        code: "EV-046".into(),
-        platform: "linux-cpu".into(),
-        subject: "perf::prefill".into(),
-        reason: "known".into(),
-        owner: "someone".into(),
-        granted: "2026-01-01".parse().unwrap(),
-        expires: "2026-02-01".parse().unwrap(),
-    };
+    let mut waiver = a_waiver();
     change(&mut waiver);
     world.policy.waivers.waiver.push(waiver);
 }
@@ -391,7 +382,7 @@ attacks! {
 }
 
 /// Codes that say why there is no checkout to verify. The harness's own tests build them.
-const BEFORE_VERIFYING: [u16; 2] = [210, 212];
+const BEFORE_VERIFYING: [u16; 3] = [210, 212, 214];
 
 #[test]
 fn the_good_run_is_accepted() {

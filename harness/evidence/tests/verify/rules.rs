@@ -1,7 +1,7 @@
 //! What the verifier accepts, what it says, and what waivers change.
 
 use crate::good;
-use crate::world::World;
+use crate::world::{World, a_waiver};
 use kakeya_evidence::policy::Waiver;
 use kakeya_evidence::{CommitFrom, Counts, Evidence, Outcome, canonical};
 
@@ -11,19 +11,6 @@ fn skip(evidence: &mut Evidence) {
     evidence.exit_status = Some(1);
     evidence.counts = Counts::of(&evidence.cases);
     good::reseal(evidence);
-}
-
-fn waiver() -> Waiver {
-    Waiver {
-        id: "W-1".into(),
-        code: "EV-046".into(),
-        platform: "linux-cpu".into(),
-        subject: "perf::prefill".into(),
-        reason: "known".into(),
-        owner: "someone".into(),
-        granted: "2026-01-01".parse().unwrap(),
-        expires: "2026-02-01".parse().unwrap(),
-    }
 }
 
 #[test]
@@ -40,7 +27,7 @@ fn a_waiver_excuses_its_case_and_is_shown() {
     let mut world = World::good();
     skip(&mut world.evidence);
     assert!(!world.verify().accepted);
-    world.policy.waivers.waiver.push(waiver());
+    world.policy.waivers.waiver.push(a_waiver());
     let report = world.verify();
     assert!(report.accepted, "{:#?}", report.findings);
     assert_eq!(
@@ -55,7 +42,7 @@ fn an_expired_waiver_excuses_nothing() {
     skip(&mut world.evidence);
     world.policy.waivers.waiver.push(Waiver {
         expires: "2026-01-01".parse().unwrap(),
-        ..waiver()
+        ..a_waiver()
     });
     assert_eq!(world.codes(), ["EV-205", "EV-046"]);
 }
@@ -67,7 +54,7 @@ fn a_waiver_for_a_policy_change_lets_it_be_judged_by_the_base() {
     world.policy.waivers.waiver.push(Waiver {
         code: "EV-200".into(),
         subject: String::new(),
-        ..waiver()
+        ..a_waiver()
     });
     assert!(world.verify().accepted);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
-use kakeya_evidence::policy::{Key, Keys, Policy};
+use kakeya_evidence::policy::{Key, Keys, Policy, Waiver};
 use kakeya_evidence::sign::{Envelope, public_text, sign};
 use kakeya_evidence::verify::{Checkout, Question, Record, Rejection, Report, Rewritten, verify};
 use kakeya_evidence::{Change, ChangeKind, Evidence, canonical};
@@ -175,5 +175,19 @@ pub fn change(path: &str, kind: ChangeKind) -> Change {
     Change {
         path: path.into(),
         kind,
+    }
+}
+
+/// A waiver for one case of the good run.
+pub fn a_waiver() -> Waiver {
+    Waiver {
+        id: "W-1".into(),
+        code: "EV-046".into(),
+        platform: "linux-cpu".into(),
+        subject: "perf::prefill".into(),
+        reason: "known".into(),
+        owner: "someone".into(),
+        granted: "2026-01-01".parse().unwrap(),
+        expires: "2026-02-01".parse().unwrap(),
     }
 }
