@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use kakeya_evidence::policy::{Platform, Policy};
 use kakeya_evidence::{
     Build, Counts, Coverage, Ending, Evidence, GateVerdict, Host, Network, Outcome, SchemaVersion,
-    Source, canonical, export, sign, tree, verdict,
+    Source, canonical, export, sign, tree, verdict, verify,
 };
 use kakeya_gates::{self as gates, Workspace, check_registry, registry, resolver};
 use kakeya_report::Checkpoint;
@@ -342,6 +342,13 @@ fn report(evidence: &Evidence, written: &Written, output: &mut impl Write) -> st
         table::table(&["gate", "title", "verdict", "why"], verdicts)
     )?;
     writeln!(output, "{}", evidence.summary_text)?;
+    for fault in verify::faults_of_the_run(evidence) {
+        writeln!(
+            output,
+            "warning: {fault}: `harness verify` will reject this record ({})",
+            fault.code()
+        )?;
+    }
     writeln!(output, "evidence: {}", written.json.display())?;
     writeln!(output, "{}", evidence.counts.last_line())
 }

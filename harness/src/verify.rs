@@ -258,7 +258,8 @@ fn text(report: &Report, output: &mut impl Write) -> std::io::Result<()> {
     } else {
         writeln!(
             output,
-            "rejected: {open} reasons; `harness explain CODE` says what each means"
+            "rejected: {open} reason{}; `harness explain CODE` says what each means",
+            if open == 1 { "" } else { "s" }
         )
     }
 }
@@ -336,7 +337,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("rejected: 1 reasons; `harness explain CODE` says what each means\n")
+            text.ends_with("rejected: 1 reason; `harness explain CODE` says what each means\n")
         );
     }
 

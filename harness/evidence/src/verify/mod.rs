@@ -97,6 +97,16 @@ pub struct Question {
     pub now: Timestamp,
 }
 
+/// What is wrong with a run that its record alone shows: a tree that no commit has, or one that changed meanwhile, as
+/// weights can. Whoever ran it should know before they commit the record.
+#[must_use]
+pub fn faults_of_the_run(evidence: &Evidence) -> Vec<Rejection> {
+    let mut reasons = Vec::new();
+    source::own(evidence, &mut reasons);
+    weights::changed(evidence, &mut reasons);
+    reasons
+}
+
 /// A record, judged by itself.
 #[derive(Debug, Clone)]
 struct Judged {

@@ -23,19 +23,42 @@ pub(super) fn check(
             expected: checkout.tree_sha256.clone(),
         });
     }
+    let found = &evidence.build.cargo_lock_sha256;
+    if let Some(expected) = checkout.lock_sha256.as_ref().filter(|lock| *lock != found) {
+        reasons.push(Rejection::OtherLock {
+            found: found.clone(),
+            expected: expected.clone(),
+        });
+    }
+    own(evidence, reasons);
+    let Some(commit) = &source.commit else {
+        return;
+    };
+    match (checkout.tree_of_commit)(commit) {
+        Some(tree) if tree != source.tree_sha256 => reasons.push(Rejection::NotThatCommit {
+            commit: commit.clone(),
+            found: source.tree_sha256.clone(),
+            expected: tree,
+        }),
+        // After a rebase the commit is gone, and the tree that git vouched for is still the same tree.
+        None if source.commit_from != Some(CommitFrom::Git) => {
+            reasons.push(Rejection::CommitUnknown {
+                commit: commit.clone(),
+            });
+        }
+        _ => {}
+    }
+}
+
+/// What the record alone shows.
+pub(super) fn own(evidence: &Evidence, reasons: &mut Rejections) {
+    let source = &evidence.source;
     // A run that did not end says so elsewhere.
     if !source.is_unchanged() && evidence.ended.is_some() {
         let after = source.tree_sha256_at_end.clone();
         reasons.push(Rejection::ChangedDuringRun {
             before: source.tree_sha256.clone(),
             after: after.unwrap_or_else(|| "not observed".to_owned()),
-        });
-    }
-    let found = &evidence.build.cargo_lock_sha256;
-    if let Some(expected) = checkout.lock_sha256.as_ref().filter(|lock| *lock != found) {
-        reasons.push(Rejection::OtherLock {
-            found: found.clone(),
-            expected: expected.clone(),
         });
     }
     contradictions(source, reasons);
@@ -61,20 +84,6 @@ pub(super) fn check(
                 .unwrap_or_else(|| "no commit".to_owned()),
             expected: commit.clone(),
         });
-    }
-    match (checkout.tree_of_commit)(commit) {
-        Some(tree) if tree != source.tree_sha256 => reasons.push(Rejection::NotThatCommit {
-            commit: commit.clone(),
-            found: source.tree_sha256.clone(),
-            expected: tree,
-        }),
-        // After a rebase the commit is gone, and the tree that git vouched for is still the same tree.
-        None if source.commit_from != Some(CommitFrom::Git) => {
-            reasons.push(Rejection::CommitUnknown {
-                commit: commit.clone(),
-            });
-        }
-        _ => {}
     }
 }
 

@@ -26,6 +26,19 @@ pub(super) fn check(
     }
     for file in &evidence.models {
         locked(file, lock, reasons);
+    }
+    changed(evidence, reasons);
+    let network = &evidence.network;
+    if network.offline && !network.fetched.is_empty() {
+        reasons.push(Rejection::FetchedOffline {
+            models: network.fetched.join(", "),
+        });
+    }
+}
+
+/// Weights that are others after the run.
+pub(super) fn changed(evidence: &Evidence, reasons: &mut Rejections) {
+    for file in &evidence.models {
         if evidence.ended.is_some() && file.sha256_at_end.as_ref() != Some(&file.sha256) {
             let after = file.sha256_at_end.clone();
             reasons.push(Rejection::WeightsChanged {
@@ -34,12 +47,6 @@ pub(super) fn check(
                 after: after.unwrap_or_else(|| "not observed".to_owned()),
             });
         }
-    }
-    let network = &evidence.network;
-    if network.offline && !network.fetched.is_empty() {
-        reasons.push(Rejection::FetchedOffline {
-            models: network.fetched.join(", "),
-        });
     }
 }
 

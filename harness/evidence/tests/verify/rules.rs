@@ -1,9 +1,10 @@
 //! What the verifier accepts, what it says, and what waivers change.
 
 use crate::good;
-use crate::world::{World, a_waiver};
+use crate::world::{World, a_waiver, change};
 use kakeya_evidence::policy::Waiver;
-use kakeya_evidence::{CommitFrom, Counts, Evidence, Outcome, canonical};
+use kakeya_evidence::verify::faults_of_the_run;
+use kakeya_evidence::{ChangeKind, CommitFrom, Counts, Evidence, Outcome, canonical};
 
 fn skip(evidence: &mut Evidence) {
     evidence.cases[3].outcome = Outcome::Skipped;
@@ -144,4 +145,22 @@ fn coverage_is_asked_for_where_the_policy_asks() {
     world.evidence.coverage = None;
     good::reseal(&mut world.evidence);
     assert!(world.verify().accepted);
+}
+
+#[test]
+fn a_run_knows_of_itself_what_no_verifier_will_accept() {
+    let codes = |evidence: &Evidence| -> Vec<_> {
+        let faults = faults_of_the_run(evidence);
+        faults
+            .iter()
+            .map(|fault| fault.code().to_string())
+            .collect()
+    };
+    let mut evidence = good::good();
+    assert!(codes(&evidence).is_empty());
+    evidence.source.dirty = Some(true);
+    evidence.source.changes = vec![change("src/a.rs", ChangeKind::Untracked)];
+    evidence.source.tree_sha256_at_end = Some("0".repeat(64));
+    evidence.models[0].sha256_at_end = Some("1".repeat(64));
+    assert_eq!(codes(&evidence), ["EV-064", "EV-063", "EV-105"]);
 }
