@@ -7,6 +7,7 @@
 //! Listing never loads a model: names and tiers are plain data, and the weights are read by the first case
 //! that asks the [`SuiteContext`] for them.
 
+mod checkpoint;
 mod compare;
 mod context;
 mod failure;

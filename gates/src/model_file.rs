@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use kakeya_model::catalogue::{
     CacheSettings, Catalogue, Progress, ResolveError, ResolvedModel, Resolver,
 };
-use kakeya_model::{Model, ModelError};
+use kakeya_model::{Model, ModelError, Source};
 use thiserror::Error;
 
 use crate::workspace::Workspace;
@@ -67,7 +67,7 @@ impl ModelFile {
     /// When the file does not load, or its digest is not the promised one.
     pub fn load(&self) -> Result<Model, ModelFileError> {
         let model = Model::load(&self.path)?;
-        let found = model.file().sha256();
+        let found = self.digest(&model)?;
         if found == self.sha256 {
             return Ok(model);
         }
@@ -77,6 +77,19 @@ impl ModelFile {
             found,
             expected: self.sha256.clone(),
         })
+    }
+
+    /// The digest of what was loaded. For a snapshot it is that of its files, as the catalogue makes it.
+    fn digest(&self, model: &Model) -> Result<String, ModelFileError> {
+        match model.source() {
+            Source::Gguf(file) => Ok(file.sha256()),
+            Source::Snapshot(_) => {
+                let resolver = Resolver::new(Catalogue::embedded(), CacheSettings::from_env()?);
+                let located = resolver.locate(&self.name)?;
+                resolver.verify(&located)?;
+                Ok(located.sha256)
+            }
+        }
     }
 }
 

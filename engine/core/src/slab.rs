@@ -22,20 +22,19 @@ static NEXT_POOL: AtomicU64 = AtomicU64::new(0);
 /// The shape of one slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SlabShape {
-    /// Transformer layers.
-    pub layers: usize,
     /// Key/value heads of each layer.
     pub kv_heads: usize,
     /// Elements of one head.
     pub head_dim: usize,
-    /// Positions a slab has room for: the committed ones and the chunk in flight.
+    /// Slots of all layers together. A slot holds one position of one layer; a layer has slots for the positions that
+    /// it keeps and for the chunk in flight.
     pub slots: usize,
     /// Element type.
     pub element: KvElement,
 }
 
 impl SlabShape {
-    /// Elements of one slab: `layers * 2 * kv_heads * slots * head_dim`, keys and values both.
+    /// Elements of one slab: `2 * kv_heads * slots * head_dim`, keys and values both.
     ///
     /// # Errors
     /// [`SlabError::Empty`] when a dimension is 0, [`SlabError::TooLarge`] when the slab is beyond what can be
@@ -58,19 +57,16 @@ impl SlabShape {
     /// As [`SlabShape::elements`], for the pool as a whole.
     pub fn pool_bytes(&self, capacity: usize) -> Result<usize, SlabError> {
         let factors = [
-            2,
             self.kv_heads,
             self.slots,
             self.head_dim,
             self.element.bytes(),
             capacity,
         ];
-        let total = factors
-            .into_iter()
-            .try_fold(self.layers, usize::checked_mul);
+        let total = factors.into_iter().try_fold(2, usize::checked_mul);
         match total {
             // A zero among the factors hides an overflow beside it, so it is looked for in the factors.
-            _ if self.layers == 0 || factors.contains(&0) => Err(SlabError::Empty {
+            _ if factors.contains(&0) => Err(SlabError::Empty {
                 shape: *self,
                 capacity,
             }),
@@ -86,7 +82,6 @@ impl SlabShape {
 impl std::fmt::Display for SlabShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            layers,
             kv_heads,
             head_dim,
             slots,
@@ -94,7 +89,7 @@ impl std::fmt::Display for SlabShape {
         } = self;
         write!(
             f,
-            "{layers} layers x 2 x {kv_heads} kv heads x {slots} slots x {head_dim} head dim x {} bytes",
+            "2 x {kv_heads} kv heads x {slots} slots x {head_dim} head dim x {} bytes",
             element.bytes()
         )
     }
@@ -135,7 +130,7 @@ pub enum SlabError {
     },
 }
 
-/// The raw elements of a slab, `layers * 2 * kv_heads * slots * head_dim` of them. Their order is the model's
+/// The raw elements of a slab, `2 * kv_heads * slots * head_dim` of them. Their order is the model's
 /// business.
 #[derive(Debug)]
 pub enum KvStorage {
@@ -160,7 +155,7 @@ impl KvStorage {
 ///
 /// ```compile_fail,E0382
 /// # use kakeya_core::{KvElement, SlabPool, SlabShape};
-/// # let shape = SlabShape { layers: 1, kv_heads: 1, head_dim: 1, slots: 1, element: KvElement::F16 };
+/// # let shape = SlabShape { kv_heads: 1, head_dim: 1, slots: 1, element: KvElement::F16 };
 /// let mut pool = SlabPool::new(shape, 1).unwrap();
 /// let slab = pool.acquire().unwrap();
 /// pool.release(slab).unwrap();
@@ -171,7 +166,7 @@ impl KvStorage {
 ///
 /// ```compile_fail,E0599
 /// # use kakeya_core::{KvElement, SlabPool, SlabShape};
-/// # let shape = SlabShape { layers: 1, kv_heads: 1, head_dim: 1, slots: 1, element: KvElement::F16 };
+/// # let shape = SlabShape { kv_heads: 1, head_dim: 1, slots: 1, element: KvElement::F16 };
 /// let mut pool = SlabPool::new(shape, 1).unwrap();
 /// let slab = pool.acquire().unwrap();
 /// let copy = slab.clone(); // no method `clone`

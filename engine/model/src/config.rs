@@ -1,13 +1,13 @@
-//! The shape of a llama-architecture model, read from GGUF metadata and checked.
-
-use crate::gguf::{GgufError, GgufFile};
+//! The shape and constants of a model, whatever file they were read from.
 
 /// Every dimension along which a kernel folds is a multiple of this (see `docs/numerics.md`).
 pub(crate) const SEGMENT: usize = 32;
 
-/// The shape and constants of a llama-architecture model.
+/// What a forward pass needs to know of a model besides its weights.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LlamaConfig {
+pub struct ModelConfig {
+    /// The architecture's name, as GGUF files have it.
+    pub architecture: &'static str,
     /// Transformer blocks.
     pub layers: usize,
     /// Width of the residual stream.
@@ -16,7 +16,7 @@ pub struct LlamaConfig {
     pub heads: usize,
     /// Key and value heads; `heads` is a multiple of it.
     pub kv_heads: usize,
-    /// Width of one head.
+    /// Width of one head. `heads * head_dim` need not be `hidden`.
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub feed_forward: usize,
@@ -26,131 +26,125 @@ pub struct LlamaConfig {
     pub context: usize,
     /// Added to the mean square before its root is taken.
     pub norm_epsilon: f32,
-    /// Base of the rotary frequencies.
-    pub rope_base: f32,
+    /// What scores are multiplied by.
+    pub attention_scale: f32,
+    /// What embeddings are multiplied by; 1 leaves them as they are.
+    pub embedding_scale: f32,
+    /// What the gate of the feed-forward layer goes through.
+    pub activation: Activation,
+    /// The rotary embeddings. The first is that of the layers that see everything.
+    pub ropes: Vec<RopeConfig>,
+    /// For each layer, what it sees and how it rotates.
+    pub kinds: Vec<LayerKind>,
 }
 
-impl LlamaConfig {
-    /// Reads the metadata of a file whose `general.architecture` is `llama`.
-    ///
-    /// # Errors
-    /// When the architecture is another one, or a field is missing or has a value that cannot be run.
-    pub fn from_gguf(file: &GgufFile) -> Result<Self, GgufError> {
-        let architecture = file.string("general.architecture")?;
-        if architecture != "llama" {
-            return Err(file.unusable(
-                "general.architecture",
-                format!("\"{architecture}\""),
-                "\"llama\", the architecture this build runs",
-            ));
-        }
-        let bounded = |key: &str, low: usize, high: usize| -> Result<usize, GgufError> {
-            let found = file.u64(key)?;
-            match usize::try_from(found) {
-                Ok(value) if (low..=high).contains(&value) => Ok(value),
-                _ => Err(file.unusable(
-                    key,
-                    found.to_string(),
-                    format!("a value from {low} to {high}"),
-                )),
-            }
-        };
-        let segments = |key: &str, value: usize| {
-            if value.is_multiple_of(SEGMENT) {
-                Ok(value)
-            } else {
-                Err(file.unusable(key, value.to_string(), format!("a multiple of {SEGMENT}")))
-            }
-        };
-        let positive = |key: &str| {
-            let value = file.f32(key)?;
-            if value > 0.0 {
-                Ok(value)
-            } else {
-                Err(file.unusable(key, value.to_string(), "a number above 0"))
-            }
-        };
-        let hidden = segments(
-            "llama.embedding_length",
-            bounded("llama.embedding_length", SEGMENT, 1 << 16)?,
-        )?;
-        let heads = bounded("llama.attention.head_count", 1, 1 << 10)?;
-        let kv_heads = if file.has("llama.attention.head_count_kv") {
-            bounded("llama.attention.head_count_kv", 1, heads)?
-        } else {
-            heads
-        };
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(file.unusable(
-                "llama.attention.head_count_kv",
-                kv_heads.to_string(),
-                format!("a divisor of the {heads} query heads"),
-            ));
-        }
-        if !hidden.is_multiple_of(heads) {
-            return Err(file.unusable(
-                "llama.attention.head_count",
-                heads.to_string(),
-                format!("a divisor of the embedding length {hidden}"),
-            ));
-        }
-        let head_dim = segments(
-            "llama.embedding_length / llama.attention.head_count",
-            hidden / heads,
-        )?;
-        for key in [
-            "llama.attention.key_length",
-            "llama.attention.value_length",
-            "llama.rope.dimension_count",
-        ] {
-            if file.has(key) && file.u64(key)? != head_dim as u64 {
-                return Err(file.unusable(
-                    key,
-                    file.u64(key)?.to_string(),
-                    format!("{head_dim}, the embedding length over the heads"),
-                ));
-            }
-        }
-        if file.has("llama.rope.scaling.type") && file.string("llama.rope.scaling.type")? != "none"
-        {
-            let found = format!("\"{}\"", file.string("llama.rope.scaling.type")?);
-            return Err(file.unusable(
-                "llama.rope.scaling.type",
-                found,
-                "\"none\": this build has no RoPE scaling",
-            ));
-        }
-        if file.has_tensor("rope_freqs.weight") {
-            return Err(file.unusable(
-                "rope_freqs.weight",
-                "a tensor",
-                "no such tensor: this build has no RoPE scaling",
-            ));
-        }
-        Ok(Self {
-            layers: bounded("llama.block_count", 1, 1 << 10)?,
-            hidden,
-            heads,
-            kv_heads,
-            head_dim,
-            feed_forward: segments(
-                "llama.feed_forward_length",
-                bounded("llama.feed_forward_length", SEGMENT, 1 << 18)?,
-            )?,
-            vocabulary: file.string_array("tokenizer.ggml.tokens")?.len(),
-            context: bounded("llama.context_length", 1, 1 << 24)?,
-            norm_epsilon: positive("llama.attention.layer_norm_rms_epsilon")?,
-            rope_base: if file.has("llama.rope.freq_base") {
-                positive("llama.rope.freq_base")?
-            } else {
-                10_000.0
-            },
-        })
-    }
+/// What the gate of a feed-forward layer goes through (Shazeer 2020).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + exp(-x))`: SwiGLU.
+    Silu,
+    /// The GELU in its tanh form (Hendrycks and Gimpel 2016): GeGLU.
+    Gelu,
+}
 
+/// What a layer sees, and how it rotates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerKind {
+    /// The model's own sliding window: a query sees as many positions, its own among them. `None` sees everything, or
+    /// what the session's cache keeps.
+    pub window: Option<usize>,
+    /// Which of [`ModelConfig::ropes`].
+    pub rope: usize,
+}
+
+/// A rotary position embedding (Su et al. 2021).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeConfig {
+    /// Base of the frequencies.
+    pub base: f32,
+    /// How they are stretched beyond what the model was first trained for.
+    pub scaling: RopeScaling,
+}
+
+/// How rotary frequencies are stretched. Formulas as `transformers` has them (modeling_rope_utils).
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// They are not.
+    None,
+    /// Every frequency divided by a factor (Chen et al. 2023, position interpolation).
+    Linear {
+        /// The factor.
+        factor: f64,
+    },
+    /// Low frequencies divided by a factor, high ones left, those between blended (Llama 3.1).
+    Llama3 {
+        /// The factor.
+        factor: f64,
+        /// Wavelengths longer than `original / low` are divided.
+        low: f64,
+        /// Wavelengths shorter than `original / high` are left.
+        high: f64,
+        /// Positions that the model was first trained for.
+        original: f64,
+    },
+    /// YaRN (Peng et al. 2023).
+    Yarn {
+        /// The factor.
+        factor: f64,
+        /// Positions that the model was first trained for.
+        original: f64,
+        /// Turns within `original` above which a frequency is left.
+        fast: f64,
+        /// Turns within `original` below which it is divided.
+        slow: f64,
+        /// What sines and cosines are multiplied by.
+        attention: f64,
+    },
+    /// Each frequency divided by a factor of its own: `rope_freqs.weight` of a GGUF file, `head_dim / 2` of them.
+    Factors(Vec<f32>),
+}
+
+impl ModelConfig {
     /// Query heads that share one key and value head.
     #[must_use]
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
+}
+
+impl ModelConfig {
+    /// As the llama architecture has it, for what needs a shape and no weights.
+    pub(crate) fn uniform(layers: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            architecture: "llama",
+            layers,
+            hidden: heads * head_dim,
+            heads,
+            kv_heads,
+            head_dim,
+            feed_forward: SEGMENT,
+            vocabulary: 8,
+            context: 100,
+            norm_epsilon: 1e-5,
+            attention_scale: attention_scale(head_dim),
+            embedding_scale: 1.0,
+            activation: Activation::Silu,
+            ropes: vec![RopeConfig {
+                base: 1e4,
+                scaling: RopeScaling::None,
+            }],
+            kinds: vec![
+                LayerKind {
+                    window: None,
+                    rope: 0
+                };
+                layers
+            ],
+        }
+    }
+}
+
+/// `1 / sqrt(head_dim)`. IEEE square root and division: the same on every platform.
+pub(crate) fn attention_scale(head_dim: usize) -> f32 {
+    1.0 / (head_dim as f32).sqrt()
 }

@@ -2,15 +2,15 @@
 
 use thiserror::Error;
 
-use crate::gguf::GgufError;
 use crate::isa::IsaError;
+use crate::source::SourceError;
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, Error)]
 pub enum ModelError {
-    /// The weights file is damaged, or not what it should be.
+    /// A file of the model is damaged, or not what it should be.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Source(#[from] SourceError),
     /// The instruction set cannot be used.
     #[error(transparent)]
     Isa(#[from] IsaError),

@@ -6,60 +6,99 @@
 //! `[block][dim][16]`, so that lanes run over keys; values as `[slot][dim]`, so that lanes run over the head
 //! dimension.
 
+use std::sync::Arc;
+
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, SlabShape, Window};
 
-use crate::config::{LlamaConfig, SEGMENT};
+use crate::config::{ModelConfig, SEGMENT};
 use crate::simd::LANES;
 
-/// The layout of one session's slab for one model and cache policy.
+/// The layout of one session's slab for one model and cache policy: that of each layer, one after the other.
+///
+/// Cheap to copy: the layers are shared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KvLayout {
+    layers: Arc<[LayerLayout]>,
+    max_chunk: usize,
+}
+
+/// Where the keys and values of one layer lie, and which of them a query sees.
+///
+/// A layer that sees everything follows the session's cache policy. One with a window of its own keeps just that
+/// window, at true distances, whatever the policy is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerLayout {
     sink: u64,
     /// `None` when the window is full: every earlier position is visible.
     window: Option<u64>,
     positions: PositionPolicy,
     sink_slots: usize,
     ring: usize,
-    layers: usize,
     kv_heads: usize,
     head_dim: usize,
-    max_chunk: usize,
+    /// Where the layer begins in the slab, in elements.
+    start: usize,
 }
 
 impl KvLayout {
     /// Lays out a slab that holds the sinks, the window and up to `max_chunk` positions in flight.
     /// With a full window it holds the model's whole context.
     #[must_use]
-    pub fn new(config: &LlamaConfig, cache: &CacheConfig, max_chunk: usize) -> Self {
-        let (sink, window, ring) = match cache.window {
-            Window::Full => (0, None, config.context),
-            Window::Sliding(window) => (
-                u64::from(cache.sink),
-                Some(u64::from(window)),
-                window as usize + max_chunk,
-            ),
-        };
+    pub fn new(config: &ModelConfig, cache: &CacheConfig, max_chunk: usize) -> Self {
+        let mut start = 0;
+        let layers = config.kinds.iter().map(|kind| {
+            let (sink, window) = match (kind.window, cache.window) {
+                (Some(own), _) => (0, Some(own as u64)),
+                (None, Window::Full) => (0, None),
+                (None, Window::Sliding(window)) => (u64::from(cache.sink), Some(u64::from(window))),
+            };
+            let ring = window.map_or(config.context, |window| {
+                // A window longer than the context never fills.
+                let kept = match cache.window {
+                    Window::Full => window.min(config.context as u64),
+                    Window::Sliding(_) => window,
+                };
+                kept as usize + max_chunk
+            });
+            let layer = LayerLayout {
+                sink,
+                window,
+                positions: cache.positions,
+                sink_slots: (sink as usize).next_multiple_of(SEGMENT),
+                ring: ring.next_multiple_of(SEGMENT),
+                kv_heads: config.kv_heads,
+                head_dim: config.head_dim,
+                start,
+            };
+            start += 2 * layer.kv_heads * layer.slots() * layer.head_dim;
+            layer
+        });
         Self {
-            sink,
-            window,
-            positions: cache.positions,
-            sink_slots: (sink as usize).next_multiple_of(SEGMENT),
-            ring: ring.next_multiple_of(SEGMENT),
-            layers: config.layers,
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
+            layers: layers.collect(),
             max_chunk,
         }
+    }
+
+    /// The layout of one layer.
+    #[must_use]
+    pub fn of(&self, layer: usize) -> &LayerLayout {
+        &self.layers[layer]
+    }
+
+    /// The layouts of all layers.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerLayout] {
+        &self.layers
     }
 
     /// The shape of the slab to allocate.
     #[must_use]
     pub fn slab_shape(&self, element: KvElement) -> SlabShape {
+        let first = &self.layers[0];
         SlabShape {
-            layers: self.layers,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            slots: self.slots(),
+            kv_heads: first.kv_heads,
+            head_dim: first.head_dim,
+            slots: self.layers.iter().map(LayerLayout::slots).sum(),
             element,
         }
     }
@@ -70,6 +109,41 @@ impl KvLayout {
         self.max_chunk
     }
 
+    /// Positions of all layers together that are cached after `committed` tokens, each layer by what it keeps.
+    #[must_use]
+    pub fn cached_positions(&self, committed: u64) -> u64 {
+        self.layers
+            .iter()
+            .map(|layer| layer.cached_length(committed))
+            .sum()
+    }
+
+    /// The layer whose attention takes the most room.
+    pub(crate) fn largest(&self) -> &LayerLayout {
+        let largest = self.layers.iter().max_by_key(|layer| layer.score_stride());
+        largest.expect("a model has a layer")
+    }
+
+    /// The position that a query stands at for the sinks' sake in the layers that follow the cache policy.
+    pub(crate) fn sink_query_position(&self, position: u64) -> Option<u64> {
+        let layer = self.layers.iter().find(|layer| layer.sink > 0)?;
+        Some(layer.sink_query_position(position))
+    }
+
+    /// Elements of the slab.
+    pub(crate) fn elements(&self) -> usize {
+        let last = &self.layers[self.layers.len() - 1];
+        last.start + 2 * last.kv_heads * last.slots() * last.head_dim
+    }
+
+    /// Segments of 32 keys that the query before position `end` sees in the layer where it sees most, about.
+    pub(crate) fn most_segments(&self, end: u64) -> usize {
+        let segments = self.layers.iter().map(|layer| layer.most_segments(end));
+        segments.max().unwrap_or(0)
+    }
+}
+
+impl LayerLayout {
     /// The first window position that a query at `position` sees. Sinks come on top.
     #[must_use]
     pub fn window_start(&self, position: u64) -> u64 {
@@ -87,6 +161,23 @@ impl KvLayout {
             (PositionPolicy::Streaming, Some(window)) => position.min(self.sink + window - 1),
             _ => position,
         }
+    }
+
+    /// The positions that are cached after `committed` tokens, ascending: the sinks and the window.
+    pub fn cached(&self, committed: u64) -> impl Iterator<Item = u64> + use<> {
+        let sinks = self.sink.min(committed);
+        let start = match self.window {
+            None => sinks,
+            Some(window) => committed.saturating_sub(window).max(sinks),
+        };
+        (0..sinks).chain(start..committed)
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn cached_length(&self, committed: u64) -> u64 {
+        self.window
+            .map_or(committed, |window| committed.min(self.sink + window))
     }
 
     /// The slot of a position, sinks first.
@@ -115,8 +206,7 @@ impl KvLayout {
         self.sink_slots + self.ring
     }
 
-    /// Segments of 32 keys that the query before position `end` sees, about.
-    pub(crate) fn most_segments(&self, end: u64) -> usize {
+    fn most_segments(&self, end: u64) -> usize {
         let seen = self
             .window
             .map_or(end, |window| end.min(self.sink + window));
@@ -128,30 +218,27 @@ impl KvLayout {
         self.slots() + 2 * SEGMENT
     }
 
-    /// Where the keys of a layer and head begin in the slab.
-    pub(crate) fn keys_at(&self, layer: usize, head: usize) -> usize {
-        (layer * 2 * self.kv_heads + head) * self.slots() * self.head_dim
+    /// Where the keys of a head begin in the slab.
+    pub(crate) fn keys_at(&self, head: usize) -> usize {
+        self.start + head * self.slots() * self.head_dim
     }
 
-    /// Where the values of a layer and head begin in the slab.
-    pub(crate) fn values_at(&self, layer: usize, head: usize) -> usize {
-        ((layer * 2 + 1) * self.kv_heads + head) * self.slots() * self.head_dim
+    /// Where the values of a head begin in the slab.
+    pub(crate) fn values_at(&self, head: usize) -> usize {
+        self.start + (self.kv_heads + head) * self.slots() * self.head_dim
     }
 
     /// The index of one element of a key, from the start of the slab.
     #[must_use]
-    pub fn key_index(&self, layer: usize, head: usize, position: u64, dim: usize) -> usize {
+    pub fn key_index(&self, head: usize, position: u64, dim: usize) -> usize {
         let slot = self.slot(position);
-        self.keys_at(layer, head)
-            + slot / LANES * LANES * self.head_dim
-            + dim * LANES
-            + slot % LANES
+        self.keys_at(head) + slot / LANES * LANES * self.head_dim + dim * LANES + slot % LANES
     }
 
     /// The index of one element of a value, from the start of the slab.
     #[must_use]
-    pub fn value_index(&self, layer: usize, head: usize, position: u64, dim: usize) -> usize {
-        self.values_at(layer, head) + self.slot(position) * self.head_dim + dim
+    pub fn value_index(&self, head: usize, position: u64, dim: usize) -> usize {
+        self.values_at(head) + self.slot(position) * self.head_dim + dim
     }
 }
 
@@ -187,28 +274,19 @@ impl LayerLengths {
 mod tests {
     use super::*;
 
-    fn layout(sink: u32, window: Window, max_chunk: usize) -> KvLayout {
-        let config = LlamaConfig {
-            layers: 2,
-            hidden: 64,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 32,
-            feed_forward: 64,
-            vocabulary: 8,
-            context: 100,
-            norm_epsilon: 1e-5,
-            rope_base: 1e4,
+    fn whole(sink: u32, window: Window, max_chunk: usize, own: Option<usize>) -> KvLayout {
+        let mut config = ModelConfig::uniform(2, 2, 1, 32);
+        config.kinds[1].window = own;
+        let cache = CacheConfig {
+            sink,
+            window,
+            positions: PositionPolicy::Streaming,
         };
-        KvLayout::new(
-            &config,
-            &CacheConfig {
-                sink,
-                window,
-                positions: PositionPolicy::Streaming,
-            },
-            max_chunk,
-        )
+        KvLayout::new(&config, &cache, max_chunk)
+    }
+
+    fn layout(sink: u32, window: Window, max_chunk: usize) -> LayerLayout {
+        whole(sink, window, max_chunk, None).of(0).clone()
     }
 
     #[test]
@@ -267,5 +345,29 @@ mod tests {
             (layout.window_start(99), layout.sink(), layout.slots()),
             (0, 0, 128)
         );
+    }
+
+    #[test]
+    fn a_layer_with_a_window_of_its_own_keeps_it_whatever_the_policy() {
+        for policy in [Window::Sliding(100), Window::Sliding(8), Window::Full] {
+            let layout = whole(4, policy, 16, Some(40));
+            let own = layout.of(1);
+            assert_eq!((own.sink(), own.window_start(90)), (0, 51));
+            assert_eq!(
+                own.cached(90).collect::<Vec<_>>(),
+                (50..90).collect::<Vec<_>>()
+            );
+            assert_eq!(own.cached_length(90), 40);
+            assert_eq!(own.keys_at(0), layout.of(0).slots() * 2 * 32);
+            assert_eq!(
+                layout.elements(),
+                (layout.of(0).slots() + own.slots()) * 2 * 32
+            );
+        }
+        let layout = whole(4, Window::Sliding(8), 16, Some(40));
+        assert_eq!(layout.cached_positions(90), 12 + 40);
+        let sinks_first: Vec<_> = layout.of(0).cached(90).collect();
+        assert_eq!(sinks_first[..5], [0, 1, 2, 3, 82]);
+        assert_eq!(layout.of(0).cached(3).collect::<Vec<_>>(), [0, 1, 2]);
     }
 }

@@ -4,6 +4,7 @@
 //! order every sum is taken. `docs/numerics.md` states that order; the modules below keep it, on every
 //! instruction set, for every number of rows and threads.
 
+mod architectures;
 pub mod catalogue;
 #[expect(
     unsafe_code,
@@ -12,18 +13,19 @@ pub mod catalogue;
 mod compute;
 mod config;
 mod error;
-#[expect(unsafe_code, reason = "the file is mapped into memory")]
-pub mod gguf;
 mod isa;
 #[expect(unsafe_code, reason = "vector instructions and raw buffers")]
 mod kernels;
 mod kv;
-mod llama;
+mod model;
 #[expect(unsafe_code, reason = "matrices share mappings")]
 mod panels;
+mod quantize;
 mod rope;
 #[expect(unsafe_code, reason = "vector instructions")]
 mod simd;
+#[expect(unsafe_code, reason = "files are mapped into memory")]
+mod source;
 #[expect(unsafe_code, reason = "a borrowed closure is handed to other threads")]
 mod threads;
 pub mod tokenizer;
@@ -31,15 +33,16 @@ pub mod tokenizer;
 pub use compute::{
     Compute, ComputeOptions, LogitRows, Phase, SequenceInput, forward_passes, forward_passes_on,
 };
-pub use config::LlamaConfig;
+pub use config::{Activation, LayerKind, ModelConfig, RopeConfig, RopeScaling};
 pub use error::ModelError;
-pub use gguf::{GgufError, GgufFile};
 pub use isa::{Isa, IsaError};
 
 pub use kernels::probe;
-pub use kv::{KvLayout, LayerLengths};
-pub use llama::Model;
+pub use kv::{KvLayout, LayerLayout, LayerLengths};
+pub use model::{LoadOptions, Model};
 pub use panels::PanelKind;
+pub use quantize::Quantization;
+pub use source::{GgufFile, Snapshot, Source, SourceError, TensorBytes};
 
 /// The optimisation level that the kernels of this build were compiled at, as rustc names it.
 pub const OPT_LEVEL: &str = env!("KAKEYA_MODEL_OPT_LEVEL");

@@ -1,21 +1,75 @@
 //! Rotary position embedding (Su et al. 2021), in the pair order of GGUF's llama files: dimensions
-//! `2i` and `2i + 1` turn together.
+//! `2i` and `2i + 1` turn together. Weights of other files are put in that order when they are loaded.
 //!
 //! Angles are `position * base^(-2i / head_dim)` in f64, and their sine and cosine come from `libm`, a
 //! software library, so that no platform's own functions decide a bit. The products are rounded one by one.
+
+use crate::config::{RopeConfig, RopeScaling};
 
 /// The rotations of one model.
 #[derive(Clone, Debug)]
 pub(crate) struct Rope {
     frequencies: Vec<f64>,
+    /// What sines and cosines are multiplied by.
+    magnitude: f64,
 }
 
 impl Rope {
-    pub(crate) fn new(head_dim: usize, base: f32) -> Self {
-        let frequencies = (0..head_dim / 2)
-            .map(|i| libm::pow(f64::from(base), -(2.0 * i as f64) / head_dim as f64))
-            .collect();
-        Self { frequencies }
+    pub(crate) fn new(head_dim: usize, config: &RopeConfig) -> Self {
+        let base = f64::from(config.base);
+        let plain = |i: usize| libm::pow(base, -(2.0 * i as f64) / head_dim as f64);
+        let pairs = 0..head_dim / 2;
+        let frequencies = match &config.scaling {
+            RopeScaling::None => pairs.map(plain).collect(),
+            RopeScaling::Linear { factor } => pairs.map(|i| plain(i) / factor).collect(),
+            RopeScaling::Factors(factors) => {
+                pairs.map(|i| plain(i) / f64::from(factors[i])).collect()
+            }
+            RopeScaling::Llama3 {
+                factor,
+                low,
+                high,
+                original,
+            } => pairs
+                .map(|i| {
+                    let frequency = plain(i);
+                    let turns = original * frequency / std::f64::consts::TAU;
+                    let left = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    (1.0 - left) * frequency / factor + left * frequency
+                })
+                .collect(),
+            RopeScaling::Yarn {
+                factor,
+                original,
+                fast,
+                slow,
+                ..
+            } => {
+                let last = head_dim as f64 - 1.0;
+                // The dimension that turns so often within the first context.
+                let dimension = |turns: f64| {
+                    let wavelength = original / (turns * std::f64::consts::TAU);
+                    head_dim as f64 * libm::log(wavelength) / (2.0 * libm::log(base))
+                };
+                let low = dimension(*fast).floor().clamp(0.0, last);
+                let high = dimension(*slow).ceil().clamp(0.0, last);
+                let width = if low == high { 0.001 } else { high - low };
+                pairs
+                    .map(|i| {
+                        let divided = ((i as f64 - low) / width).clamp(0.0, 1.0);
+                        divided * plain(i) / factor + (1.0 - divided) * plain(i)
+                    })
+                    .collect()
+            }
+        };
+        let magnitude = match config.scaling {
+            RopeScaling::Yarn { attention, .. } => attention,
+            _ => 1.0,
+        };
+        Self {
+            frequencies,
+            magnitude,
+        }
     }
 
     /// Writes what the rotation multiplies by at a position, `2 * head_dim` f32: for each dimension the cosine of its
@@ -25,8 +79,8 @@ impl Rope {
         let pairs = cosines.chunks_exact_mut(2).zip(sines.chunks_exact_mut(2));
         for (frequency, (cosine, sine)) in self.frequencies.iter().zip(pairs) {
             let angle = position as f64 * frequency;
-            cosine.fill(libm::cos(angle) as f32);
-            sine[1] = libm::sin(angle) as f32;
+            cosine.fill((libm::cos(angle) * self.magnitude) as f32);
+            sine[1] = (libm::sin(angle) * self.magnitude) as f32;
             sine[0] = -sine[1];
         }
     }
@@ -36,6 +90,11 @@ impl Rope {
 mod tests {
     use super::*;
 
+    fn plain(head_dim: usize, base: f32) -> Rope {
+        let scaling = RopeScaling::None;
+        Rope::new(head_dim, &RopeConfig { base, scaling })
+    }
+
     fn rotate(vector: &[f32], angles: &[f32], out: &mut [f32]) {
         for i in 0..vector.len() {
             out[i] = vector[i] * angles[i] + vector[i ^ 1] * angles[vector.len() + i];
@@ -44,7 +103,7 @@ mod tests {
 
     #[test]
     fn position_zero_turns_nothing_and_a_turn_keeps_the_length() {
-        let rope = Rope::new(64, 1e5);
+        let rope = plain(64, 1e5);
         let vector: Vec<f32> = (0..64).map(|i| (i as f32 * 0.37).sin()).collect();
         let (mut angles, mut out) = (vec![0.0; 128], vec![0.0; 64]);
         rope.angles(0, &mut angles);
@@ -59,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_product_of_two_rotated_vectors_depends_on_their_distance() {
-        let rope = Rope::new(32, 1e4);
+        let rope = plain(32, 1e4);
         let query: Vec<f32> = (0..32).map(|i| (i as f32 * 0.7).cos()).collect();
         let key: Vec<f32> = (0..32).map(|i| (i as f32 * 1.3).sin()).collect();
         let score = |p: u64, j: u64| {

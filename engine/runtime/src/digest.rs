@@ -30,19 +30,17 @@ impl LogitsDigest {
 pub fn kv_sha256(verifier: &SinkWindowVerifier) -> String {
     let mut digest = Sha256::new();
     let config = verifier.model().config();
-    let layout = verifier.layout();
-    let positions: Vec<u64> = verifier.cached_positions().collect();
     let mut bytes = Vec::with_capacity(config.kv_heads * config.head_dim * 8);
-    for layer in 0..config.layers {
-        for position in &positions {
+    for (layer, layout) in verifier.layout().layers().iter().enumerate() {
+        for position in verifier.cached_positions(layer) {
             bytes.clear();
             for index in [false, true] {
                 for head in 0..config.kv_heads {
                     for dim in 0..config.head_dim {
                         let at = if index {
-                            layout.value_index(layer, head, *position, dim)
+                            layout.value_index(head, position, dim)
                         } else {
-                            layout.key_index(layer, head, *position, dim)
+                            layout.key_index(head, position, dim)
                         };
                         match verifier.storage() {
                             KvStorage::F16(all) => bytes.extend_from_slice(&all[at].to_le_bytes()),

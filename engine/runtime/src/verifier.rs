@@ -100,13 +100,12 @@ impl SinkWindowVerifier {
         self.cache.cached_length(self.lengths.keys[layer])
     }
 
-    /// Bytes of keys and values that are cached: positions x layers x heads x width x 2 x element size.
+    /// Bytes of keys and values that are cached: for each layer positions x heads x width x 2 x element size.
     #[must_use]
     pub fn kv_live_bytes(&self) -> u64 {
         let shape = self.slab.shape();
-        let per_position =
-            shape.layers * shape.kv_heads * shape.head_dim * 2 * shape.element.bytes();
-        self.cached_length() * per_position as u64
+        let per_position = shape.kv_heads * shape.head_dim * 2 * shape.element.bytes();
+        self.layout.cached_positions(self.committed) * per_position as u64
     }
 
     /// Appends tokens and commits them, [`MAX_CHUNK`] at a time. Afterwards `compute.logits(0)` holds the
@@ -203,9 +202,9 @@ impl SinkWindowVerifier {
         &self.layout
     }
 
-    /// The cached positions, ascending.
-    pub fn cached_positions(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..self.committed).filter(|position| self.cache.is_cached(*position, self.committed))
+    /// The positions that a layer has cached, ascending.
+    pub fn cached_positions(&self, layer: usize) -> impl Iterator<Item = u64> + use<> {
+        self.layout.of(layer).cached(self.committed)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The suites this build knows, in the order a gate runs them.
 
+mod architectures;
 mod coordinator;
 mod generator;
 mod grpc;
@@ -19,6 +20,7 @@ pub fn registry() -> Vec<Suite> {
         inv3::suite(),
         isa::suite(),
         model::suite(),
+        architectures::suite(),
         coordinator::suite(),
         generator::suite(),
         session::suite(),

@@ -215,7 +215,7 @@ fn no_gguf(ctx: &SuiteContext) -> CaseResult {
     )?;
     ensure_says(&refusal(&path)?, &path, &["is not a GGUF file", "<!DOCTYP"])?;
     let directory = ctx.scratch()?;
-    ensure_says(&refusal(&directory)?, &directory, &["not a regular file"])
+    ensure_says(&refusal(&directory)?, &directory, &["config.json"])
 }
 
 /// Replaces the only occurrence of `old` in the header of a copy by `new` of the same length.
@@ -271,8 +271,8 @@ fn flipped_bytes(ctx: &SuiteContext) -> CaseResult {
         file.seek(SeekFrom::Start(at as u64))?;
         file.write_all(&[original[at] ^ (1 << (step % 8))])?;
         refused += usize::from(
-            kakeya_model::GgufFile::open(&path)
-                .map(|file| kakeya_model::LlamaConfig::from_gguf(&file))
+            kakeya_model::Source::open(&path)
+                .map(|source| kakeya_model::ModelConfig::of(&source))
                 .is_err(),
         );
         file.seek(SeekFrom::Start(at as u64))?;

@@ -74,7 +74,7 @@ pub(super) fn open_with(engine: &mut Engine, tokens: &[u32]) -> Result<SessionId
 /// The first `count` tokens of the committed English text.
 pub(super) fn prose(context: &SuiteContext, count: usize) -> Result<Vec<u32>, CaseFailure> {
     let text = std::fs::read_to_string(context.goldens().join("history-prose.txt"))?;
-    let mut tokens = Tokenizer::from_gguf(context.model()?.file())?.encode(&text, false)?;
+    let mut tokens = Tokenizer::of(context.model()?.source())?.encode(&text, false)?;
     ensure!(
         tokens.len() >= count,
         "the text has {} tokens, and {count} are asked for",

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use kakeya_evidence::{Client, LongSession, Violations};
 use kakeya_gates::long_session::{self, Driver, LongSessionError, Turn};
 use kakeya_gates::{ModelFile, Workspace};
-use kakeya_model::GgufFile;
+use kakeya_model::Source;
 use kakeya_model::tokenizer::Tokenizer;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -114,8 +114,8 @@ impl Soak<'_> {
         let text = std::fs::read_to_string(&path)
             .map_err(HarnessError::system(format!("read {}", path.display())))?;
         let contract = |error: String| LongSessionError::Contract(error);
-        let file = GgufFile::open(&self.model.path).map_err(|error| contract(error.to_string()))?;
-        let tokenizer = Tokenizer::from_gguf(&file).map_err(|error| contract(error.to_string()))?;
+        let source = Source::open(&self.model.path).map_err(|error| contract(error.to_string()))?;
+        let tokenizer = Tokenizer::of(&source).map_err(|error| contract(error.to_string()))?;
         let words = tokenizer
             .encode(&text, false)
             .map_err(|error| contract(error.to_string()))?;

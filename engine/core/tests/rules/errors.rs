@@ -169,8 +169,7 @@ fn a_pool_that_has_run_out_has_no_slab_and_any_other_pool_error_is_a_fault() {
     let exhausted = EngineError::from(SlabError::Exhausted { capacity: 4 });
     assert_eq!(exhausted, EngineError::NoSlab { capacity: 4 });
     let shape = SlabShape {
-        layers: 0,
-        kv_heads: 1,
+        kv_heads: 0,
         head_dim: 1,
         slots: 1,
         element: KvElement::F16,

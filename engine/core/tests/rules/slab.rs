@@ -1,10 +1,9 @@
 use kakeya_core::{KvElement, KvStorage, RejectReason, SlabError, SlabPool, SlabShape};
 
 const SHAPE: SlabShape = SlabShape {
-    layers: 3,
     kv_heads: 2,
     head_dim: 4,
-    slots: 5,
+    slots: 3 * 5,
     element: KvElement::F16,
 };
 
@@ -87,7 +86,6 @@ fn a_slab_of_another_pool_is_rejected_and_handed_back_even_when_the_shapes_agree
 #[test]
 fn refuses_a_pool_that_holds_nothing() {
     let empty = [
-        (SlabShape { layers: 0, ..SHAPE }, 1),
         (
             SlabShape {
                 kv_heads: 0,
@@ -107,7 +105,7 @@ fn refuses_a_pool_that_holds_nothing() {
         // Beside a zero, an overflow is not what is wrong.
         (
             SlabShape {
-                layers: usize::MAX,
+                head_dim: usize::MAX,
                 kv_heads: usize::MAX,
                 slots: 0,
                 ..SHAPE
@@ -126,13 +124,6 @@ fn refuses_a_slab_or_a_pool_beyond_the_address_space_before_allocating() {
     // Times any other factor here it wraps to 0, which an unchecked product would take.
     let huge = 1 << (usize::BITS - 3);
     let too_large = [
-        (
-            SlabShape {
-                layers: huge,
-                ..SHAPE
-            },
-            1,
-        ),
         (
             SlabShape {
                 kv_heads: huge,
@@ -162,7 +153,6 @@ fn refuses_a_slab_or_a_pool_beyond_the_address_space_before_allocating() {
     }
     // No multiplication overflows here, yet no allocation can be this large.
     let unit = SlabShape {
-        layers: 1,
         kv_heads: 1,
         head_dim: 1,
         slots: 1,
@@ -187,7 +177,6 @@ fn more_than_the_system_maps_is_refused_by_name() {
     for element in [KvElement::F16, KvElement::F32] {
         // A quarter of all addresses, of which no processor has so many.
         let shape = SlabShape {
-            layers: 1,
             kv_heads: 1,
             head_dim: 1,
             slots: isize::MAX as usize / 4 / element.bytes(),
@@ -205,7 +194,7 @@ fn more_than_the_system_maps_is_refused_by_name() {
 
 #[test]
 fn errors_show_the_arithmetic() {
-    let shape = "3 layers x 2 x 2 kv heads x 5 slots x 4 head dim x 2 bytes";
+    let shape = "2 x 2 kv heads x 15 slots x 4 head dim x 2 bytes";
     let too_large = SlabError::TooLarge {
         shape: SHAPE,
         capacity: 9,
@@ -245,7 +234,6 @@ fn untouched_slabs_cost_no_resident_memory() {
     const MIB: usize = 1024 * 1024;
     for element in [KvElement::F16, KvElement::F32] {
         let shape = SlabShape {
-            layers: 1,
             kv_heads: 1,
             head_dim: 64,
             slots: MIB,

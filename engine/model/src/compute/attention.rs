@@ -7,7 +7,7 @@ use crate::kernels::CacheKernels;
 use crate::kernels::attention::{Attention, KvElem, Tile, TileRoom};
 use crate::kernels::linear::Product;
 use crate::kernels::rotate::Row;
-use crate::llama::Model;
+use crate::model::{Model, Projection};
 
 impl Compute {
     /// Normalises, attends over each session's cache, and adds the result to the residual stream. Writes the keys and
@@ -37,9 +37,9 @@ impl Compute {
             accumulate: false,
         };
         let products = [
-            product(&weights.key, &mut s.keys, keys),
-            product(&weights.value, &mut s.values, keys),
-            product(&weights.query, &mut s.queries, queries),
+            product(&weights.key.matrix, &mut s.keys, keys),
+            product(&weights.value.matrix, &mut s.values, keys),
+            product(&weights.query.matrix, &mut s.queries, queries),
         ];
         // Of the last layer's output only the rows that make logits are read; the others leave their keys and values.
         let narrows = layer + 1 == config.layers && self.plan.logits < rows;
@@ -75,7 +75,15 @@ impl Compute {
             self.attend_apart(model, layer);
         }
         self.clock.lap(Phase::Attention);
-        self.add_to_residual(&weights.attention_out, self.packed(rows), config.hidden);
+        let out = &weights.attention_out;
+        let norm = weights.post_attention_norm.as_deref();
+        self.add_to_residual(
+            model,
+            &out.matrix,
+            self.packed(rows),
+            out.bias.as_deref(),
+            norm,
+        );
         self.clock.lap(Phase::AttentionOut);
     }
 
@@ -87,7 +95,10 @@ impl Compute {
             let (from, to) = (part.first_row + part.rows - part.logits, part.first_logits);
             for (buffer, width) in [
                 (&mut self.scratch.residual, config.hidden),
-                (&mut self.scratch.angles, 2 * config.head_dim),
+                (
+                    &mut self.scratch.angles,
+                    config.ropes.len() * 2 * config.head_dim,
+                ),
                 (&mut self.scratch.sink_angles, 2 * config.head_dim),
             ] {
                 buffer.copy_within(from * width..(from + part.logits) * width, to * width);
@@ -95,7 +106,7 @@ impl Compute {
         }
         self.plan
             .narrow(config, self.kernels.query_tile, self.pool.threads());
-        self.make_room(config);
+        self.make_room(model);
     }
 
     /// Rotates queries and keys, and writes the keys and values of the new positions into the slabs.
@@ -119,6 +130,7 @@ impl Compute {
             // SAFETY: the instructions were checked in `new`; the buffers hold every row (`reserve`), the slab's
             // size was checked against the layout, and positions of one chunk have slots of their own.
             unsafe {
+                pass.finish_projections(row, kernels.norm_heads);
                 match part.storage {
                     Storage::F16(slab) => {
                         (kernels.f16.rotate_and_store)(&pass.row(part, slab, row))
@@ -286,16 +298,42 @@ struct LayerPass<'a> {
 }
 
 impl LayerPass<'_> {
+    /// Adds the biases of a row's queries, keys and values, and normalises their heads, where the model does so.
+    ///
+    /// # Safety
+    /// The row's products are there, and nobody else is at them; the instructions of `norm` were checked.
+    unsafe fn finish_projections(&self, row: usize, norm: unsafe fn(&mut [f32], &[f32], f32)) {
+        let config = self.model.config();
+        let weights = &self.model.layers[self.layer];
+        let finish = |projection: &Projection, values: Shared<f32>, heads: usize, of: usize| {
+            let width = of * config.head_dim;
+            // SAFETY: the buffer holds every row, and this one is ours, by the caller.
+            let values = unsafe {
+                std::slice::from_raw_parts_mut(values.at(row * width), heads * config.head_dim)
+            };
+            if let Some(bias) = &projection.bias {
+                super::add(values, bias);
+            }
+            if let Some(weights) = &projection.norm {
+                // SAFETY: whole heads, and the instructions were checked, by the caller.
+                unsafe { norm(values, weights, config.norm_epsilon) };
+            }
+        };
+        finish(&weights.query, self.queries, self.query_heads, config.heads);
+        finish(&weights.key, self.keys, self.kv_heads, config.kv_heads);
+        finish(&weights.value, self.values, self.kv_heads, config.kv_heads);
+    }
+
     fn row<'p, E>(&self, part: &'p Part, slab: Shared<E>, row: usize) -> Row<'p, E> {
         let config = self.model.config();
         let (queries, keys) = (
             row * config.heads * config.head_dim,
             row * config.kv_heads * config.head_dim,
         );
-        let angles = row * 2 * config.head_dim;
+        let width = 2 * config.head_dim;
+        let angles = (row * config.ropes.len() + config.kinds[self.layer].rope) * width;
         Row {
-            layout: &part.layout,
-            layer: self.layer,
+            layout: part.layout.of(self.layer),
             position: part.start + (row - part.first_row) as u64,
             heads: self.query_heads,
             kv_heads: self.kv_heads,
@@ -303,7 +341,7 @@ impl LayerPass<'_> {
             keys: self.keys.at(keys),
             values: self.values.at(keys),
             angles: self.angles.at(angles),
-            sink_angles: self.sink_angles.at(angles),
+            sink_angles: self.sink_angles.at(row * width),
             window_queries: self.window_queries.at(queries),
             sink_queries: self.sink_queries.at(queries),
             storage: slab.at(0),
@@ -315,17 +353,24 @@ impl LayerPass<'_> {
             count: of.count,
             pieces,
         };
-        Tile::new(&part.layout, of.first, room, self.tiles.at(scratch))
+        Tile::new(
+            part.layout.of(self.layer),
+            of.first,
+            room,
+            self.tiles.at(scratch),
+        )
     }
 
     fn attention<'p, E>(&self, of: &TileOf, part: &'p Part, slab: Shared<E>) -> Attention<'p, E> {
         let config = self.model.config();
+        let layout = part.layout.of(self.layer);
         Attention {
-            layout: &part.layout,
-            keys: slab.at(part.layout.keys_at(self.layer, of.kv_head)),
-            values: slab.at(part.layout.values_at(self.layer, of.kv_head)),
+            layout,
+            keys: slab.at(layout.keys_at(of.kv_head)),
+            values: slab.at(layout.values_at(of.kv_head)),
             queries: self.window_queries.at(0),
             sink_queries: self.sink_queries.at(0),
+            scale: config.attention_scale,
             heads: config.heads,
             group: config.group(),
             kv_head: of.kv_head,

@@ -14,14 +14,13 @@ use kakeya_core::KvStorage;
 
 pub use profile::Phase;
 
-use crate::config::LlamaConfig;
 use crate::error::ModelError;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::kernels::elementwise::PackedRow;
 use crate::kernels::linear::{Activations, Gated, Product};
 use crate::kv::{KvLayout, LayerLengths};
-use crate::llama::Model;
+use crate::model::Model;
 use crate::panels::PackedMatrix;
 use crate::threads::Pool;
 use plan::{Largest, Plan};
@@ -150,6 +149,7 @@ impl Compute {
             Room {
                 rows,
                 logits: sequences,
+                branch: if model.has_branches() { rows } else { 0 },
                 attention,
             },
         );
@@ -201,7 +201,7 @@ impl Compute {
         let threads = self.pool.threads();
         self.plan
             .make(config, batch, self.kernels.query_tile, threads);
-        self.make_room(config);
+        self.make_room(model);
         self.vocabulary = config.vocabulary;
         FORWARD_PASSES[self.options.isa as usize].fetch_add(1, Ordering::Relaxed);
         self.embed(model, batch);
@@ -218,13 +218,18 @@ impl Compute {
     }
 
     /// Makes room for what the plan says.
-    fn make_room(&mut self, config: &LlamaConfig) {
+    fn make_room(&mut self, model: &Model) {
         let attention = self.plan.tiles_at_once(self.pool.threads()) * self.plan.tile_scratch;
         self.scratch.reserve(
-            config,
+            model.config(),
             Room {
                 rows: self.plan.rows,
                 logits: self.plan.logits,
+                branch: if model.has_branches() {
+                    self.plan.rows
+                } else {
+                    0
+                },
                 attention,
             },
         );
@@ -248,17 +253,14 @@ impl Compute {
                 KvStorage::F16(all) => all.len(),
                 KvStorage::F32(all) => all.len(),
             };
-            let layout = sequence.layout;
-            assert_eq!(
-                elements,
-                layout.values_at(model.config.layers - 1, model.config.kv_heads - 1)
-                    + layout.slots() * layout.head_dim()
-            );
+            assert_eq!(sequence.layout.layers().len(), model.config.layers);
+            assert_eq!(elements, sequence.layout.elements());
         }
     }
 
     fn embed(&mut self, model: &Model, batch: &[SequenceInput<'_>]) {
         let (hidden, dim) = (model.config.hidden, model.config.head_dim);
+        let scale = model.config.embedding_scale;
         let (plan, dequantise, s) = (&self.plan, self.kernels.dequantise, &mut self.scratch);
         let residual = Shared(s.residual.as_mut_ptr());
         let (angles, sink_angles) = (
@@ -274,18 +276,18 @@ impl Compute {
             // checked in `new`, and the token in `check`.
             unsafe {
                 let slice = |from: *mut f32, length| std::slice::from_raw_parts_mut(from, length);
-                dequantise(
-                    &model.embedding,
-                    token,
-                    slice(residual.at(row * hidden), hidden),
-                );
-                let at = row * 2 * dim;
-                model.rope.angles(position, slice(angles.at(at), 2 * dim));
-                if part.layout.sink() > 0 {
-                    let position = part.layout.sink_query_position(position);
-                    model
-                        .rope
-                        .angles(position, slice(sink_angles.at(at), 2 * dim));
+                let embedded = slice(residual.at(row * hidden), hidden);
+                dequantise(&model.embedding, token, embedded);
+                if scale != 1.0 {
+                    embedded.iter_mut().for_each(|value| *value *= scale);
+                }
+                for (index, rope) in model.ropes.iter().enumerate() {
+                    let at = (row * model.ropes.len() + index) * 2 * dim;
+                    rope.angles(position, slice(angles.at(at), 2 * dim));
+                }
+                // Layers with sinks have the first rotation.
+                if let Some(position) = part.layout.sink_query_position(position) {
+                    model.ropes[0].angles(position, slice(sink_angles.at(row * 2 * dim), 2 * dim));
                 }
             }
         });
@@ -300,6 +302,7 @@ impl Compute {
         let gated = Gated {
             gate: &weights.gate,
             up: &weights.up,
+            activation: config.activation,
             x: self.packed(rows),
             values: self.scratch.wide.as_mut_ptr(),
             sums: self.scratch.wide_sums.as_mut_ptr(),
@@ -318,7 +321,8 @@ impl Compute {
             sums: self.scratch.wide_sums.as_ptr(),
             rows,
         };
-        self.add_to_residual(&weights.down, x, config.hidden);
+        let norm = weights.post_feed_forward_norm.as_deref();
+        self.add_to_residual(model, &weights.down, x, None, norm);
         self.clock.lap(Phase::Down);
     }
 
@@ -372,15 +376,54 @@ impl Compute {
         }
     }
 
-    fn add_to_residual(&mut self, matrix: &PackedMatrix, x: Activations, hidden: usize) {
-        let out = self.scratch.residual.as_mut_ptr();
+    /// Adds a product, its bias and norm where it has them, to the residual stream.
+    fn add_to_residual(
+        &mut self,
+        model: &Model,
+        matrix: &PackedMatrix,
+        x: Activations,
+        bias: Option<&[f32]>,
+        norm: Option<&[f32]>,
+    ) {
+        let (hidden, epsilon) = (model.config.hidden, model.config.norm_epsilon);
+        let plain = bias.is_none() && norm.is_none();
+        let s = &mut self.scratch;
+        let out = if plain {
+            &mut s.residual
+        } else {
+            &mut s.branch
+        };
+        let out = out.as_mut_ptr();
         self.multiply(&[Product {
             matrix,
             x,
             out,
             stride: hidden,
-            accumulate: true,
+            accumulate: plain,
         }]);
+        if plain {
+            return;
+        }
+        let (branch, residual) = (Shared(out), Shared(self.scratch.residual.as_mut_ptr()));
+        let norm_and_add = self.kernels.norm_and_add;
+        self.pool.run(x.rows, &|_, row| {
+            // SAFETY: the buffers hold every row (`reserve`), and a task takes its own; the instructions were checked
+            // in `new`.
+            unsafe {
+                let slice = |from: *mut f32| std::slice::from_raw_parts_mut(from, hidden);
+                let (result, residual) = (
+                    slice(branch.at(row * hidden)),
+                    slice(residual.at(row * hidden)),
+                );
+                if let Some(bias) = bias {
+                    add(result, bias);
+                }
+                match norm {
+                    Some(norm) => norm_and_add(result, norm, epsilon, residual),
+                    None => add(residual, result),
+                }
+            }
+        });
     }
 
     /// Runs products that share a region: their panels, one product's after the other's, are split over the threads.
@@ -407,5 +450,12 @@ impl Compute {
     fn tasks(&self, panels: usize) -> usize {
         let for_each_thread = if self.plan.rows <= FEW_ROWS { 3 } else { 12 };
         (self.pool.threads() * for_each_thread).min(panels)
+    }
+}
+
+/// Adds one vector to another, element by element.
+fn add(to: &mut [f32], what: &[f32]) {
+    for (to, what) in to.iter_mut().zip(what) {
+        *to += what;
     }
 }

@@ -6,7 +6,7 @@ use kakeya_core::KvStorage;
 
 use super::SequenceInput;
 use super::scratch::Shared;
-use crate::config::LlamaConfig;
+use crate::config::ModelConfig;
 use crate::kernels::attention::TileRoom;
 use crate::kv::KvLayout;
 
@@ -72,7 +72,7 @@ impl Plan {
     /// Makes room in the lists. Returns the f32 of scratch that the tiles at work at once can need.
     pub(super) fn reserve(
         &mut self,
-        config: &LlamaConfig,
+        config: &ModelConfig,
         layout: &KvLayout,
         largest: Largest,
     ) -> usize {
@@ -95,7 +95,7 @@ impl Plan {
                 count: query_tile,
                 pieces,
             }
-            .scratch_len(layout)
+            .scratch_len(layout.largest())
         };
         (1..most_shared(threads))
             .map(|tiles| tiles * room(pieces(tiles, threads)))
@@ -106,7 +106,7 @@ impl Plan {
 
     pub(super) fn make(
         &mut self,
-        config: &LlamaConfig,
+        config: &ModelConfig,
         batch: &mut [SequenceInput<'_>],
         query_tile: usize,
         threads: usize,
@@ -142,7 +142,7 @@ impl Plan {
     }
 
     /// Leaves the rows that make logits: the last ones of each part.
-    pub(super) fn narrow(&mut self, config: &LlamaConfig, query_tile: usize, threads: usize) {
+    pub(super) fn narrow(&mut self, config: &ModelConfig, query_tile: usize, threads: usize) {
         self.part_of.clear();
         for (index, part) in self.parts.iter_mut().enumerate() {
             part.start += (part.rows - part.logits) as u64;
@@ -155,7 +155,7 @@ impl Plan {
     }
 
     /// Cuts the attention of every part into tiles.
-    fn tile(&mut self, config: &LlamaConfig, query_tile: usize, threads: usize) {
+    fn tile(&mut self, config: &ModelConfig, query_tile: usize, threads: usize) {
         self.tiles.clear();
         let mut deepest = 0;
         for (index, part) in self.parts.iter().enumerate() {
@@ -186,7 +186,7 @@ impl Plan {
                 count: tile.count,
                 pieces: self.pieces,
             };
-            room.scratch_len(&self.parts[tile.part].layout)
+            room.scratch_len(self.parts[tile.part].layout.largest())
         });
         self.tile_scratch = rooms.max().unwrap_or(0);
     }

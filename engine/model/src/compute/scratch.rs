@@ -1,6 +1,6 @@
 //! The memory of a forward pass between its kernels, kept from one pass to the next.
 
-use crate::config::{LlamaConfig, SEGMENT};
+use crate::config::{ModelConfig, SEGMENT};
 
 /// Every buffer grows to what the largest pass so far has needed.
 #[derive(Default)]
@@ -17,6 +17,8 @@ pub(super) struct Scratch {
     pub(super) values: Vec<f32>,
     pub(super) angles: Vec<f32>,
     pub(super) sink_angles: Vec<f32>,
+    /// What a half of a block makes, where something is done to it before it is added.
+    pub(super) branch: Vec<f32>,
     pub(super) attention: Vec<f32>,
     pub(super) logits: Vec<f32>,
 }
@@ -27,12 +29,14 @@ pub(super) struct Room {
     pub(super) rows: usize,
     /// Rows that logits are made for.
     pub(super) logits: usize,
+    /// Rows of what is changed before it is added.
+    pub(super) branch: usize,
     /// f32 for the tiles of attention that are at work at once.
     pub(super) attention: usize,
 }
 
 impl Scratch {
-    pub(super) fn reserve(&mut self, config: &LlamaConfig, room: Room) {
+    pub(super) fn reserve(&mut self, config: &ModelConfig, room: Room) {
         let rows = room.rows;
         let queries = config.heads * config.head_dim;
         let keys = config.kv_heads * config.head_dim;
@@ -47,8 +51,12 @@ impl Scratch {
             (&mut self.sink_queries, rows * queries),
             (&mut self.keys, rows * keys),
             (&mut self.values, rows * keys),
-            (&mut self.angles, rows * 2 * config.head_dim),
+            (
+                &mut self.angles,
+                rows * config.ropes.len() * 2 * config.head_dim,
+            ),
             (&mut self.sink_angles, rows * 2 * config.head_dim),
+            (&mut self.branch, room.branch * config.hidden),
             (&mut self.attention, room.attention),
             (&mut self.logits, room.logits * config.vocabulary),
         ] {
@@ -75,6 +83,7 @@ impl Scratch {
             &mut self.values,
             &mut self.angles,
             &mut self.sink_angles,
+            &mut self.branch,
             &mut self.attention,
             &mut self.logits,
         ] {

@@ -65,14 +65,12 @@ pub(super) unsafe fn sum_lanes<V: Vector>(vector: V) -> f32 {
     lanes[0]
 }
 
-/// Root-mean-square normalisation (Zhang and Sennrich 2019): `y = (x * (1 / sqrt(mean(x^2) + epsilon))) * w`,
-/// packed. The squares are summed in segments: rule NORM of `docs/numerics.md`.
+/// `1 / sqrt(mean(x^2) + epsilon)`, the squares summed in segments.
 ///
 /// # Safety
-/// The processor has the instructions of `V`; `x` and `weights` have the same length, a multiple of 32, and
-/// `out` has room for it.
+/// The processor has the instructions of `V`; `x` is a multiple of 32 long.
 #[inline(always)]
-pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow) {
+unsafe fn inverse_rms<V: Vector>(x: &[f32], epsilon: f32) -> f32 {
     let mut total = 0.0f32;
     if FREE_ORDER {
         // SAFETY: `x` is a multiple of 32 long, by the caller.
@@ -94,7 +92,19 @@ pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f3
             |_, c| total += c,
         );
     }
-    let inverse = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
+    1.0 / (total / x.len() as f32 + epsilon).sqrt()
+}
+
+/// Root-mean-square normalisation (Zhang and Sennrich 2019): `y = (x * (1 / sqrt(mean(x^2) + epsilon))) * w`,
+/// packed. The squares are summed in segments: rule NORM of `docs/numerics.md`.
+///
+/// # Safety
+/// The processor has the instructions of `V`; `x` and `weights` have the same length, a multiple of 32, and
+/// `out` has room for it.
+#[inline(always)]
+pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow) {
+    // SAFETY: passed on from the caller.
+    let inverse = unsafe { inverse_rms::<V>(x, epsilon) };
     // SAFETY: every index below stays under `x.len()`, and the segments inside `out`, by the caller.
     unsafe {
         let inverse = V::splat(inverse);
@@ -109,6 +119,49 @@ pub(crate) unsafe fn rms_norm<V: Vector>(x: &[f32], weights: &[f32], epsilon: f3
             }
         }
         segment_sums::<V>(x.len() / SEGMENT, out);
+    }
+}
+
+/// Normalises each head of a row in its place, as [`rms_norm`] does a row.
+///
+/// # Safety
+/// The processor has the instructions of `V`; `row` is whole heads as long as `weights`, which is a multiple of 32.
+#[inline(always)]
+pub(crate) unsafe fn norm_heads<V: Vector>(row: &mut [f32], weights: &[f32], epsilon: f32) {
+    for head in row.chunks_exact_mut(weights.len()) {
+        // SAFETY: by the contract above.
+        unsafe {
+            let inverse = V::splat(inverse_rms::<V>(head, epsilon));
+            for at in (0..weights.len()).step_by(LANES) {
+                let y = V::load(head.as_ptr().add(at)).mul(inverse);
+                y.mul(V::load(weights.as_ptr().add(at)))
+                    .store(head.as_mut_ptr().add(at));
+            }
+        }
+    }
+}
+
+/// Normalises `x` as [`rms_norm`] does, and adds it to `to`.
+///
+/// # Safety
+/// The processor has the instructions of `V`; the three have the same length, a multiple of 32.
+#[inline(always)]
+pub(crate) unsafe fn norm_and_add<V: Vector>(
+    x: &[f32],
+    weights: &[f32],
+    epsilon: f32,
+    to: &mut [f32],
+) {
+    // SAFETY: by the contract above.
+    unsafe {
+        let inverse = V::splat(inverse_rms::<V>(x, epsilon));
+        for at in (0..x.len()).step_by(LANES) {
+            let y = V::load(x.as_ptr().add(at)).mul(inverse);
+            let y = y.mul(V::load(weights.as_ptr().add(at)));
+            V::load(to.as_ptr().add(at))
+                .add(y)
+                .store(to.as_mut_ptr().add(at));
+        }
     }
 }
 

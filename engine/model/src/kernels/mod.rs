@@ -26,6 +26,8 @@ use crate::simd;
 pub(crate) struct Kernels {
     pub(crate) dequantise: unsafe fn(&PackedMatrix, usize, &mut [f32]),
     pub(crate) norm: unsafe fn(&[f32], &[f32], f32, PackedRow),
+    pub(crate) norm_heads: unsafe fn(&mut [f32], &[f32], f32),
+    pub(crate) norm_and_add: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) product: unsafe fn(&Product<'_>, usize, usize),
     pub(crate) gated: unsafe fn(&Gated<'_>, usize, usize),
     pub(crate) f16: CacheKernels<u16>,
@@ -67,6 +69,18 @@ macro_rules! kernels {
             unsafe fn norm(x: &[f32], weights: &[f32], epsilon: f32, out: PackedRow) {
                 // SAFETY: as above.
                 unsafe { elementwise::rms_norm::<V>(x, weights, epsilon, out) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn norm_heads(row: &mut [f32], weights: &[f32], epsilon: f32) {
+                // SAFETY: as above.
+                unsafe { elementwise::norm_heads::<V>(row, weights, epsilon) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn norm_and_add(x: &[f32], weights: &[f32], epsilon: f32, to: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { elementwise::norm_and_add::<V>(x, weights, epsilon, to) }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -198,6 +212,8 @@ macro_rules! kernels {
             pub(in crate::kernels) const KERNELS: Kernels = Kernels {
                 dequantise,
                 norm,
+                norm_heads,
+                norm_and_add,
                 product,
                 gated,
                 f16: cache(),

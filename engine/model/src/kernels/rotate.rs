@@ -1,14 +1,13 @@
 //! Rotary embedding of a row's queries and keys, and its place in the cache.
 
 use super::attention::KvElem;
-use crate::kv::KvLayout;
+use crate::kv::LayerLayout;
 use crate::simd::{LANES, Vector};
 
 /// One row of a layer: what is rotated and where it goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a, E> {
-    pub(crate) layout: &'a KvLayout,
-    pub(crate) layer: usize,
+    pub(crate) layout: &'a LayerLayout,
     pub(crate) position: u64,
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
@@ -55,8 +54,8 @@ pub(crate) unsafe fn rotate_and_store<V: Vector, E: KvElem>(row: &Row<'_, E>) {
             }
         }
         for head in 0..row.kv_heads {
-            let keys = row.layout.key_index(row.layer, head, row.position, 0);
-            let values = row.layout.value_index(row.layer, head, row.position, 0);
+            let keys = row.layout.key_index(head, row.position, 0);
+            let values = row.layout.value_index(head, row.position, 0);
             for d in (0..dim).step_by(LANES) {
                 let at = head * dim + d;
                 let key = turned::<V>(row.keys.add(at), row.angles.add(d), dim);

@@ -12,8 +12,9 @@ mod pack;
 use candle_core::quantized::GgmlDType;
 
 use crate::config::SEGMENT;
-use crate::gguf::{GgufError, GgufFile, TensorBytes};
+use crate::quantize;
 use crate::simd::LANES;
+use crate::source::TensorBytes;
 pub(crate) use memory::Arena;
 use memory::Chunk;
 use pack::pack_panel;
@@ -145,7 +146,8 @@ impl PanelKind {
     }
 
     /// GGUF's type of the weights that this kind holds.
-    pub(crate) const fn dtype(self) -> GgmlDType {
+    #[must_use]
+    pub const fn dtype(self) -> GgmlDType {
         match self {
             Self::Q4_0 => GgmlDType::Q4_0,
             Self::Q4_1 => GgmlDType::Q4_1,
@@ -191,56 +193,86 @@ pub(crate) enum PackError {
     Memory { bytes: usize },
     /// A value or scale is infinite or not a number: output row, and the first input of its segment.
     NotFinite { row: usize, column: usize },
+    /// The library does not quantise it.
+    Quantize { reason: String },
+}
+
+impl PackError {
+    /// What was found and what would be right, for an error that names the tensor.
+    pub(crate) fn found_and_expected(&self) -> (String, String) {
+        match self {
+            Self::Type(dtype) => (
+                format!("has type {dtype:?}"),
+                format!(
+                    "one of the types this build runs: {}",
+                    PanelKind::ALL
+                        .map(|kind| format!("{:?}", kind.dtype()))
+                        .join(", ")
+                ),
+            ),
+            Self::Memory { bytes } => (
+                format!("needs {bytes} bytes of memory"),
+                "as much free memory; the system refused it".to_owned(),
+            ),
+            Self::NotFinite { row, column } => (
+                format!(
+                    "has a value or scale that is not finite, in row {row}, columns {column}.."
+                ),
+                "finite weights; the file is damaged, compare its sha256".to_owned(),
+            ),
+            Self::Quantize { reason } => (
+                format!("cannot be quantised: {reason}"),
+                "weights that can be; load the model without quantising it".to_owned(),
+            ),
+        }
+    }
 }
 
 impl PackedMatrix {
-    /// Packs the tensor `name` of shape (rows, columns).
-    pub(crate) fn load(
-        file: &GgufFile,
-        name: &str,
-        rows: usize,
-        columns: usize,
-        packing: Packing<'_>,
-    ) -> Result<Self, GgufError> {
-        let tensor = file.tensor(name, rows, columns)?;
-        let packed = Self::pack(&tensor, packing);
-        // Now, and not when all is packed: the file and the panels would both be in memory.
-        file.release_pages();
-        packed.map_err(|error| {
-            let (found, expected) = match error {
-                PackError::Type(dtype) => (
-                    format!("has type {dtype:?}"),
-                    format!(
-                        "one of the types this build runs: {}",
-                        PanelKind::ALL
-                            .map(|kind| format!("{:?}", kind.dtype()))
-                            .join(", ")
-                    ),
-                ),
-                PackError::Memory { bytes } => (
-                    format!("needs {bytes} bytes of memory"),
-                    "as much free memory; the system refused it".to_owned(),
-                ),
-                PackError::NotFinite { row, column } => (
-                    format!(
-                        "has a value or scale that is not finite, in row {row}, columns {column}.."
-                    ),
-                    "finite weights; the file is damaged, compare its sha256".to_owned(),
-                ),
-            };
-            GgufError::Tensor {
-                path: file.path().to_owned(),
-                tensor: name.to_owned(),
-                found,
-                expected,
-            }
-        })
+    /// Packs a tensor.
+    pub(crate) fn pack(tensor: &TensorBytes<'_>, packing: Packing<'_>) -> Result<Self, PackError> {
+        let kind = PanelKind::of(tensor.dtype).ok_or(PackError::Type(tensor.dtype))?;
+        Self::fill(
+            kind,
+            (tensor.rows, tensor.columns),
+            packing,
+            &|panel, out| pack_panel(kind, tensor, panel, out),
+        )
     }
 
-    pub(crate) fn pack(tensor: &TensorBytes<'_>, packing: Packing<'_>) -> Result<Self, PackError> {
+    /// Packs a tensor of floating-point numbers as another type.
+    pub(crate) fn quantize(
+        tensor: &TensorBytes<'_>,
+        to: GgmlDType,
+        packing: Packing<'_>,
+    ) -> Result<Self, PackError> {
+        let kind = PanelKind::of(to).ok_or(PackError::Type(to))?;
+        Self::fill(
+            kind,
+            (tensor.rows, tensor.columns),
+            packing,
+            &|panel, out| {
+                let (rows, bytes) = quantize::panel(tensor, panel, to)?;
+                let quantised = TensorBytes {
+                    dtype: to,
+                    rows,
+                    columns: tensor.columns,
+                    bytes: &bytes,
+                    pairs: 0,
+                };
+                pack_panel(kind, &quantised, 0, out)
+            },
+        )
+    }
+
+    /// Makes every panel by `pack`, which is given its number.
+    fn fill(
+        kind: PanelKind,
+        (rows, columns): (usize, usize),
+        packing: Packing<'_>,
+        pack: &(dyn Fn(usize, &mut [u8]) -> Result<(), PackError> + Sync),
+    ) -> Result<Self, PackError> {
         let Packing { arena, threads } = packing;
-        let kind = PanelKind::of(tensor.dtype).ok_or(PackError::Type(tensor.dtype))?;
-        let (rows, columns) = (tensor.rows, tensor.columns);
         let panel_bytes = kind.shape().panel_bytes(columns / SEGMENT);
         let panels = rows.div_ceil(PANEL);
         let size = panels * panel_bytes;
@@ -252,17 +284,17 @@ impl PackedMatrix {
                 .chunks_mut(share * panel_bytes)
                 .enumerate()
                 .map(|(part, bytes)| {
-                    let mut pack = move || {
+                    let mut run = move || {
                         for (index, panel) in bytes.chunks_mut(panel_bytes).enumerate() {
-                            pack_panel(kind, tensor, part * share + index, panel)?;
+                            pack(part * share + index, panel)?;
                         }
                         Ok(())
                     };
                     // A small matrix is packed before a thread has started.
                     if panels <= 64 {
-                        Err(pack())
+                        Err(run())
                     } else {
-                        Ok(scope.spawn(pack))
+                        Ok(scope.spawn(run))
                     }
                 })
                 .collect();

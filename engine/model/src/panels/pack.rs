@@ -2,8 +2,8 @@
 
 use super::{PANEL, PackError, PanelKind, Shape, WORDS};
 use crate::config::SEGMENT;
-use crate::gguf::TensorBytes;
 use crate::simd::LANES;
+use crate::source::TensorBytes;
 
 /// Spreads the outputs of one panel over its lanes.
 pub(super) fn pack_panel(
@@ -21,7 +21,7 @@ pub(super) fn pack_panel(
     for block in 0..blocks {
         for lane in 0..count {
             let row = panel * PANEL + lane;
-            let source = &tensor.bytes[row * row_bytes + block * block_bytes..][..block_bytes];
+            let source = &tensor.row(row)[block * block_bytes..][..block_bytes];
             let mut to = Lane {
                 out,
                 shape,

@@ -3,14 +3,14 @@
 use super::pre::PRE_KEY;
 use super::{Tokenizer, TokenizerError, TokenizerParts};
 use crate::error::ModelError;
-use crate::gguf::{GgufError, GgufFile};
+use crate::source::{GgufFile, SourceError};
 
 impl TokenizerParts {
     /// Reads the fields as the file has them; [`Tokenizer::from_parts`] checks them.
     ///
     /// # Errors
     /// A required field that is missing, or one of the wrong type, named with the file.
-    pub fn from_gguf(file: &GgufFile) -> Result<Self, GgufError> {
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, SourceError> {
         let token_types = "tokenizer.ggml.token_type";
         Ok(Self {
             model: file.string("tokenizer.ggml.model")?.to_owned(),
@@ -46,12 +46,12 @@ impl Tokenizer {
 fn optional<T>(
     file: &GgufFile,
     key: &str,
-    read: impl Fn(&GgufFile, &str) -> Result<T, GgufError>,
-) -> Result<Option<T>, GgufError> {
+    read: impl Fn(&GgufFile, &str) -> Result<T, SourceError>,
+) -> Result<Option<T>, SourceError> {
     file.has(key).then(|| read(file, key)).transpose()
 }
 
-fn token_id(file: &GgufFile, key: &str) -> Result<Option<u32>, GgufError> {
+fn token_id(file: &GgufFile, key: &str) -> Result<Option<u32>, SourceError> {
     let Some(found) = optional(file, key, GgufFile::u64)? else {
         return Ok(None);
     };

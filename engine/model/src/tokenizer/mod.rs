@@ -9,6 +9,7 @@
 mod alphabet;
 mod error;
 mod gguf;
+mod of_source;
 mod parts;
 mod pre;
 mod special;

@@ -12,7 +12,7 @@ use kakeya_model::catalogue::{
     CacheSettings, Catalogue, ResolveError, ResolvedModel, Resolver, TerminalProgress,
 };
 use kakeya_model::tokenizer::Tokenizer;
-use kakeya_model::{GgufFile, Model};
+use kakeya_model::{LoadOptions, Model, Source};
 
 use super::Failure;
 use super::options::ModelSource;
@@ -31,13 +31,13 @@ pub fn load(source: &ModelSource) -> Result<Arc<Model>, Failure> {
 /// As [`load`], or when the file has no tokenizer that can be used.
 pub fn load_with_tokenizer(source: &ModelSource) -> Result<(Arc<Model>, Tokenizer), Failure> {
     load_and(source, |file| {
-        Tokenizer::from_gguf(file).context("the model's tokenizer cannot be used")
+        Tokenizer::of(file).context("the model's tokenizer cannot be used")
     })
 }
 
 fn load_and<T: Send>(
     source: &ModelSource,
-    also: impl FnOnce(&GgufFile) -> anyhow::Result<T> + Send,
+    also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
 ) -> Result<(Arc<Model>, T), Failure> {
     match source {
         ModelSource::File(path) => Ok(read(path, also)?),
@@ -65,7 +65,7 @@ fn load_and<T: Send>(
 fn verified<T: Send>(
     resolver: &Resolver,
     model: &ResolvedModel,
-    also: impl FnOnce(&GgufFile) -> anyhow::Result<T> + Send,
+    also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
 ) -> Result<(Arc<Model>, T), Failure> {
     let (verified, read) = thread::scope(|scope| {
         let verify = scope.spawn(|| resolver.verify(model));
@@ -78,13 +78,13 @@ fn verified<T: Send>(
 
 fn read<T: Send>(
     path: &Path,
-    also: impl FnOnce(&GgufFile) -> anyhow::Result<T> + Send,
+    also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<(Arc<Model>, T)> {
     let unloadable = "the model cannot be loaded";
-    let file = Arc::new(GgufFile::open(path).context(unloadable)?);
+    let source = Source::open(path).context(unloadable)?;
     let (model, made) = thread::scope(|scope| {
-        let made = scope.spawn(|| also(&file));
-        let model = Model::from_gguf(Arc::clone(&file)).context(unloadable);
+        let made = scope.spawn(|| also(&source));
+        let model = Model::from_source(source.clone(), LoadOptions::default()).context(unloadable);
         (model, join(made))
     });
     Ok((Arc::new(model?), made?))

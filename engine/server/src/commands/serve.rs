@@ -101,7 +101,7 @@ pub fn run(args: ServeArgs) -> Outcome {
     let address = listener.local_addr()?;
 
     let model = model::load(&options.source)?;
-    tracing::info!(file = %model.file().path().display(), ?config, "model loaded");
+    tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
     let (engine, step_loop) = engine::start(model, config)?;
     let served = runtime.block_on(serve_until_told(
         listener, engine, step_loop, drain, address,

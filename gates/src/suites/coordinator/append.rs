@@ -158,7 +158,7 @@ fn ensure_mirrors(engine: &Engine, id: &SessionId, history: &[u32]) -> CaseResul
     ensure_eq!(verifier.position(), length, "the position after {length}");
     ensure_eq!(engine.history(id)?, history, "the history after {length}");
     let at_positions: Vec<u32> = verifier
-        .cached_positions()
+        .cached_positions(0)
         .map(|position| history[position as usize])
         .collect();
     ensure_eq!(

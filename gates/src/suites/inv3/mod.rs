@@ -4,10 +4,10 @@
 mod chunking;
 mod kernels;
 mod neighbours;
-mod oracle;
+pub(super) mod oracle;
 mod oracle_cases;
 mod passes;
-mod run;
+pub(super) mod run;
 mod streams;
 mod trim;
 

@@ -5,9 +5,8 @@
 //! with the engine but the GGUF reader, so that a mistake would have to be made twice.
 
 use candle_core::quantized::GgmlDType;
-use half::f16;
-use kakeya_model::gguf::{GgufError, GgufFile, TensorBytes};
-use kakeya_model::{LlamaConfig, Model};
+use half::{bf16, f16};
+use kakeya_model::{Activation, Model, ModelConfig, RopeScaling, Source, SourceError, TensorBytes};
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +21,8 @@ pub enum Visibility {
 
 /// The plain forward pass over one model file.
 pub struct Oracle<'a> {
-    file: &'a GgufFile,
-    config: &'a LlamaConfig,
+    source: &'a Source,
+    config: &'a ModelConfig,
     sink: usize,
     window: usize,
     threads: usize,
@@ -37,7 +36,7 @@ impl<'a> Oracle<'a> {
         let config = model.config();
         let empty = vec![Vec::new(); config.layers];
         Self {
-            file: model.file(),
+            source: model.source(),
             config,
             sink,
             window,
@@ -54,68 +53,206 @@ impl<'a> Oracle<'a> {
         token: u32,
         rule: Visibility,
         chunk: (usize, usize),
-    ) -> Result<Vec<f32>, GgufError> {
+    ) -> Result<Vec<f32>, SourceError> {
         let c = self.config;
-        let position = self.keys[0].len();
+        let (d, position) = (c.head_dim, self.keys[0].len());
         let mut x = self.embedding(token)?;
         for layer in 0..c.layers {
-            let name = |part: &str| format!("blk.{layer}.{part}.weight");
             let h = norm(
                 &x,
-                &self.vector(&name("attn_norm"), c.hidden)?,
+                &self.norm_weights(layer, "attn_norm", c.hidden)?,
                 c.norm_epsilon,
             );
-            let query = self.linear(&name("attn_q"), &h, c.heads * c.head_dim)?;
-            let key = self.linear(&name("attn_k"), &h, c.kv_heads * c.head_dim)?;
-            let value = self.linear(&name("attn_v"), &h, c.kv_heads * c.head_dim)?;
+            let query = self.projected(layer, "attn_q", &h, c.heads * d)?;
+            let key = self.projected(layer, "attn_k", &h, c.kv_heads * d)?;
+            let value = self.biased(layer, "attn_v", &h, c.kv_heads * d)?;
             let stored = |values: Vec<f32>| {
                 values
                     .into_iter()
                     .map(|v| f16::from_f32(v).to_f32())
                     .collect::<Vec<f32>>()
             };
-            let key = stored(self.rotate(&key, position));
+            let key = stored(self.rotate(layer, &key, position));
             self.keys[layer].push(key);
             self.values[layer].push(stored(value));
             let mixed = self.attention(layer, &query, position, rule, chunk);
-            add(
-                &mut x,
-                &self.linear(&name("attn_output"), &mixed, c.hidden)?,
-            );
+            let out = self.biased(layer, "attn_output", &mixed, c.hidden)?;
+            self.add_branch(&mut x, layer, "post_attention_norm", &out)?;
             let h = norm(
                 &x,
-                &self.vector(&name("ffn_norm"), c.hidden)?,
+                &self.norm_weights(layer, "ffn_norm", c.hidden)?,
                 c.norm_epsilon,
             );
-            let gate = self.linear(&name("ffn_gate"), &h, c.feed_forward)?;
-            let up = self.linear(&name("ffn_up"), &h, c.feed_forward)?;
+            let gate = self.biased(layer, "ffn_gate", &h, c.feed_forward)?;
+            let up = self.biased(layer, "ffn_up", &h, c.feed_forward)?;
             let gated: Vec<f32> = gate
                 .iter()
                 .zip(&up)
-                .map(|(g, u)| g / (1.0 + exp(0.0 - g)) * u)
+                .map(|(g, u)| {
+                    let z = match c.activation {
+                        Activation::Silu => *g,
+                        Activation::Gelu => (g * g * g).mul_add(0.044_715, *g) * 1.595_769_1,
+                    };
+                    g / (1.0 + exp(0.0 - z)) * u
+                })
                 .collect();
-            add(&mut x, &self.linear(&name("ffn_down"), &gated, c.hidden)?);
+            let out = self.biased(layer, "ffn_down", &gated, c.hidden)?;
+            self.add_branch(&mut x, layer, "post_ffw_norm", &out)?;
         }
-        let h = norm(
-            &x,
-            &self.vector("output_norm.weight", c.hidden)?,
-            c.norm_epsilon,
-        );
-        let output = if self.file.has_tensor("output.weight") {
-            "output.weight"
+        let weights = self.norm_weights(0, "output_norm", c.hidden)?;
+        let h = norm(&x, &weights, c.norm_epsilon);
+        let output = self.name(0, "output", "weight");
+        let output = if self.source.has_tensor(&output) {
+            output
         } else {
-            "token_embd.weight"
+            self.name(0, "token_embd", "weight")
         };
-        self.linear(output, &h, c.vocabulary)
+        self.linear(&output, &h, c.vocabulary)
     }
 
-    fn sees(&self, query: usize, key: usize, rule: Visibility, chunk: (usize, usize)) -> bool {
+    /// What a file calls a tensor, by the name of a GGUF file.
+    fn name(&self, layer: usize, part: &str, kind: &str) -> String {
+        let whole = matches!(part, "token_embd" | "output_norm" | "output");
+        if self.source.gguf().is_some() {
+            return match whole {
+                true => format!("{part}.{kind}"),
+                false => format!("blk.{layer}.{part}.{kind}"),
+            };
+        }
+        let gemma = self.config.architecture == "gemma3";
+        let part = match part {
+            "token_embd" => "embed_tokens",
+            "output_norm" => "norm",
+            "output" => return format!("lm_head.{kind}"),
+            "attn_norm" => "input_layernorm",
+            "attn_q" => "self_attn.q_proj",
+            "attn_k" => "self_attn.k_proj",
+            "attn_v" => "self_attn.v_proj",
+            "attn_output" => "self_attn.o_proj",
+            "attn_q_norm" => "self_attn.q_norm",
+            "attn_k_norm" => "self_attn.k_norm",
+            "ffn_norm" if gemma => "pre_feedforward_layernorm",
+            "ffn_norm" | "post_attention_norm" => "post_attention_layernorm",
+            "ffn_gate" => "mlp.gate_proj",
+            "ffn_up" => "mlp.up_proj",
+            "ffn_down" => "mlp.down_proj",
+            "post_ffw_norm" => "post_feedforward_layernorm",
+            other => unreachable!("the oracle has no name for {other}"),
+        };
+        match whole {
+            true => format!("model.{part}.{kind}"),
+            false => format!("model.layers.{layer}.{part}.{kind}"),
+        }
+    }
+
+    fn norm_weights(
+        &self,
+        layer: usize,
+        part: &str,
+        length: usize,
+    ) -> Result<Vec<f32>, SourceError> {
+        let mut weights = self.vector(&self.name(layer, part, "weight"), length)?;
+        // Gemma's safetensors hold what is added to 1.
+        if self.source.gguf().is_none() && self.config.architecture == "gemma3" {
+            weights.iter_mut().for_each(|weight| *weight += 1.0);
+        }
+        Ok(weights)
+    }
+
+    /// A product, and its bias where there is one.
+    fn biased(
+        &self,
+        layer: usize,
+        part: &str,
+        x: &[f32],
+        rows: usize,
+    ) -> Result<Vec<f32>, SourceError> {
+        let mut out = self.linear(&self.name(layer, part, "weight"), x, rows)?;
+        let bias = self.name(layer, part, "bias");
+        if self.source.has_tensor(&bias) {
+            add(&mut out, &self.vector(&bias, rows)?);
+        }
+        Ok(out)
+    }
+
+    /// Queries or keys, not yet rotated: with their norm where there is one, and dimensions that turn together side by
+    /// side.
+    fn projected(
+        &self,
+        layer: usize,
+        part: &str,
+        x: &[f32],
+        rows: usize,
+    ) -> Result<Vec<f32>, SourceError> {
+        let d = self.config.head_dim;
+        let adjacent = self.source.gguf().is_some() && self.config.architecture == "llama";
+        let in_pairs = |head: &[f32]| -> Vec<f32> {
+            if adjacent {
+                return head.to_vec();
+            }
+            (0..d / 2)
+                .flat_map(|i| [head[i], head[i + d / 2]])
+                .collect()
+        };
+        let out = self.biased(layer, part, x, rows)?;
+        let has_norm = matches!(self.config.architecture, "qwen3" | "gemma3");
+        let weights = match has_norm {
+            true => Some(in_pairs(&self.norm_weights(
+                layer,
+                &format!("{part}_norm"),
+                d,
+            )?)),
+            false => None,
+        };
+        let heads = out.chunks_exact(d).map(in_pairs);
+        Ok(heads
+            .flat_map(|head| match &weights {
+                Some(weights) => norm(&head, weights, self.config.norm_epsilon),
+                None => head,
+            })
+            .collect())
+    }
+
+    /// Adds the result of half a block, normalised where the model has such a norm.
+    fn add_branch(
+        &self,
+        x: &mut [f32],
+        layer: usize,
+        part: &str,
+        out: &[f32],
+    ) -> Result<(), SourceError> {
+        if self.config.architecture == "gemma3" {
+            let weights = self.norm_weights(layer, part, self.config.hidden)?;
+            add(x, &norm(out, &weights, self.config.norm_epsilon));
+        } else {
+            add(x, out);
+        }
+        Ok(())
+    }
+
+    /// The sinks and the window of a layer: the policy's, or the layer's own window.
+    fn sight(&self, layer: usize) -> (usize, usize) {
+        match self.config.kinds[layer].window {
+            Some(own) => (0, own),
+            None => (self.sink, self.window),
+        }
+    }
+
+    fn sees(
+        &self,
+        layer: usize,
+        query: usize,
+        key: usize,
+        rule: Visibility,
+        chunk: (usize, usize),
+    ) -> bool {
+        let (sink, window) = self.sight(layer);
         let from = match rule {
             Visibility::PerQuery => query,
             Visibility::WholeChunk => chunk.0,
             Visibility::EvictBeforeChunk => chunk.1,
         };
-        key <= query && (key < self.sink || key + self.window > from)
+        key <= query && (key < sink || key + window > from)
     }
 
     fn attention(
@@ -128,18 +265,19 @@ impl<'a> Oracle<'a> {
     ) -> Vec<f32> {
         let c = self.config;
         let d = c.head_dim;
-        let for_window = self.rotate(query, position);
-        let for_sinks = self.rotate(query, position.min(self.sink + self.window - 1));
-        let scale = 1.0 / (d as f32).sqrt();
+        let (sink, window) = self.sight(layer);
+        let for_window = self.rotate(layer, query, position);
+        let for_sinks = self.rotate(layer, query, position.min(sink + window - 1));
+        let scale = c.attention_scale;
         let mut out = Vec::new();
         for head in 0..c.heads {
             let shared = head / (c.heads / c.kv_heads) * d;
             let visible: Vec<usize> = (0..=position)
-                .filter(|key| self.sees(position, *key, rule, chunk))
+                .filter(|key| self.sees(layer, position, *key, rule, chunk))
                 .collect();
             let mut scores = Vec::new();
             for key in &visible {
-                let q = if *key < self.sink {
+                let q = if *key < sink {
                     &for_sinks[head * d..]
                 } else {
                     &for_window[head * d..]
@@ -185,16 +323,20 @@ impl<'a> Oracle<'a> {
     }
 
     /// Rotates each head's pairs (2i, 2i + 1).
-    fn rotate(&self, vector: &[f32], position: usize) -> Vec<f32> {
+    fn rotate(&self, layer: usize, vector: &[f32], position: usize) -> Vec<f32> {
         let d = self.config.head_dim;
         let mut out = vector.to_vec();
         for (index, pair) in out.chunks_exact_mut(2).enumerate() {
             let i = index % (d / 2);
-            let angle = position as f64
-                * libm::pow(
-                    f64::from(self.config.rope_base),
-                    -(2.0 * i as f64) / d as f64,
-                );
+            let rope = &self.config.ropes[self.config.kinds[layer].rope];
+            let plain = libm::pow(f64::from(rope.base), -(2.0 * i as f64) / d as f64);
+            let frequency = match &rope.scaling {
+                RopeScaling::None => plain,
+                RopeScaling::Linear { factor } => plain / factor,
+                RopeScaling::Factors(factors) => plain / f64::from(factors[i]),
+                other => unreachable!("the oracle does not know {other:?}"),
+            };
+            let angle = position as f64 * frequency;
             let (cos, sin) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
             let (a, b) = (pair[0], pair[1]);
             pair[0] = a * cos - b * sin;
@@ -203,24 +345,25 @@ impl<'a> Oracle<'a> {
         out
     }
 
-    fn embedding(&self, token: u32) -> Result<Vec<f32>, GgufError> {
-        let tensor = self.file.tensor(
-            "token_embd.weight",
-            self.config.vocabulary,
-            self.config.hidden,
-        )?;
+    fn embedding(&self, token: u32) -> Result<Vec<f32>, SourceError> {
+        let c = self.config;
+        let name = self.name(0, "token_embd", "weight");
+        let tensor = self.source.tensor(&name, c.vocabulary, c.hidden)?;
         let blocks = row_blocks(&tensor, token as usize);
-        Ok(blocks
-            .flat_map(|block| block.q.map(|q| block.d * q + block.m))
-            .collect())
+        let values = blocks.flat_map(|block| block.q.map(|q| block.d * q + block.m));
+        if c.embedding_scale == 1.0 {
+            return Ok(values.collect());
+        }
+        Ok(values.map(|value| value * c.embedding_scale).collect())
     }
 
-    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, GgufError> {
-        Ok(floats(self.file.tensor(name, 1, length)?.bytes).collect())
+    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, SourceError> {
+        let tensor = self.source.tensor(name, 1, length)?;
+        Ok(floats(tensor.dtype, tensor.bytes))
     }
 
-    fn linear(&self, name: &str, x: &[f32], rows: usize) -> Result<Vec<f32>, GgufError> {
-        let tensor = self.file.tensor(name, rows, x.len())?;
+    fn linear(&self, name: &str, x: &[f32], rows: usize) -> Result<Vec<f32>, SourceError> {
+        let tensor = self.source.tensor(name, rows, x.len())?;
         let mut out = vec![0.0; rows];
         let part = rows.div_ceil(self.threads);
         std::thread::scope(|scope| {
@@ -272,11 +415,11 @@ fn row_blocks<'t>(tensor: &TensorBytes<'t>, row: usize) -> impl Iterator<Item = 
                     q: std::array::from_fn(|k| f32::from(block[2 + k] as i8)),
                 },
                 _ => {
-                    let mut values = floats(block);
+                    let values = floats(dtype, block);
                     Block {
                         d: 1.0,
                         m: 0.0,
-                        q: std::array::from_fn(|_| values.next().unwrap_or(f32::NAN)),
+                        q: std::array::from_fn(|k| values[k]),
                     }
                 }
             }
@@ -342,8 +485,21 @@ fn add(to: &mut [f32], what: &[f32]) {
     }
 }
 
-fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+fn floats(dtype: GgmlDType, bytes: &[u8]) -> Vec<f32> {
+    let two = |b: &[u8]| [b[0], b[1]];
+    match dtype {
+        GgmlDType::F32 => bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
+        GgmlDType::F16 => bytes
+            .chunks_exact(2)
+            .map(|b| f16::from_le_bytes(two(b)).to_f32())
+            .collect(),
+        GgmlDType::BF16 => bytes
+            .chunks_exact(2)
+            .map(|b| bf16::from_le_bytes(two(b)).to_f32())
+            .collect(),
+        other => unreachable!("the oracle does not read {other:?}"),
+    }
 }

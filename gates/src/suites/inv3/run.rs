@@ -21,7 +21,7 @@ pub fn history(ctx: &SuiteContext, name: &str, length: usize) -> Result<Vec<u32>
         random_tokens(length, model.config().vocabulary as u32, 0x6b61_6b65)
     } else {
         let text = std::fs::read_to_string(ctx.goldens().join(format!("history-{name}.txt")))?;
-        Tokenizer::from_gguf(model.file())?.encode(&text, false)?
+        Tokenizer::of(model.source())?.encode(&text, false)?
     };
     ensure!(
         tokens.len() >= length,
@@ -136,7 +136,17 @@ impl Trace {
         chunks: &[usize],
         first: usize,
     ) -> Result<Self, CaseFailure> {
-        let model = ctx.model()?;
+        Self::run(ctx.model()?, setting, tokens, chunks, first)
+    }
+
+    /// As [`Trace::from`], of any model.
+    pub fn run(
+        model: &Arc<Model>,
+        setting: &Setting,
+        tokens: &[u32],
+        chunks: &[usize],
+        first: usize,
+    ) -> Result<Self, CaseFailure> {
         let vocabulary = model.config().vocabulary;
         let mut compute = setting.compute()?;
         let mut verifier = setting.verifier(model)?;

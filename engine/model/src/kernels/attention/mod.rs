@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use crate::config::SEGMENT;
-use crate::kv::KvLayout;
+use crate::kv::LayerLayout;
 use crate::simd::{LANES, Vector};
 
 /// Query vectors of the largest tile.
@@ -100,7 +100,7 @@ impl KvElem for f32 {
 /// One session's rows against one key and value head.
 #[derive(Clone, Copy)]
 pub(crate) struct Attention<'a, E> {
-    pub(crate) layout: &'a KvLayout,
+    pub(crate) layout: &'a LayerLayout,
     /// Keys and values of this layer and head.
     pub(crate) keys: *const E,
     pub(crate) values: *const E,
@@ -108,6 +108,8 @@ pub(crate) struct Attention<'a, E> {
     /// sink keys.
     pub(crate) queries: *const f32,
     pub(crate) sink_queries: *const f32,
+    /// What scores are multiplied by.
+    pub(crate) scale: f32,
     pub(crate) heads: usize,
     pub(crate) group: usize,
     pub(crate) kv_head: usize,
@@ -159,7 +161,7 @@ pub(crate) struct TileRoom {
 
 impl TileRoom {
     /// Lengths in f32 of a tile's buffers, in the order of the fields of [`Tile`].
-    fn lengths(self, layout: &KvLayout) -> [usize; 6] {
+    fn lengths(self, layout: &LayerLayout) -> [usize; 6] {
         let Self { count, pieces } = self;
         let (stride, dim) = (layout.score_stride(), layout.head_dim());
         let units = stride / SEGMENT;
@@ -176,14 +178,19 @@ impl TileRoom {
     }
 
     /// f32 of scratch that the tile needs.
-    pub(crate) fn scratch_len(self, layout: &KvLayout) -> usize {
+    pub(crate) fn scratch_len(self, layout: &LayerLayout) -> usize {
         self.lengths(layout).iter().sum()
     }
 }
 
 impl Tile {
     /// A tile whose scratch begins at `scratch`.
-    pub(crate) fn new(layout: &KvLayout, first: usize, room: TileRoom, scratch: *mut f32) -> Self {
+    pub(crate) fn new(
+        layout: &LayerLayout,
+        first: usize,
+        room: TileRoom,
+        scratch: *mut f32,
+    ) -> Self {
         let mut at = scratch;
         let [scores, sums, maxima, queries, sink_queries, chains] =
             room.lengths(layout).map(|length| {

@@ -39,8 +39,7 @@ unsafe fn score_tile<V: Vector, E: KvElem, const R: usize>(
 ) {
     let seen = args.seen(tile);
     let dim = args.layout.head_dim();
-    // IEEE square root and division: the same on every platform.
-    let scale = 1.0 / (dim as f32).sqrt();
+    let scale = args.scale;
     // SAFETY: by the contract of `pack`: a segment of slots holds two blocks of keys.
     unsafe {
         for unit in first..end {

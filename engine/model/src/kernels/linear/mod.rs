@@ -10,12 +10,15 @@ mod tiles;
 
 use super::elementwise::PackedRow;
 use super::formats::{self, Fold, Format, with_format};
-use crate::config::SEGMENT;
+use crate::config::{Activation, SEGMENT};
 use crate::panels::{HALVES, PANEL, PackedMatrix, PanelKind};
 use crate::simd::{LANES, Vector, exp};
 use tiles::many_rows;
 pub(super) use tiles::{Widened, block, few_rows};
 
+/// The constants of the GELU in its tanh form: the factor of the cube, and `2 sqrt(2 / pi)`.
+const GELU_CUBIC: f32 = 0.044_715;
+const GELU_SCALE: f32 = 1.595_769_1;
 /// Rows that share one widened panel segment; bounds the accumulators to the first-level cache.
 const ROW_BLOCK: usize = 96;
 /// Rows of one register tile of 16 columns: 12 accumulators of 8 lanes, two of weights and a broadcast one
@@ -50,13 +53,15 @@ pub(crate) struct Product<'a> {
 // SAFETY: tasks of one product write disjoint columns of `out` and only read the rest.
 unsafe impl Sync for Product<'_> {}
 
-/// The gated half of a feed-forward layer: SwiGLU (Shazeer 2020),
-/// `y = gate / (1 + exp(-gate)) * up`, packed for the next product.
+/// The gated half of a feed-forward layer (Shazeer 2020): `y = gate / (1 + exp(-z)) * up`, packed for the next product.
+/// For SwiGLU `z = gate`. For GeGLU `z = 2 sqrt(2 / pi) (gate + 0.044715 gate^3)`, which makes the GELU in its tanh form
+/// (Hendrycks and Gimpel 2016), since `(1 + tanh(z / 2)) / 2 = 1 / (1 + exp(-z))`.
 #[derive(Clone, Copy)]
 pub(crate) struct Gated<'a> {
     pub(crate) gate: &'a PackedMatrix,
     /// Of the same shape.
     pub(crate) up: &'a PackedMatrix,
+    pub(crate) activation: Activation,
     pub(crate) x: Activations,
     /// Segment-major, as many rows as `x`: values and segment sums.
     pub(crate) values: *mut f32,
@@ -271,9 +276,18 @@ unsafe fn write_gated<V: Vector>(
     unsafe {
         let out = to.segment(panel);
         for half in 0..HALVES {
-            let denominator = V::splat(1.0).add(exp(V::splat(0.0).sub(gate[half])));
-            let silu = gate[half].div(denominator);
-            silu.mul(up[half]).store(out.add(half * LANES));
+            let x = gate[half];
+            let z = match gated.activation {
+                Activation::Silu => x,
+                Activation::Gelu => {
+                    let cube = x.mul(x).mul(x);
+                    cube.fma(V::splat(GELU_CUBIC), x).mul(V::splat(GELU_SCALE))
+                }
+            };
+            let denominator = V::splat(1.0).add(exp(V::splat(0.0).sub(z)));
+            x.div(denominator)
+                .mul(up[half])
+                .store(out.add(half * LANES));
         }
         to.sum_segment::<V>(panel);
     }

@@ -8,12 +8,12 @@ use super::attention::{Attention, KvElem, QUERY_TILE, Tile, TileRoom};
 use super::elementwise::{PackedRow, segment_sums};
 use super::linear::{Activations, Gated, Product};
 use super::{CacheKernels, Kernels};
-use crate::config::{LlamaConfig, SEGMENT};
-use crate::gguf::TensorBytes;
+use crate::config::{Activation, ModelConfig, SEGMENT, attention_scale};
 use crate::isa::Isa;
-use crate::kv::KvLayout;
+use crate::kv::{KvLayout, LayerLayout};
 use crate::panels::{Arena, PackedMatrix, Packing, PanelKind};
 use crate::simd::scalar;
+use crate::source::TensorBytes;
 
 /// The kernels of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub struct Probe {
 
 /// The cache of a probe of attention.
 struct Cache {
-    layout: KvLayout,
+    layout: LayerLayout,
     keys: Vec<f32>,
     values: Vec<f32>,
     half_keys: Vec<u16>,
@@ -184,6 +184,7 @@ impl Probe {
                 let gated = Gated {
                     gate: &self.matrices[0],
                     up: &self.matrices[1],
+                    activation: Activation::Silu,
                     x,
                     values: self.packed_out.values.as_mut_ptr(),
                     sums: self.packed_out.sums.as_mut_ptr(),
@@ -277,32 +278,21 @@ impl Cache {
     /// moved on by 50 positions. Slots that nobody sees hold NaN.
     fn new(rows: usize, keys: usize, seed: u64) -> Self {
         let window = keys.saturating_sub(4).max(1) as u32;
-        let config = LlamaConfig {
-            layers: 1,
-            hidden: GROUP * HEAD,
-            heads: GROUP,
-            kv_heads: 1,
-            head_dim: HEAD,
-            feed_forward: SEGMENT,
-            vocabulary: 1,
-            context: 1,
-            norm_epsilon: 1e-5,
-            rope_base: 1e4,
-        };
+        let config = ModelConfig::uniform(1, GROUP, 1, HEAD);
         let policy = CacheConfig {
             sink: 4,
             window: Window::Sliding(window),
             positions: PositionPolicy::Streaming,
         };
-        let layout = KvLayout::new(&config, &policy, rows);
+        let layout = KvLayout::new(&config, &policy, rows).of(0).clone();
         let start = u64::from(window) + 50;
         let mut all = vec![f32::NAN; 2 * layout.slots() * HEAD];
         let end = start + rows as u64;
         for position in (0..4).chain(layout.window_start(start)..end) {
             for d in 0..HEAD {
                 let index = position as usize * HEAD + d;
-                all[layout.key_index(0, 0, position, d)] = element(seed ^ 2, index);
-                all[layout.value_index(0, 0, position, d)] = element(seed ^ 3, index);
+                all[layout.key_index(0, position, d)] = element(seed ^ 2, index);
+                all[layout.value_index(0, position, d)] = element(seed ^ 3, index);
             }
         }
         let values = all.split_off(layout.slots() * HEAD);
@@ -334,6 +324,7 @@ impl Cache {
             values,
             queries: queries.as_ptr(),
             sink_queries: queries.as_ptr(),
+            scale: attention_scale(HEAD),
             heads: GROUP,
             group: GROUP,
             kv_head: 0,
@@ -399,6 +390,7 @@ fn random_matrix(kind: PanelKind, rows: usize, columns: usize, seed: u64) -> Pac
         rows,
         columns,
         bytes: &bytes,
+        pairs: 0,
     };
     let packing = Packing {
         arena: &mut Arena::default(),

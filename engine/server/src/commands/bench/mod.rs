@@ -176,7 +176,7 @@ pub fn run(args: BenchArgs) -> Outcome {
         })
         .transpose()?;
     let report = Report {
-        model: model.file().path().display().to_string(),
+        model: model.source().path().display().to_string(),
         threads: options.compute.threads,
         isa: options.compute.isa.to_string(),
         prompt,

@@ -7,77 +7,11 @@ use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
-/// Why a GGUF file cannot be used.
-#[derive(Debug, Error)]
-pub enum GgufError {
-    /// The file cannot be opened or mapped.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It does not begin as a GGUF file does.
-    #[error("{} is not a GGUF file: it begins with {found}, expected the bytes \"GGUF\" and a version from 1 to 3", path.display())]
-    NotGguf {
-        /// The file.
-        path: PathBuf,
-        /// Its first bytes, readable.
-        found: String,
-    },
-    /// The header breaks off or contradicts itself.
-    #[error("{}: the GGUF header is damaged: {detail}; download the file again or compare its sha256", path.display())]
-    Header {
-        /// The file.
-        path: PathBuf,
-        /// What the reader found.
-        detail: String,
-    },
-    /// A metadata field is missing or has the wrong type.
-    #[error("{}: metadata field {key} is {found}, expected {expected}", path.display())]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The metadata key.
-        key: String,
-        /// What is there.
-        found: String,
-        /// What should be there.
-        expected: String,
-    },
-    /// A tensor is missing, has another shape, or another type than we can run.
-    #[error("{}: tensor {tensor} {found}, expected {expected}", path.display())]
-    Tensor {
-        /// The file.
-        path: PathBuf,
-        /// The tensor's name.
-        tensor: String,
-        /// What is there.
-        found: String,
-        /// What should be there.
-        expected: String,
-    },
-}
-
-/// The raw bytes of one tensor, as they lie in the file.
-#[derive(Clone, Copy, Debug)]
-pub struct TensorBytes<'a> {
-    /// Element type.
-    pub dtype: GgmlDType,
-    /// Rows (outputs) and columns (the reduced axis); a vector has one row.
-    pub rows: usize,
-    /// Elements of one row.
-    pub columns: usize,
-    /// The data, row after row.
-    pub bytes: &'a [u8],
-}
+use super::{SourceError, TensorBytes};
 
 /// An open GGUF file.
 #[derive(Debug)]
@@ -92,8 +26,8 @@ impl GgufFile {
     ///
     /// # Errors
     /// When the file cannot be read, is no GGUF file, or its header is damaged.
-    pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io {
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let io = |source| SourceError::Io {
             path: path.to_owned(),
             source,
         };
@@ -110,13 +44,14 @@ impl GgufFile {
                 Some(head) => format!("\"{}\"", head.escape_ascii()),
                 None => format!("only {} bytes", map.len()),
             };
-            return Err(GgufError::NotGguf {
+            return Err(SourceError::NotGguf {
                 path: path.to_owned(),
                 found,
             });
         }
-        let damaged = |detail: String| GgufError::Header {
+        let damaged = |detail: String| SourceError::Header {
             path: path.to_owned(),
+            format: "GGUF",
             detail,
         };
         check_alignment(&map).map_err(damaged)?;
@@ -175,7 +110,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is missing or no string.
-    pub fn string(&self, key: &str) -> Result<&str, GgufError> {
+    pub fn string(&self, key: &str) -> Result<&str, SourceError> {
         match self.value(key, "a string")? {
             Value::String(text) => Ok(text),
             other => Err(self.wrong_type(key, other, "a string")),
@@ -186,7 +121,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is missing, negative or no integer.
-    pub fn u64(&self, key: &str) -> Result<u64, GgufError> {
+    pub fn u64(&self, key: &str) -> Result<u64, SourceError> {
         let expected = "a non-negative integer";
         let value = self.value(key, expected)?;
         integer(value).ok_or_else(|| self.wrong_type(key, value, expected))
@@ -196,7 +131,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is missing, not finite or no number.
-    pub fn f32(&self, key: &str) -> Result<f32, GgufError> {
+    pub fn f32(&self, key: &str) -> Result<f32, SourceError> {
         let expected = "a finite number";
         match self.value(key, expected)? {
             Value::F32(number) if number.is_finite() => Ok(*number),
@@ -209,7 +144,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is missing or no boolean.
-    pub fn bool(&self, key: &str) -> Result<bool, GgufError> {
+    pub fn bool(&self, key: &str) -> Result<bool, SourceError> {
         match self.value(key, "a boolean")? {
             Value::Bool(flag) => Ok(*flag),
             other => Err(self.wrong_type(key, other, "a boolean")),
@@ -220,7 +155,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is missing, or any element is no string.
-    pub fn string_array(&self, key: &str) -> Result<Vec<String>, GgufError> {
+    pub fn string_array(&self, key: &str) -> Result<Vec<String>, SourceError> {
         self.array(key, "an array of strings", |value| match value {
             Value::String(text) => Some(text.clone()),
             _ => None,
@@ -231,7 +166,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is missing, or any element is negative or no integer.
-    pub fn u64_array(&self, key: &str) -> Result<Vec<u64>, GgufError> {
+    pub fn u64_array(&self, key: &str) -> Result<Vec<u64>, SourceError> {
         self.array(key, "an array of non-negative integers", integer)
     }
 
@@ -242,8 +177,8 @@ impl GgufFile {
         key: &str,
         found: impl Into<String>,
         expected: impl Into<String>,
-    ) -> GgufError {
-        GgufError::Field {
+    ) -> SourceError {
+        SourceError::Field {
             path: self.path.clone(),
             key: key.to_owned(),
             found: found.into(),
@@ -257,6 +192,45 @@ impl GgufFile {
         self.content.tensor_infos.contains_key(name)
     }
 
+    /// The names of all tensors.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.content.tensor_infos.keys().map(String::as_str)
+    }
+
+    /// The rows of a matrix, whatever they are.
+    ///
+    /// # Errors
+    /// When it is missing or no matrix.
+    pub fn rows(&self, name: &str) -> Result<usize, SourceError> {
+        let dims = self
+            .content
+            .tensor_infos
+            .get(name)
+            .map(|info| info.shape.dims());
+        match dims {
+            Some([rows, _]) => Ok(*rows),
+            _ => Err(SourceError::Tensor {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                found: dims.map_or("is missing".to_owned(), |dims| {
+                    format!("has shape {dims:?}")
+                }),
+                expected: "a matrix".to_owned(),
+            }),
+        }
+    }
+
+    /// Elements of an array, of whatever type.
+    ///
+    /// # Errors
+    /// When it is missing or no array.
+    pub fn array_len(&self, key: &str) -> Result<usize, SourceError> {
+        match self.value(key, "an array")? {
+            Value::Array(elements) => Ok(elements.len()),
+            other => Err(self.wrong_type(key, other, "an array")),
+        }
+    }
+
     /// A tensor of the given shape (rows, columns), bounds checked against the file.
     ///
     /// # Errors
@@ -266,13 +240,13 @@ impl GgufFile {
         name: &str,
         rows: usize,
         columns: usize,
-    ) -> Result<TensorBytes<'_>, GgufError> {
+    ) -> Result<TensorBytes<'_>, SourceError> {
         let expected = if rows == 1 {
             format!("shape [{columns}]")
         } else {
             format!("shape [{rows}, {columns}]")
         };
-        let wrong = |found: String, expected: String| GgufError::Tensor {
+        let wrong = |found: String, expected: String| SourceError::Tensor {
             path: self.path.clone(),
             tensor: name.to_owned(),
             found,
@@ -311,6 +285,7 @@ impl GgufFile {
                     rows,
                     columns,
                     bytes,
+                    pairs: 0,
                 })
             }
             _ => Err(wrong(
@@ -325,28 +300,17 @@ impl GgufFile {
 
     /// Tells the system that the pages read so far are not needed any more: their weights have been repacked.
     pub(crate) fn release_pages(&self) {
-        #[cfg(unix)]
-        {
-            // SAFETY: the map is private and read-only; a page that is touched again is read from the
-            // file again, with the same contents.
-            let advised = unsafe {
-                self.map
-                    .unchecked_advise(memmap2::UncheckedAdvice::DontNeed)
-            };
-            if let Err(error) = advised {
-                tracing::debug!(%error, "the system kept the mapped pages");
-            }
-        }
+        release(&self.map);
     }
 
-    fn value(&self, key: &str, expected: &str) -> Result<&Value, GgufError> {
+    fn value(&self, key: &str, expected: &str) -> Result<&Value, SourceError> {
         self.content
             .metadata
             .get(key)
             .ok_or_else(|| self.unusable(key, "missing", expected))
     }
 
-    fn wrong_type(&self, key: &str, found: &Value, expected: &str) -> GgufError {
+    fn wrong_type(&self, key: &str, found: &Value, expected: &str) -> SourceError {
         let mut shown = format!("{found:?}");
         if let Some((cut, _)) = shown.char_indices().nth(60) {
             shown.truncate(cut);
@@ -360,7 +324,7 @@ impl GgufFile {
         key: &str,
         expected: &str,
         convert: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Vec<T>, GgufError> {
+    ) -> Result<Vec<T>, SourceError> {
         let value = self.value(key, expected)?;
         let Value::Array(elements) = value else {
             return Err(self.wrong_type(key, value, expected));
@@ -370,6 +334,21 @@ impl GgufFile {
             .map(|element| convert(element).ok_or_else(|| self.wrong_type(key, element, expected)))
             .collect()
     }
+}
+
+/// Tells the system that a map's pages are not needed any more.
+pub(super) fn release(map: &Mmap) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the map is private and read-only; a page that is touched again is read from the file again, with the
+        // same contents.
+        let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        if let Err(error) = advised {
+            tracing::debug!(%error, "the system kept the mapped pages");
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = map;
 }
 
 fn integer(value: &Value) -> Option<u64> {

@@ -1,0 +1,23 @@
+//! The tokenizer that comes with a model's files.
+
+use super::{Tokenizer, TokenizerError};
+use crate::error::ModelError;
+use crate::source::Source;
+
+impl Tokenizer {
+    /// Reads the tokenizer that lies in a GGUF file, or beside the weights of a snapshot.
+    ///
+    /// # Errors
+    /// When there is none, or none that can be used.
+    pub fn of(source: &Source) -> Result<Self, ModelError> {
+        match source {
+            Source::Gguf(file) => Self::from_gguf(file),
+            Source::Snapshot(snapshot) => Err(TokenizerError::Unsupported {
+                key: "tokenizer.json",
+                found: snapshot.path().display().to_string(),
+                supported: "a GGUF file".to_owned(),
+            }
+            .into()),
+        }
+    }
+}
