@@ -79,6 +79,25 @@ pub enum TokenizerError {
         /// The first character outside the alphabet.
         character: char,
     },
+    /// A score by which nothing can be ordered.
+    #[error("tokenizer.ggml.scores is {found} at index {index}, expected a finite number")]
+    Score {
+        /// The token's id.
+        index: usize,
+        /// The score found.
+        found: f32,
+    },
+    /// A byte token whose text does not say which byte.
+    #[error(
+        "tokenizer.ggml.tokens holds the byte token {text:?} at index {index}, expected two hexadecimal \
+         digits as in <0x0A>"
+    )]
+    NotAByte {
+        /// The token's id.
+        index: usize,
+        /// The token's text.
+        text: String,
+    },
     /// A merge rule that is not two parts separated by one space.
     #[error(
         "tokenizer.ggml.merges holds {merge:?} at index {index}, expected two parts and a space"

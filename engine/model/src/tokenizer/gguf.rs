@@ -1,5 +1,6 @@
 //! Reading a tokenizer's description from a GGUF file's metadata.
 
+use super::parts::{Family, MODEL_KEY};
 use super::pre::PRE_KEY;
 use super::{Tokenizer, TokenizerError, TokenizerParts};
 use crate::error::ModelError;
@@ -11,18 +12,37 @@ impl TokenizerParts {
     /// # Errors
     /// A required field that is missing, or one of the wrong type, named with the file.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, GgufError> {
+        let model = file.string(MODEL_KEY)?.to_owned();
+        // The ids that SentencePiece itself gives these two, and older files leave out.
+        let (mut default_bos, mut default_eos) = (None, None);
+        let (pre, merges, scores) = match Family::named(&model) {
+            Ok(Family::SentencePiece) => {
+                (default_bos, default_eos) = (Some(1), Some(2));
+                let scores = file.f32_array("tokenizer.ggml.scores")?;
+                (String::new(), Vec::new(), scores)
+            }
+            Ok(Family::ByteLevel) => {
+                let merges = file.string_array("tokenizer.ggml.merges")?;
+                (file.string(PRE_KEY)?.to_owned(), merges, Vec::new())
+            }
+            // The check of the parts says that this build does not know the family.
+            Err(_) => (String::new(), Vec::new(), Vec::new()),
+        };
         let token_types = "tokenizer.ggml.token_type";
+        let add_space_prefix = "tokenizer.ggml.add_space_prefix";
         Ok(Self {
-            model: file.string("tokenizer.ggml.model")?.to_owned(),
-            pre: file.string(PRE_KEY)?.to_owned(),
+            model,
+            pre,
             tokens: file.string_array("tokenizer.ggml.tokens")?,
+            scores,
             token_types: optional(file, token_types, GgufFile::u64_array)?.unwrap_or_default(),
-            merges: file.string_array("tokenizer.ggml.merges")?,
-            bos_token_id: token_id(file, "tokenizer.ggml.bos_token_id")?,
-            eos_token_id: token_id(file, "tokenizer.ggml.eos_token_id")?,
+            merges,
+            bos_token_id: token_id(file, "tokenizer.ggml.bos_token_id")?.or(default_bos),
+            eos_token_id: token_id(file, "tokenizer.ggml.eos_token_id")?.or(default_eos),
             eot_token_id: token_id(file, "tokenizer.ggml.eot_token_id")?,
             eom_token_id: token_id(file, "tokenizer.ggml.eom_token_id")?,
             add_bos_token: optional(file, "tokenizer.ggml.add_bos_token", GgufFile::bool)?,
+            add_space_prefix: optional(file, add_space_prefix, GgufFile::bool)?,
         })
     }
 }

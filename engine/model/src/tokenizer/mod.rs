@@ -1,28 +1,33 @@
 //! Text to token ids and back, by the vocabulary and merges that the model file itself carries.
 //!
-//! Three steps: the text is cut at special tokens, the plain stretches are cut into words by the file's
-//! `pre` rule, and each word is spelled in bytes and merged pair by pair. The same file gives the same ids
-//! in llama.cpp: `gates/goldens` holds the proof. Nothing is normalised and nothing is lost, so decoding
-//! what was encoded gives the text back; a byte that the vocabulary cannot spell is an error, where
-//! llama.cpp would drop it.
+//! The text is cut at special tokens, and the plain stretches are encoded as the vocabulary's family has it:
+//! byte-level byte-pair encoding cuts them into words by the file's `pre` rule, spells each word in bytes and
+//! merges pair by pair; SentencePiece merges the whole stretch by scores. The same file gives the same ids in
+//! llama.cpp: `gates/goldens` holds the proof. Nothing is normalised and nothing is lost, so decoding what was
+//! encoded gives the text back (but for a literal U+2581 under SentencePiece, its own sign for a blank); a byte
+//! that the vocabulary cannot spell is an error, where llama.cpp would drop it.
 
 mod alphabet;
+mod byte_level;
 mod error;
 mod gguf;
+mod merge;
 mod parts;
 mod pre;
+mod sentence_piece;
 mod special;
+mod spelling;
 mod stream;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, Vocab};
-
-use alphabet::ALPHABET;
-use pre::{PreTokenization, WordCutter};
+use byte_level::ByteLevel;
+use parts::Family;
+use pre::PreTokenization;
+use sentence_piece::SentencePiece;
 use special::{Fragment, SpecialTokens};
+use spelling::{DecodePosition, SpacePrefix, Spelling};
 
 pub use error::TokenizerError;
 pub use parts::{TokenKind, TokenizerParts};
@@ -41,19 +46,23 @@ const END_TEXTS: [&str; 8] = [
     "</s>",
 ];
 
-/// A byte-level byte-pair tokenizer.
+/// A vocabulary and the rules by which text becomes its tokens.
 pub struct Tokenizer {
     tokens: Vec<String>,
     kinds: Vec<TokenKind>,
     special: SpecialTokens,
-    words: WordCutter,
-    bpe: BPE,
-    /// Whether the vocabulary can spell each byte.
-    spelled: [bool; 256],
+    encoder: Encoder,
+    spelling: Spelling,
     bos: Option<u32>,
     eos: Option<u32>,
     adds_bos: bool,
     ends: BTreeSet<u32>,
+}
+
+/// What makes tokens of text that has no special token in it.
+enum Encoder {
+    ByteLevel(ByteLevel),
+    SentencePiece(SentencePiece),
 }
 
 impl fmt::Debug for Tokenizer {
@@ -73,53 +82,57 @@ impl Tokenizer {
     /// # Errors
     /// Whatever is unknown or inconsistent in the description, naming its key.
     pub fn from_parts(parts: TokenizerParts) -> Result<Self, TokenizerError> {
-        let kinds = parts.check()?;
-        let rule = PreTokenization::named(&parts.pre)?;
-        let adds_bos = parts.add_bos_token.unwrap_or(rule.adds_bos);
+        let (family, kinds) = parts.check()?;
+        match family {
+            Family::ByteLevel => {
+                let rule = PreTokenization::named(&parts.pre)?;
+                let encoder = Encoder::ByteLevel(ByteLevel::new(&parts, rule)?);
+                Self::assemble(parts, kinds, encoder, Spelling::ByteLevel, rule.adds_bos)
+            }
+            Family::SentencePiece => {
+                let pieces = SentencePiece::new(&parts, &kinds);
+                let spelling = Spelling::Blanks {
+                    prefix: match pieces.adds_space_prefix {
+                        true => SpacePrefix::AfterSpecial,
+                        false => SpacePrefix::Never,
+                    },
+                    user_defined: false,
+                };
+                let encoder = Encoder::SentencePiece(pieces);
+                Self::assemble(parts, kinds, encoder, spelling, true)
+            }
+        }
+    }
+
+    /// Puts checked parts together. `adds_bos` decides where the description says nothing.
+    fn assemble(
+        parts: TokenizerParts,
+        kinds: Vec<TokenKind>,
+        encoder: Encoder,
+        spelling: Spelling,
+        adds_bos: bool,
+    ) -> Result<Self, TokenizerError> {
+        let adds_bos = parts.add_bos_token.unwrap_or(adds_bos);
         if adds_bos && parts.bos_token_id.is_none() {
             return Err(TokenizerError::MissingBos);
         }
-
-        let numbered = || (0_u32..).zip(&parts.tokens);
-        let special = SpecialTokens::new(numbered().zip(&kinds).filter_map(
-            |((id, text), kind)| match kind {
-                TokenKind::Control | TokenKind::Unknown => Some((id, text.as_str(), false)),
-                TokenKind::UserDefined => Some((id, text.as_str(), true)),
-                TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => None,
-            },
-        ));
+        let numbered = || (0_u32..).zip(&parts.tokens).zip(&kinds);
+        let special = SpecialTokens::new(numbered().filter_map(|((id, text), kind)| match kind {
+            TokenKind::Control | TokenKind::Unknown => Some((id, text.as_str(), false)),
+            TokenKind::UserDefined => Some((id, text.as_str(), true)),
+            TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => None,
+        }))?;
         let named_ends = [parts.eos_token_id, parts.eot_token_id, parts.eom_token_id];
         let ends = numbered()
-            .zip(&kinds)
             .filter(|((_, text), kind)| kind.is_special() && END_TEXTS.contains(&text.as_str()))
             .map(|((id, _), _)| id)
             .chain(named_ends.into_iter().flatten())
             .collect();
-
-        let vocabulary: Vocab = numbered().map(|(id, text)| (text.clone(), id)).collect();
-        let mut spelled = [false; 256];
-        for byte in 0..=255_u8 {
-            let spelling = ALPHABET.character(byte).to_string();
-            spelled[usize::from(byte)] = vocabulary.contains_key(&spelling);
-        }
-        let merges = parts
-            .merges
-            .iter()
-            .filter_map(|merge| parts::split_merge(merge))
-            .map(|(left, right)| (left.to_owned(), right.to_owned()))
-            .collect();
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocabulary, merges)
-            .ignore_merges(rule.ignore_merges)
-            .build()
-            .map_err(TokenizerError::Library)?;
-
         Ok(Self {
             kinds,
             special,
-            words: rule.build()?,
-            bpe,
-            spelled,
+            encoder,
+            spelling,
             bos: parts.bos_token_id,
             eos: parts.eos_token_id,
             adds_bos,
@@ -137,13 +150,24 @@ impl Tokenizer {
     /// [`TokenizerError::UnrepresentableByte`] where the vocabulary cannot spell the text.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 1);
+        let mut after_special = true;
         for fragment in self.special.partition(text, parse_special) {
-            match fragment {
-                Fragment::Special(id) => ids.push(id),
-                Fragment::Text(range) => {
-                    self.encode_plain(&text[range.clone()], range.start, &mut ids)?
+            let range = match fragment {
+                Fragment::Special(id) => {
+                    ids.push(id);
+                    after_special = true;
+                    continue;
+                }
+                Fragment::Text(range) => range,
+            };
+            let (start, plain) = (range.start, &text[range]);
+            match &self.encoder {
+                Encoder::ByteLevel(words) => words.encode(plain, start, &mut ids)?,
+                Encoder::SentencePiece(pieces) => {
+                    pieces.encode(plain, start, after_special, &mut ids)?;
                 }
             }
+            after_special = false;
         }
         Ok(ids)
     }
@@ -165,33 +189,6 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_plain(
-        &self,
-        text: &str,
-        start: usize,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
-        if let Some((offset, byte)) = text
-            .bytes()
-            .enumerate()
-            .find(|&(_, byte)| !self.spelled[usize::from(byte)])
-        {
-            return Err(TokenizerError::UnrepresentableByte {
-                byte,
-                offset: start + offset,
-            });
-        }
-        let mut spelling = String::new();
-        for word in self.words.words(text) {
-            spelling.clear();
-            spelling.extend(word.bytes().map(|byte| ALPHABET.character(byte)));
-            let tokens = self.bpe.tokenize(&spelling);
-            let tokens = tokens.map_err(TokenizerError::Library)?;
-            ids.extend(tokens.iter().map(|token| token.id));
-        }
-        Ok(())
-    }
-
     /// Decodes tokens to the bytes they stand for. With `skip_special`, control tokens leave nothing.
     ///
     /// # Errors
@@ -202,8 +199,9 @@ impl Tokenizer {
         skip_special: bool,
     ) -> Result<Vec<u8>, TokenizerError> {
         let mut bytes = Vec::with_capacity(tokens.len() * 4);
-        for (index, &token) in tokens.iter().enumerate() {
-            self.push_bytes(index, token, skip_special, &mut bytes)?;
+        let mut position = DecodePosition::START;
+        for &token in tokens {
+            self.push_bytes(token, skip_special, &mut position, &mut bytes)?;
         }
         Ok(bytes)
     }
@@ -218,31 +216,23 @@ impl Tokenizer {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// Appends one token's bytes. `index` is its place in the sequence, for the error alone.
+    /// Appends one token's bytes and moves on; where the token is not one, nothing happens.
     fn push_bytes(
         &self,
-        index: usize,
         token: u32,
         skip_special: bool,
+        position: &mut DecodePosition,
         bytes: &mut Vec<u8>,
     ) -> Result<(), TokenizerError> {
         let (Some(text), Some(kind)) = (self.token_text(token), self.token_kind(token)) else {
-            let vocabulary = self.tokens.len();
             return Err(TokenizerError::OutsideVocabulary {
-                index,
+                index: position.index,
                 token,
-                vocabulary,
+                vocabulary: self.tokens.len(),
             });
         };
-        match kind {
-            // The check of the parts has seen to it that a normal token is spelled in the alphabet.
-            TokenKind::Normal => bytes.extend(
-                text.chars()
-                    .filter_map(|character| ALPHABET.byte(character)),
-            ),
-            kind if skip_special && kind.is_special() => {}
-            _ => bytes.extend_from_slice(text.as_bytes()),
-        }
+        self.spelling
+            .push(text, kind, skip_special, position, bytes);
         Ok(())
     }
 
@@ -251,7 +241,7 @@ impl Tokenizer {
         self.tokens.len()
     }
 
-    /// A token's text as the file has it: normal tokens in the byte-level alphabet.
+    /// A token's text as the file has it: normal tokens in the byte-level alphabet, or with U+2581 for blanks.
     pub fn token_text(&self, token: u32) -> Option<&str> {
         self.tokens.get(token as usize).map(String::as_str)
     }
