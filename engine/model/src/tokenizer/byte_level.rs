@@ -27,11 +27,6 @@ impl ByteLevel {
             .zip(&parts.tokens)
             .map(|(id, text)| (text.clone(), id))
             .collect();
-        let mut spelled = [false; 256];
-        for byte in 0..=255_u8 {
-            let spelling = ALPHABET.character(byte).to_string();
-            spelled[usize::from(byte)] = vocabulary.contains_key(&spelling);
-        }
         let merges = parts
             .merges
             .iter()
@@ -43,11 +38,21 @@ impl ByteLevel {
             .ignore_merges(rule.ignore_merges)
             .build()
             .map_err(TokenizerError::Library)?;
-        Ok(Self {
-            words: rule.build()?,
+        Ok(Self::of(rule.build()?, bpe))
+    }
+
+    /// Puts a cutter and a model together.
+    pub(super) fn of(words: WordCutter, bpe: BPE) -> Self {
+        let mut spelled = [false; 256];
+        for byte in 0..=255_u8 {
+            let spelling = ALPHABET.character(byte).to_string();
+            spelled[usize::from(byte)] = bpe.token_to_id(&spelling).is_some();
+        }
+        Self {
+            words,
             bpe,
             spelled,
-        })
+        }
     }
 
     /// Appends the ids of text without special tokens. `start` is where it stands in the whole text, for the

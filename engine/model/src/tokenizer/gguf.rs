@@ -55,10 +55,7 @@ impl Tokenizer {
     pub fn from_gguf(file: &GgufFile) -> Result<Self, ModelError> {
         let parts = TokenizerParts::from_gguf(file)?;
         let built = Self::from_parts(parts);
-        Ok(built.map_err(|source| TokenizerError::InFile {
-            path: file.path().to_owned(),
-            source: Box::new(source),
-        })?)
+        Ok(built.map_err(|source| TokenizerError::in_file(file.path(), source))?)
     }
 }
 

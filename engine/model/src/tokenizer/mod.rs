@@ -9,12 +9,15 @@
 
 mod alphabet;
 mod byte_level;
+mod encoder;
 mod error;
 mod gguf;
+mod library;
 mod merge;
 mod parts;
 mod pre;
 mod sentence_piece;
+mod snapshot;
 mod special;
 mod spelling;
 mod stream;
@@ -23,10 +26,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use byte_level::ByteLevel;
+use encoder::Encoder;
 use parts::Family;
 use pre::PreTokenization;
 use sentence_piece::SentencePiece;
-use special::{Fragment, SpecialTokens};
+use special::SpecialTokens;
 use spelling::{DecodePosition, SpacePrefix, Spelling};
 
 pub use error::TokenizerError;
@@ -50,19 +54,12 @@ const END_TEXTS: [&str; 8] = [
 pub struct Tokenizer {
     tokens: Vec<String>,
     kinds: Vec<TokenKind>,
-    special: SpecialTokens,
     encoder: Encoder,
     spelling: Spelling,
     bos: Option<u32>,
     eos: Option<u32>,
     adds_bos: bool,
     ends: BTreeSet<u32>,
-}
-
-/// What makes tokens of text that has no special token in it.
-enum Encoder {
-    ByteLevel(ByteLevel),
-    SentencePiece(SentencePiece),
 }
 
 impl fmt::Debug for Tokenizer {
@@ -83,11 +80,18 @@ impl Tokenizer {
     /// Whatever is unknown or inconsistent in the description, naming its key.
     pub fn from_parts(parts: TokenizerParts) -> Result<Self, TokenizerError> {
         let (family, kinds) = parts.check()?;
-        match family {
+        let numbered = || (0_u32..).zip(&parts.tokens).zip(&kinds);
+        let special = SpecialTokens::new(numbered().filter_map(|((id, text), kind)| match kind {
+            TokenKind::Control | TokenKind::Unknown => Some((id, text.as_str(), false)),
+            TokenKind::UserDefined => Some((id, text.as_str(), true)),
+            TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => None,
+        }))?;
+        let (encoder, spelling, family_adds_bos) = match family {
             Family::ByteLevel => {
                 let rule = PreTokenization::named(&parts.pre)?;
-                let encoder = Encoder::ByteLevel(ByteLevel::new(&parts, rule)?);
-                Self::assemble(parts, kinds, encoder, Spelling::ByteLevel, rule.adds_bos)
+                let words = ByteLevel::new(&parts, rule)?;
+                let encoder = Encoder::ByteLevel(special, words);
+                (encoder, Spelling::ByteLevel, rule.adds_bos)
             }
             Family::SentencePiece => {
                 let pieces = SentencePiece::new(&parts, &kinds);
@@ -98,39 +102,21 @@ impl Tokenizer {
                     },
                     user_defined: false,
                 };
-                let encoder = Encoder::SentencePiece(pieces);
-                Self::assemble(parts, kinds, encoder, spelling, true)
+                (Encoder::SentencePiece(special, pieces), spelling, true)
             }
-        }
-    }
-
-    /// Puts checked parts together. `adds_bos` decides where the description says nothing.
-    fn assemble(
-        parts: TokenizerParts,
-        kinds: Vec<TokenKind>,
-        encoder: Encoder,
-        spelling: Spelling,
-        adds_bos: bool,
-    ) -> Result<Self, TokenizerError> {
-        let adds_bos = parts.add_bos_token.unwrap_or(adds_bos);
+        };
+        let adds_bos = parts.add_bos_token.unwrap_or(family_adds_bos);
         if adds_bos && parts.bos_token_id.is_none() {
-            return Err(TokenizerError::MissingBos);
+            return Err(TokenizerError::MissingBos {
+                key: "tokenizer.ggml.bos_token_id",
+            });
         }
-        let numbered = || (0_u32..).zip(&parts.tokens).zip(&kinds);
-        let special = SpecialTokens::new(numbered().filter_map(|((id, text), kind)| match kind {
-            TokenKind::Control | TokenKind::Unknown => Some((id, text.as_str(), false)),
-            TokenKind::UserDefined => Some((id, text.as_str(), true)),
-            TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => None,
-        }))?;
         let named_ends = [parts.eos_token_id, parts.eot_token_id, parts.eom_token_id];
-        let ends = numbered()
-            .filter(|((_, text), kind)| kind.is_special() && END_TEXTS.contains(&text.as_str()))
-            .map(|((id, _), _)| id)
+        let ends = ends(&parts.tokens, &kinds)
             .chain(named_ends.into_iter().flatten())
             .collect();
         Ok(Self {
             kinds,
-            special,
             encoder,
             spelling,
             bos: parts.bos_token_id,
@@ -149,27 +135,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::UnrepresentableByte`] where the vocabulary cannot spell the text.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
-        let mut after_special = true;
-        for fragment in self.special.partition(text, parse_special) {
-            let range = match fragment {
-                Fragment::Special(id) => {
-                    ids.push(id);
-                    after_special = true;
-                    continue;
-                }
-                Fragment::Text(range) => range,
-            };
-            let (start, plain) = (range.start, &text[range]);
-            match &self.encoder {
-                Encoder::ByteLevel(words) => words.encode(plain, start, &mut ids)?,
-                Encoder::SentencePiece(pieces) => {
-                    pieces.encode(plain, start, after_special, &mut ids)?;
-                }
-            }
-            after_special = false;
-        }
-        Ok(ids)
+        self.encoder.encode(text, parse_special)
     }
 
     /// Encodes the start of a sequence: like [`Tokenizer::encode`], with the beginning-of-sequence token
@@ -276,4 +242,12 @@ impl Tokenizer {
     pub fn is_end_of_generation(&self, token: u32) -> bool {
         self.ends.contains(&token)
     }
+}
+
+/// The marks among the tokens by which a known family ends what it says.
+fn ends(tokens: &[String], kinds: &[TokenKind]) -> impl Iterator<Item = u32> {
+    (0_u32..)
+        .zip(tokens.iter().zip(kinds))
+        .filter(|(_, (text, kind))| kind.is_special() && END_TEXTS.contains(&text.as_str()))
+        .map(|(id, _)| id)
 }

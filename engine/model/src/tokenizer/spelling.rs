@@ -54,6 +54,12 @@ impl DecodePosition {
 }
 
 impl Spelling {
+    /// Whether a byte-level text is in the alphabet throughout.
+    pub(super) fn spells(self, text: &str) -> bool {
+        let strange = |character| ALPHABET.byte(character).is_none();
+        self != Self::ByteLevel || !text.chars().any(strange)
+    }
+
     /// Appends the bytes of one token and moves on. With `skip_special`, a mark leaves nothing.
     pub(super) fn push(
         self,
