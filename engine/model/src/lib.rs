@@ -5,6 +5,7 @@
 //! instruction set, for every number of rows and threads.
 
 pub mod catalogue;
+pub mod chat;
 #[expect(
     unsafe_code,
     reason = "tasks of the pool write disjoint parts of shared buffers"

@@ -10,6 +10,7 @@ mod perf;
 mod session;
 mod support;
 mod tokenizer;
+mod tokenizer_files;
 
 use crate::suite::Suite;
 

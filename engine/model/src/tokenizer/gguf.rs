@@ -3,6 +3,7 @@
 use super::parts::{Family, MODEL_KEY};
 use super::pre::PRE_KEY;
 use super::{Tokenizer, TokenizerError, TokenizerParts};
+use crate::chat::TemplateText;
 use crate::error::ModelError;
 use crate::gguf::{GgufError, GgufFile};
 
@@ -55,8 +56,34 @@ impl Tokenizer {
     pub fn from_gguf(file: &GgufFile) -> Result<Self, ModelError> {
         let parts = TokenizerParts::from_gguf(file)?;
         let built = Self::from_parts(parts);
-        Ok(built.map_err(|source| TokenizerError::in_file(file.path(), source))?)
+        let mut tokenizer = built.map_err(|source| TokenizerError::in_file(file.path(), source))?;
+        tokenizer.chat_templates = chat_templates(file)?;
+        Ok(tokenizer)
     }
+}
+
+/// The templates of the file: a nameless one, and others whose names a field lists.
+fn chat_templates(file: &GgufFile) -> Result<Vec<TemplateText>, GgufError> {
+    let key = "tokenizer.chat_template";
+    let names = optional(file, "tokenizer.chat_templates", GgufFile::string_array)?;
+    let named = names.into_iter().flatten().map(|name| {
+        let key = format!("{key}.{name}");
+        (name, key)
+    });
+    let nameless = file
+        .has(key)
+        .then(|| (TemplateText::DEFAULT.to_owned(), key.to_owned()));
+    nameless
+        .into_iter()
+        .chain(named)
+        .map(|(name, key)| {
+            Ok(TemplateText {
+                name,
+                text: file.string(&key)?.to_owned(),
+                source: format!("{}, {key}", file.path().display()),
+            })
+        })
+        .collect()
 }
 
 /// A field that may be absent, but not of the wrong type.

@@ -25,6 +25,7 @@ mod stream;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::chat::TemplateText;
 use byte_level::ByteLevel;
 use encoder::Encoder;
 use parts::Family;
@@ -39,7 +40,8 @@ pub use stream::StreamDecoder;
 
 /// Control tokens by which models of the known families end what they say. A GGUF file names only one
 /// of them as its end of sequence, while a chat model may end with another.
-const END_TEXTS: [&str; 8] = [
+const END_TEXTS: [&str; 9] = [
+    "<eos>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<|im_end|>",
@@ -60,6 +62,7 @@ pub struct Tokenizer {
     eos: Option<u32>,
     adds_bos: bool,
     ends: BTreeSet<u32>,
+    chat_templates: Vec<TemplateText>,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -124,6 +127,7 @@ impl Tokenizer {
             adds_bos,
             ends,
             tokens: parts.tokens,
+            chat_templates: Vec::new(),
         })
     }
 
@@ -230,6 +234,17 @@ impl Tokenizer {
     /// Whether a sequence should begin with the beginning-of-sequence token.
     pub fn adds_bos(&self) -> bool {
         self.adds_bos
+    }
+
+    /// The template by which messages become a text for this model, where its files have one.
+    pub fn chat_template(&self) -> Option<&TemplateText> {
+        let default = |template: &&TemplateText| template.name == TemplateText::DEFAULT;
+        self.chat_templates.iter().find(default)
+    }
+
+    /// Every template that the model's files have, under its name.
+    pub fn chat_templates(&self) -> &[TemplateText] {
+        &self.chat_templates
     }
 
     /// The tokens after which the model has nothing more to say, in ascending order: those the file names,

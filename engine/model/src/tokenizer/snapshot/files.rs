@@ -41,6 +41,17 @@ fn required(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     })
 }
 
+/// Reads a text that may be missing.
+pub(super) fn optional_text(path: &Path) -> Result<Option<String>, TokenizerError> {
+    let text = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).map_err(|error| {
+            let source = std::io::Error::new(ErrorKind::InvalidData, error.utf8_error());
+            TokenizerError::in_file(path, TokenizerError::Read(source))
+        })
+    };
+    optional(path)?.map(text).transpose()
+}
+
 /// Reads a JSON file that may be missing.
 pub(super) fn optional_json(path: &Path) -> Result<Option<Value>, TokenizerError> {
     optional(path)?.map(|bytes| json(path, &bytes)).transpose()

@@ -1,5 +1,5 @@
 //! Reading a tokenizer from the files of a Hugging Face snapshot: `tokenizer.json`, and beside it, where they
-//! are, `tokenizer_config.json` and `generation_config.json`.
+//! are, `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja`.
 
 mod config;
 mod files;
@@ -138,6 +138,7 @@ fn assemble(
         eos,
         adds_bos,
         ends,
+        chat_templates: configs.chat_templates.clone(),
     })
 }
 
