@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Golden token ids: what llama.cpp's llama-tokenize makes of the same GGUF.
 
-Writes the texts, their ids with special tokens read (`ids`) and taken as plain text (`ids_plain`), and the
-ids of the same vocabulary under the other `pre` rules that the engine knows; for those, a copy of the GGUF
-is written with that one field changed.
+Writes the texts, their ids with special tokens read (`ids`) and taken as plain text (`ids_plain`). For a
+byte-level vocabulary, it writes the ids under the other `pre` rules that the engine knows, too; for those, a
+copy of the GGUF is written with that one field changed. A SentencePiece vocabulary (Gemma 3's, say) has no
+such rules, and loses no byte.
 
     pip install gguf
     make_tokenizer_goldens.py --model M.gguf --llama-tokenize BIN/llama-tokenize \\
@@ -89,6 +90,28 @@ DROPPED = {
 }
 
 
+# Longer than this, a vocabulary's special tokens are sampled: Gemma 3 has six thousand places kept free.
+MOST_SPECIAL = 250
+
+PLANES = "".join(
+    f"{chr(plane * 0x10000 + offset)} {chr(plane * 0x10000 + offset + 1)}{chr(plane * 0x10000 + offset + 2)}\n"
+    for plane in range(17)
+    for offset in (0x20, 0x1F00, 0x3041, 0x4E00, 0xAC00, 0xF900, 0xFFF0)
+)
+
+# What only a SentencePiece vocabulary meets: its own blank, bytes spelled out, merges that tie, newlines in a row.
+SENTENCE_PIECE_TEXTS = {
+    "planes": PLANES,
+    "own_blank": "a\u2581b \u2581 c",
+    "byte_spelled_out": "<0x41> <0x0A><0xE2><0x96><0x81>",
+    "lost_elsewhere": "a!\x04!b record\x1drecord x \U00040000 y",
+    "mark_in_pieces": "<end _of_turn> <bo s> <eos <pad>> [multimodal ]",
+    "one_character_repeated": "=" * 130 + "\u6f22" * 70 + "\U0001f600" * 33,
+    "runs_of_every_length": "".join("x" + "\n" * n + "y" + " " * n + "z" + "\t" * n for n in range(1, 36)),
+    "no_blank_at_all": "".join(chr(0x4E00 + 37 * n % 20000) for n in range(600)),
+}
+
+
 def tokenize(binary, model, text, *flags):
     with tempfile.NamedTemporaryFile() as file:
         file.write(text.encode("utf-8"))
@@ -104,6 +127,7 @@ def special_texts(model):
     tokens = fields["tokenizer.ggml.tokens"].contents()
     kinds = fields["tokenizer.ggml.token_type"].contents()
     special = [token for token, kind in zip(tokens, kinds, strict=True) if kind in (3, 4)]
+    special = special[:: max(1, len(special) // MOST_SPECIAL)]
     texts = {f"special_{number}": f"{text} left{text}right {text}" for number, text in enumerate(special)}
     texts["special_all"] = "".join(special)
     return texts
@@ -141,7 +165,8 @@ def version(binary):
 
 def golden(arguments):
     binary, model = arguments.llama_tokenize, arguments.model
-    texts = TEXTS | special_texts(model)
+    sentence_piece = gguf.GGUFReader(model).fields["tokenizer.ggml.model"].contents() == "llama"
+    texts = TEXTS | special_texts(model) | (SENTENCE_PIECE_TEXTS if sentence_piece else {})
     for name in ("history-prose.txt", "history-code.txt"):
         text = Path(arguments.goldens, name).read_text(encoding="utf-8")
         texts[name.removesuffix(".txt").replace("-", "_")] = text[:2000]
@@ -155,13 +180,13 @@ def golden(arguments):
         for name, text in texts.items()
     ]
     dropped = []
-    for name, text in DROPPED.items():
+    for name, text in ({} if sentence_piece else DROPPED).items():
         byte, offset = first_missing_byte(model, text)
         ids = tokenize(binary, model, text)
         dropped.append({"name": name, "text": text, "byte": byte, "offset": offset, "llama_cpp_ids": ids})
     other_pre = {}
     with tempfile.TemporaryDirectory() as folder:
-        for pre in OTHER_PRE:
+        for pre in [] if sentence_piece else OTHER_PRE:
             copy = with_pre(model, pre, folder)
             other_pre[pre] = [{"name": case["name"], "ids": tokenize(binary, copy, case["text"])} for case in cases]
     return {

@@ -6,6 +6,7 @@
 
 mod architectures;
 pub mod catalogue;
+pub mod chat;
 #[expect(
     unsafe_code,
     reason = "tasks of the pool write disjoint parts of shared buffers"

@@ -11,6 +11,7 @@ mod perf;
 mod session;
 mod support;
 mod tokenizer;
+mod tokenizer_files;
 
 use crate::suite::Suite;
 

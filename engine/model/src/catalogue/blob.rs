@@ -92,6 +92,11 @@ impl BlobWriter {
         sync_dir(self.blob.parent().expect("a blob lies in the blobs folder"))
     }
 
+    /// Drops what is there so far: it is known to be wrong.
+    pub fn discard(self) -> Result<(), ResolveError> {
+        remove_if_there(&self.partial)
+    }
+
     fn content(&self) -> Content {
         Content {
             sha256: hex(&self.hasher.clone().finalize()),

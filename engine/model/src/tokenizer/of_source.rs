@@ -1,6 +1,6 @@
 //! The tokenizer that comes with a model's files.
 
-use super::{Tokenizer, TokenizerError};
+use super::Tokenizer;
 use crate::error::ModelError;
 use crate::source::Source;
 
@@ -12,12 +12,7 @@ impl Tokenizer {
     pub fn of(source: &Source) -> Result<Self, ModelError> {
         match source {
             Source::Gguf(file) => Self::from_gguf(file),
-            Source::Snapshot(snapshot) => Err(TokenizerError::Unsupported {
-                key: "tokenizer.json",
-                found: snapshot.path().display().to_string(),
-                supported: "a GGUF file".to_owned(),
-            }
-            .into()),
+            Source::Snapshot(snapshot) => Ok(Self::from_snapshot(snapshot.path())?),
         }
     }
 }

@@ -2,26 +2,51 @@
 
 use std::collections::HashSet;
 
-use super::TokenizerError;
 use super::alphabet::ALPHABET;
+use super::{TokenizerError, sentence_piece};
 
 /// The metadata key of the tokenizer's family.
-const MODEL_KEY: &str = "tokenizer.ggml.model";
-/// The one family this build reads: byte-level byte-pair encoding.
-const BYTE_LEVEL_BPE: &str = "gpt2";
+pub(super) const MODEL_KEY: &str = "tokenizer.ggml.model";
+
+/// The families that GGUF files name and this build reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Byte-level byte-pair encoding, with merges.
+    ByteLevel,
+    /// SentencePiece, with scores.
+    SentencePiece,
+}
+
+impl Family {
+    /// Finds the family that a file calls `name`.
+    pub(super) fn named(name: &str) -> Result<Self, TokenizerError> {
+        match name {
+            "gpt2" => Ok(Self::ByteLevel),
+            "llama" => Ok(Self::SentencePiece),
+            _ => Err(TokenizerError::Unsupported {
+                key: MODEL_KEY,
+                found: name.to_owned(),
+                supported: "gpt2, llama".to_owned(),
+            }),
+        }
+    }
+}
 
 /// A vocabulary and its rules as plain data, each field named after its GGUF key.
 #[derive(Clone, Debug, Default)]
 pub struct TokenizerParts {
-    /// `tokenizer.ggml.model`: the family; `gpt2` is byte-level byte-pair encoding.
+    /// `tokenizer.ggml.model`: the family; `gpt2` is byte-level byte-pair encoding, `llama` is SentencePiece.
     pub model: String,
-    /// `tokenizer.ggml.pre`: how text is cut into words.
+    /// `tokenizer.ggml.pre`: how text is cut into words. SentencePiece has none.
     pub pre: String,
-    /// `tokenizer.ggml.tokens`: the text of each token, in the byte-level alphabet where it is a normal one.
+    /// `tokenizer.ggml.tokens`: the text of each token. A normal one is in the byte-level alphabet, or has
+    /// U+2581 for each blank, as the family has it.
     pub tokens: Vec<String>,
+    /// `tokenizer.ggml.scores`: one number for each token, the greater the sooner merged. SentencePiece only.
+    pub scores: Vec<f32>,
     /// `tokenizer.ggml.token_type`: one number for each token; empty means that all are normal.
     pub token_types: Vec<u64>,
-    /// `tokenizer.ggml.merges`: two parts and a space, most important first.
+    /// `tokenizer.ggml.merges`: two parts and a space, most important first. Byte-level only.
     pub merges: Vec<String>,
     /// `tokenizer.ggml.bos_token_id`.
     pub bos_token_id: Option<u32>,
@@ -33,12 +58,15 @@ pub struct TokenizerParts {
     pub eom_token_id: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`.
     pub add_bos_token: Option<bool>,
+    /// `tokenizer.ggml.add_space_prefix`: whether text begins with a blank of its own. SentencePiece only,
+    /// which takes a missing one for true.
+    pub add_space_prefix: Option<bool>,
 }
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// Text, spelled in the byte-level alphabet.
+    /// Text, spelled as the vocabulary's family has it.
     Normal,
     /// The token for what cannot be encoded.
     Unknown,
@@ -73,23 +101,26 @@ impl TokenKind {
 
 impl TokenizerParts {
     /// Checks everything that does not need the library, and says what each token is for.
-    pub(super) fn check(&self) -> Result<Vec<TokenKind>, TokenizerError> {
-        if self.model != BYTE_LEVEL_BPE {
-            return Err(TokenizerError::Unsupported {
-                key: MODEL_KEY,
-                found: self.model.clone(),
-                supported: BYTE_LEVEL_BPE.to_owned(),
-            });
-        }
+    pub(super) fn check(&self) -> Result<(Family, Vec<TokenKind>), TokenizerError> {
+        let family = Family::named(&self.model)?;
         let vocabulary = self.tokens.len();
         if vocabulary == 0 || u32::try_from(vocabulary).is_err() {
             return Err(TokenizerError::VocabularySize { found: vocabulary });
         }
         let kinds = self.kinds()?;
-        let texts = self.check_texts(&kinds)?;
-        self.check_merges(&texts)?;
+        let texts = self.check_texts()?;
+        match family {
+            Family::ByteLevel => {
+                self.check_spelling(&kinds)?;
+                self.check_merges(&texts)?;
+            }
+            Family::SentencePiece => {
+                self.check_scores()?;
+                self.check_bytes(&kinds)?;
+            }
+        }
         self.check_ids()?;
-        Ok(kinds)
+        Ok((family, kinds))
     }
 
     fn kinds(&self) -> Result<Vec<TokenKind>, TokenizerError> {
@@ -110,12 +141,24 @@ impl TokenizerParts {
             .collect()
     }
 
-    fn check_texts(&self, kinds: &[TokenKind]) -> Result<HashSet<&str>, TokenizerError> {
+    fn check_texts(&self) -> Result<HashSet<&str>, TokenizerError> {
         let mut texts = HashSet::with_capacity(self.tokens.len());
-        for (index, (text, kind)) in self.tokens.iter().zip(kinds).enumerate() {
+        for (index, text) in self.tokens.iter().enumerate() {
             if text.is_empty() {
                 return Err(TokenizerError::EmptyToken { index });
             }
+            if !texts.insert(text.as_str()) {
+                return Err(TokenizerError::DuplicateToken {
+                    index,
+                    text: text.clone(),
+                });
+            }
+        }
+        Ok(texts)
+    }
+
+    fn check_spelling(&self, kinds: &[TokenKind]) -> Result<(), TokenizerError> {
+        for (index, (text, kind)) in self.tokens.iter().zip(kinds).enumerate() {
             let stray = text
                 .chars()
                 .find(|&character| ALPHABET.byte(character).is_none());
@@ -126,14 +169,37 @@ impl TokenizerParts {
                     character,
                 });
             }
-            if !texts.insert(text.as_str()) {
-                return Err(TokenizerError::DuplicateToken {
+        }
+        Ok(())
+    }
+
+    fn check_scores(&self) -> Result<(), TokenizerError> {
+        if self.scores.len() != self.tokens.len() {
+            return Err(TokenizerError::LengthMismatch {
+                key: "tokenizer.ggml.scores",
+                found: self.scores.len(),
+                expected: self.tokens.len(),
+            });
+        }
+        match self.scores.iter().position(|score| !score.is_finite()) {
+            Some(index) => Err(TokenizerError::Score {
+                index,
+                found: self.scores[index],
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_bytes(&self, kinds: &[TokenKind]) -> Result<(), TokenizerError> {
+        for (index, (text, kind)) in self.tokens.iter().zip(kinds).enumerate() {
+            if *kind == TokenKind::Byte && sentence_piece::byte_of(text).is_none() {
+                return Err(TokenizerError::NotAByte {
                     index,
                     text: text.clone(),
                 });
             }
         }
-        Ok(texts)
+        Ok(())
     }
 
     fn check_merges(&self, texts: &HashSet<&str>) -> Result<(), TokenizerError> {
@@ -209,10 +275,10 @@ mod tests {
 
     #[test]
     fn the_family_is_named_with_what_is_supported() {
-        let message = refused(|parts| parts.model = "llama".into());
+        let message = refused(|parts| parts.model = "bert".into());
         assert_eq!(
             message,
-            "tokenizer.ggml.model is \"llama\", which is not supported; supported: gpt2"
+            "tokenizer.ggml.model is \"bert\", which is not supported; supported: gpt2, llama"
         );
     }
 
@@ -272,6 +338,51 @@ mod tests {
         assert_eq!(
             message,
             "tokenizer.ggml.eos_token_id is 4, but the vocabulary has 4 tokens"
+        );
+    }
+
+    /// As [`refused`], from a description of the other family.
+    fn refused_sentence_piece(change: impl FnOnce(&mut TokenizerParts)) -> String {
+        refused(|parts| {
+            *parts = TokenizerParts {
+                model: "llama".into(),
+                tokens: vec![
+                    "\u{2581}".into(),
+                    "b".into(),
+                    "<0x0A>".into(),
+                    "</s>".into(),
+                ],
+                token_types: vec![1, 1, 6, 3],
+                scores: vec![-1.0, -2.0, 0.0, 0.0],
+                ..TokenizerParts::default()
+            };
+            change(parts);
+        })
+    }
+
+    #[test]
+    fn scores_are_counted_and_finite() {
+        let message = refused_sentence_piece(|parts| parts.scores.truncate(1));
+        assert_eq!(
+            message,
+            "tokenizer.ggml.scores has 1 entries, expected 4, one for each token"
+        );
+        for score in [f32::NAN, f32::INFINITY] {
+            let message = refused_sentence_piece(|parts| parts.scores[1] = score);
+            assert!(
+                message.ends_with("at index 1, expected a finite number"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_byte_token_says_which_byte() {
+        let message = refused_sentence_piece(|parts| parts.tokens[2] = "<0xNN>".into());
+        assert_eq!(
+            message,
+            "tokenizer.ggml.tokens holds the byte token \"<0xNN>\" at index 2, expected two hexadecimal \
+             digits as in <0x0A>"
         );
     }
 }

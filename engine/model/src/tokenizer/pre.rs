@@ -20,7 +20,7 @@ pub(super) const PRE_KEY: &str = "tokenizer.ggml.pre";
 pub(super) struct PreTokenization {
     names: &'static [&'static str],
     /// Applied one after the other, each inside the pieces that the last one left.
-    steps: &'static [Step],
+    steps: &'static [Step<'static>],
     /// A word that is a token as a whole is taken as that token, whatever the merges would make of it.
     pub(super) ignore_merges: bool,
     /// Whether a beginning-of-sequence token is added where the file does not say.
@@ -28,35 +28,36 @@ pub(super) struct PreTokenization {
 }
 
 /// One pass over a piece of text.
-struct Step {
+#[derive(Clone, Copy)]
+pub(super) struct Step<'p> {
     /// What is cut out; of two alternatives, the first that fits.
-    words: &'static str,
+    pub(super) words: &'p str,
     /// Whether a run of blanks that is no part of such a word is cut out too, except for its last blank
     /// where something follows.
-    blanks: bool,
+    pub(super) blanks: bool,
 }
 
 /// Every numeral alone.
-const NUMERAL: Step = Step {
+pub(super) const NUMERAL: Step<'static> = Step {
     words: r"\p{N}",
     blanks: false,
 };
 
 /// GPT-2: English contractions, then runs of letters, numerals or other marks, each with the one space
 /// before it.
-const GPT2: Step = Step {
+pub(super) const GPT2: Step<'static> = Step {
     words: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+",
     blanks: true,
 };
 
 /// Qwen 2: contractions in either case, any one mark before a word, numerals alone, line ends together.
-const QWEN2: Step = Step {
+const QWEN2: Step<'static> = Step {
     words: r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
     blanks: true,
 };
 
 /// Llama 3: as Qwen 2, with numerals in groups of up to three.
-const LLAMA3: Step = Step {
+const LLAMA3: Step<'static> = Step {
     words: r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
     blanks: true,
 };
@@ -105,13 +106,7 @@ impl PreTokenization {
 
     /// Compiles the rule.
     pub(super) fn build(&self) -> Result<WordCutter, TokenizerError> {
-        let compile = |step: &Step| {
-            let patterns = [step.words, r"\s+"];
-            Regex::new_many(&patterns[..1 + usize::from(step.blanks)])
-                .map_err(|error| TokenizerError::Library(Box::new(error)))
-        };
-        let steps = self.steps.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(WordCutter { steps })
+        WordCutter::new(self.steps)
     }
 }
 
@@ -122,6 +117,17 @@ pub(super) struct WordCutter {
 }
 
 impl WordCutter {
+    /// Compiles steps that are applied one after the other.
+    pub(super) fn new(steps: &[Step<'_>]) -> Result<Self, TokenizerError> {
+        let compile = |step: &Step<'_>| {
+            let patterns = [step.words, r"\s+"];
+            Regex::new_many(&patterns[..1 + usize::from(step.blanks)])
+                .map_err(|error| TokenizerError::Library(Box::new(error)))
+        };
+        let steps = steps.iter().map(compile).collect::<Result<_, _>>()?;
+        Ok(Self { steps })
+    }
+
     /// The words of a text, in order. Joined together they are the text.
     pub(super) fn words<'t>(&self, text: &'t str) -> Vec<&'t str> {
         let mut pieces = vec![text];

@@ -3,10 +3,16 @@
 //! Byte-pair encoding never sees a special token: the text is cut at every occurrence first. Longer
 //! tokens go first and each takes all its occurrences from left to right, so that `<|im_start|>` is never
 //! read as a shorter token with something left over.
+//!
+//! Some vocabularies have thousands of special tokens and a text has a handful of them: one automaton finds
+//! out which in a single pass, and only those are looked for one by one.
 
 use std::ops::Range;
 
+use aho_corasick::AhoCorasick;
 use memchr::memmem::Finder;
+
+use super::TokenizerError;
 
 /// One special token as it is looked for.
 #[derive(Debug)]
@@ -27,14 +33,18 @@ pub(super) enum Fragment {
 }
 
 /// The special tokens of a vocabulary, longest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SpecialTokens {
     tokens: Vec<SpecialToken>,
+    /// Finds every occurrence of each, overlapping or not; its patterns are numbered as the tokens are.
+    occurrences: AhoCorasick,
 }
 
 impl SpecialTokens {
     /// Collects `(id, text, always)`. Texts are not empty: the vocabulary's check has seen to that.
-    pub(super) fn new<'a>(tokens: impl IntoIterator<Item = (u32, &'a str, bool)>) -> Self {
+    pub(super) fn new<'a>(
+        tokens: impl IntoIterator<Item = (u32, &'a str, bool)>,
+    ) -> Result<Self, TokenizerError> {
         let mut tokens: Vec<SpecialToken> = tokens
             .into_iter()
             .map(|(id, text, always)| SpecialToken {
@@ -44,7 +54,25 @@ impl SpecialTokens {
             })
             .collect();
         tokens.sort_by_key(|token| std::cmp::Reverse(token.finder.needle().len()));
-        Self { tokens }
+        let needles = tokens.iter().map(|token| token.finder.needle());
+        let occurrences =
+            AhoCorasick::new(needles).map_err(|error| TokenizerError::Library(Box::new(error)))?;
+        Ok(Self {
+            tokens,
+            occurrences,
+        })
+    }
+
+    /// The tokens that occur in the text at all, longest first.
+    fn occurring(&self, text: &str) -> impl Iterator<Item = &SpecialToken> {
+        let mut occurs = vec![false; self.tokens.len()];
+        for found in self.occurrences.find_overlapping_iter(text) {
+            occurs[found.pattern().as_usize()] = true;
+        }
+        self.tokens
+            .iter()
+            .zip(occurs)
+            .filter_map(|(token, occurs)| occurs.then_some(token))
     }
 
     /// Cuts `text` at its special tokens. Control tokens count only with `parse_special`.
@@ -55,21 +83,18 @@ impl SpecialTokens {
         if !text.is_empty() {
             fragments.push(Fragment::Text(0..text.len()));
         }
-        for token in self
-            .tokens
-            .iter()
-            .filter(|token| parse_special || token.always)
-        {
-            if token.finder.find(text.as_bytes()).is_none() {
+        for token in self.occurring(text) {
+            if !(parse_special || token.always) {
                 continue;
             }
-            fragments = fragments
-                .into_iter()
-                .flat_map(|fragment| match fragment {
-                    Fragment::Text(range) => token.cut(text, range),
-                    special => vec![special],
-                })
-                .collect();
+            let mut finer = Vec::with_capacity(fragments.len() + 2);
+            for fragment in fragments {
+                match fragment {
+                    Fragment::Text(range) => token.cut(text, range, &mut finer),
+                    special => finer.push(special),
+                }
+            }
+            fragments = finer;
         }
         fragments
     }
@@ -77,8 +102,7 @@ impl SpecialTokens {
 
 impl SpecialToken {
     /// Cuts one plain stretch at every occurrence of this token.
-    fn cut(&self, text: &str, range: Range<usize>) -> Vec<Fragment> {
-        let mut fragments = Vec::new();
+    fn cut(&self, text: &str, range: Range<usize>, fragments: &mut Vec<Fragment>) {
         let mut plain = range.start;
         // A token's text is whole characters, so a match begins and ends at character boundaries.
         for found in self.finder.find_iter(&text.as_bytes()[range.clone()]) {
@@ -92,7 +116,6 @@ impl SpecialToken {
         if plain < range.end {
             fragments.push(Fragment::Text(plain..range.end));
         }
-        fragments
     }
 }
 
@@ -102,7 +125,8 @@ mod tests {
     use Fragment::{Special, Text};
 
     fn specials() -> SpecialTokens {
-        SpecialTokens::new([(1, "<a>", false), (2, "<a><b>", false), (3, "[u]", true)])
+        let tokens = [(1, "<a>", false), (2, "<a><b>", false), (3, "[u]", true)];
+        SpecialTokens::new(tokens).expect("three short texts make an automaton")
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Turning tokens into text as they come, without ever splitting a character.
 
+use super::spelling::DecodePosition;
 use super::{Tokenizer, TokenizerError};
 
 /// Holds back the bytes of a character that is not complete yet.
@@ -55,16 +56,26 @@ impl Utf8Assembler {
 #[derive(Debug)]
 pub struct StreamDecoder {
     skip_special: bool,
-    tokens: usize,
+    position: DecodePosition,
     assembler: Utf8Assembler,
 }
 
 impl StreamDecoder {
     /// Starts a stream; with `skip_special`, control tokens leave no text.
     pub fn new(skip_special: bool) -> Self {
+        Self::at(DecodePosition::START, skip_special)
+    }
+
+    /// Starts a stream in the middle of a text, after a prompt, say. SentencePiece vocabularies may begin a
+    /// text with a blank of their own, which decoding takes away; a text that goes on keeps its first blank.
+    pub fn continuing(skip_special: bool) -> Self {
+        Self::at(DecodePosition::MIDDLE, skip_special)
+    }
+
+    fn at(position: DecodePosition, skip_special: bool) -> Self {
         Self {
             skip_special,
-            tokens: 0,
+            position,
             assembler: Utf8Assembler::default(),
         }
     }
@@ -75,8 +86,7 @@ impl StreamDecoder {
     /// [`TokenizerError::OutsideVocabulary`], with nothing taken.
     pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String, TokenizerError> {
         let mut bytes = Vec::new();
-        tokenizer.push_bytes(self.tokens, token, self.skip_special, &mut bytes)?;
-        self.tokens += 1;
+        tokenizer.push_bytes(token, self.skip_special, &mut self.position, &mut bytes)?;
         Ok(self.assembler.push(&bytes))
     }
 

@@ -21,7 +21,7 @@ fn the_embedded_catalogue_locks_the_default_model() {
 fn every_embedded_model_has_its_own_name_and_at_least_one_source() {
     let catalogue = Catalogue::embedded();
     let names: Vec<&str> = catalogue.names().collect();
-    assert_eq!(names, ["smollm2-135m", "qwen3-0.6b"]);
+    assert_eq!(names, ["smollm2-135m", "gemma3-270m", "qwen3-0.6b"]);
     assert!(catalogue.entries().all(|entry| !entry.sources.is_empty()));
 }
 
@@ -34,12 +34,12 @@ fn an_unknown_model_lists_the_known_names_and_the_nearest() {
     assert_eq!(
         message,
         "`smolm2-135` is not in the model catalogue, did you mean `smollm2-135m`?; \
-         known models: smollm2-135m, qwen3-0.6b"
+         known models: smollm2-135m, gemma3-270m, qwen3-0.6b"
     );
     let message = Catalogue::embedded().get("zzz").unwrap_err().to_string();
     assert_eq!(
         message,
-        "`zzz` is not in the model catalogue; known models: smollm2-135m, qwen3-0.6b"
+        "`zzz` is not in the model catalogue; known models: smollm2-135m, gemma3-270m, qwen3-0.6b"
     );
 }
 

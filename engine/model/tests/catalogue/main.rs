@@ -4,5 +4,6 @@
 
 mod cache;
 mod entries;
+mod parts;
 mod sources;
 mod support;

