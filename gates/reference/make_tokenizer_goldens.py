@@ -91,7 +91,7 @@ DROPPED = {
 
 
 # Longer than this, a vocabulary's special tokens are sampled: Gemma 3 has six thousand places kept free.
-MOST_SPECIAL = 250
+MOST_SPECIAL = 40
 
 PLANES = "".join(
     f"{chr(plane * 0x10000 + offset)} {chr(plane * 0x10000 + offset + 1)}{chr(plane * 0x10000 + offset + 2)}\n"

@@ -84,8 +84,60 @@ fn a_file_that_is_no_json_or_breaks_off_says_where() {
 }
 
 #[test]
+fn a_file_that_breaks_off_anywhere_is_refused() {
+    let whole = smallest().to_string();
+    for end in (0..whole.len()).step_by(7) {
+        let (error, message) = refused_bytes(&whole.as_bytes()[..end]);
+        assert!(
+            matches!(error, TokenizerError::Json { .. }),
+            "{end}: {message}"
+        );
+    }
+}
+
+/// The library panics on the first of these.
+#[test]
+fn a_part_that_contradicts_itself_is_refused() {
+    for (part, value) in [
+        ("decoder", json!({"type": "Sequence"})),
+        ("decoder", json!({"type": "Strip", "content": " "})),
+        ("normalizer", json!({"type": "Replace", "pattern": 1})),
+        (
+            "normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        ),
+        (
+            "pre_tokenizer",
+            json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}),
+        ),
+        ("added_tokens", json!([{"id": 2}])),
+        (
+            "model",
+            json!({"type": "BPE", "vocab": {"a": 0}, "merges": ["x y"]}),
+        ),
+        (
+            "model",
+            json!({"type": "Unigram", "vocab": [], "unk_id": 7}),
+        ),
+    ] {
+        let (error, message) = {
+            let mut description = smallest();
+            description[part] = value.clone();
+            refused_bytes(description.to_string().as_bytes())
+        };
+        assert!(
+            matches!(error, TokenizerError::Description(_)),
+            "{part} {value}: {message}"
+        );
+    }
+}
+
+#[test]
 fn a_file_nested_too_deeply_is_refused_and_the_stack_holds() {
-    let (error, message) = refused_bytes("[".repeat(4 << 20).as_bytes());
+    let (open, close) = ("[".repeat(4 << 20), "]".repeat(4 << 20));
+    let (error, _) = refused_bytes(open.as_bytes());
+    assert!(matches!(error, TokenizerError::Json { .. }), "{error}");
+    let (error, message) = refused_bytes([open, close].concat().as_bytes());
     assert!(matches!(error, TokenizerError::Json { .. }), "{message}");
     assert!(message.contains("recursion limit"), "{message}");
 }

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::panic::catch_unwind;
 use std::path::Path;
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::super::TokenizerError;
@@ -54,15 +56,21 @@ pub(super) fn optional_text(path: &Path) -> Result<Option<String>, TokenizerErro
 
 /// Reads a JSON file that may be missing.
 pub(super) fn optional_json(path: &Path) -> Result<Option<Value>, TokenizerError> {
-    optional(path)?.map(|bytes| json(path, &bytes)).transpose()
+    optional(path)?.map(|bytes| parse(path, &bytes)).transpose()
 }
 
 /// Reads a `tokenizer.json`.
+///
+/// The library panics on some descriptions that break off or contradict themselves, so it is only given what
+/// is JSON, and its panics end here.
 pub(super) fn tokenizer(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let bytes = required(path)?;
-    tokenizers::Tokenizer::from_bytes(&bytes).or_else(|error| {
-        // The library cannot tell a damaged file from an unknown description; the reader of JSON can.
-        json(path, &bytes)?;
+    parse::<IgnoredAny>(path, &bytes)?;
+    let read = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes))
+        .unwrap_or_else(|_| Err("the tokenizing library cannot read it".into()));
+    read.or_else(|error| {
+        // The library does not tell a nesting without end from an unknown description; the reader does.
+        parse::<Value>(path, &bytes)?;
         Err(TokenizerError::in_file(
             path,
             TokenizerError::Description(error),
@@ -70,7 +78,7 @@ pub(super) fn tokenizer(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerE
     })
 }
 
-fn json(path: &Path, bytes: &[u8]) -> Result<Value, TokenizerError> {
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, TokenizerError> {
     serde_json::from_slice(bytes)
         .map_err(|source| TokenizerError::in_file(path, TokenizerError::Json { source }))
 }
