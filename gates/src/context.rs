@@ -1,15 +1,18 @@
 //! What a case gets to work with: the model, the goldens, a scratch directory, and a place for figures.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use kakeya_model::catalogue::TerminalProgress;
 use kakeya_model::{Isa, Model};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::failure::{CaseFailure, CaseResult};
-use crate::model_file::ModelFile;
+use crate::model_file::{ModelFile, resolver};
 use crate::suite::Tier;
+use crate::workspace::Workspace;
 
 /// What a suite process is told to run with.
 #[derive(Debug, Clone)]
@@ -63,10 +66,14 @@ pub enum ContextError {
 #[derive(Debug)]
 pub struct SuiteContext {
     settings: SuiteSettings,
-    model: Arc<OnceLock<Result<Arc<Model>, String>>>,
-    measurements: Mutex<Vec<Measurement>>,
-    scratch: Mutex<Vec<TempDir>>,
+    model: Loaded,
+    others: Arc<Mutex<BTreeMap<String, (ModelFile, Loaded)>>>,
+    measurements: Arc<Mutex<Vec<Measurement>>>,
+    scratch: Arc<Mutex<Vec<TempDir>>>,
 }
+
+/// A model, or why it does not load. Nobody has asked for it yet when it is empty.
+type Loaded = Arc<OnceLock<Result<Arc<Model>, String>>>;
 
 impl SuiteContext {
     /// A context with nothing loaded.
@@ -74,8 +81,9 @@ impl SuiteContext {
         Self {
             settings,
             model: Arc::default(),
-            measurements: Mutex::default(),
-            scratch: Mutex::default(),
+            others: Arc::default(),
+            measurements: Arc::default(),
+            scratch: Arc::default(),
         }
     }
 
@@ -85,9 +93,34 @@ impl SuiteContext {
         Self {
             settings: self.settings.clone(),
             model: Arc::clone(&self.model),
-            measurements: Mutex::default(),
-            scratch: Mutex::default(),
+            others: Arc::clone(&self.others),
+            measurements: Arc::default(),
+            scratch: Arc::default(),
         }
+    }
+
+    /// The same context with another model of the catalogue, found or fetched by name and loaded once.
+    ///
+    /// # Errors
+    /// When the model cannot be had, or is corrupt.
+    pub fn with_model(&self, name: &str) -> Result<Self, CaseFailure> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if !others.contains_key(name) {
+            let workspace = Workspace::find(&self.settings.goldens)?;
+            let model = resolver(&workspace)?.ensure(name, &mut TerminalProgress::stderr())?;
+            others.insert(name.to_owned(), (ModelFile::from(&model), Loaded::default()));
+        }
+        let (model, loaded) = others[name].clone();
+        Ok(Self {
+            settings: SuiteSettings {
+                model,
+                ..self.settings.clone()
+            },
+            model: loaded,
+            others: Arc::clone(&self.others),
+            measurements: Arc::clone(&self.measurements),
+            scratch: Arc::clone(&self.scratch),
+        })
     }
 
     /// The weights, read and hashed on first use. A failure to load is final: no case tries again.

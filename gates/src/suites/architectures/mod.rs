@@ -2,6 +2,7 @@
 //! INV-3. The weights are pseudo-random numbers ([`crate::checkpoint`]).
 
 mod bad_files;
+mod gemma;
 mod types;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub fn suite() -> Suite {
             older_configurations,
         ))
         .cases(types::cases())
+        .cases(gemma::cases())
         .cases(bad_files::cases())
         .case(Case::full(
             "logits_are_those_of_transformers.qwen3-0.6b-shape",

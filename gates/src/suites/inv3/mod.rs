@@ -16,7 +16,7 @@ pub(super) use run::{Setting, Trace};
 
 use std::time::Duration;
 
-use crate::suite::Suite;
+use crate::suite::{Case, Suite};
 
 /// The suite behind gate G3.
 pub fn suite() -> Suite {
@@ -26,11 +26,21 @@ pub fn suite() -> Suite {
     )
     .timeout(Duration::from_secs(600))
     .full_timeout(Duration::from_secs(3600))
-    .cases(chunking::cases())
-    .cases(trim::cases())
-    .cases(neighbours::cases())
-    .cases(passes::cases())
-    .cases(streams::cases())
+    .cases(cases_of_any_model())
     .cases(kernels::cases())
     .cases(oracle_cases::cases())
+}
+
+/// Those that say something about the model they run, whichever it is.
+pub(super) fn cases_of_any_model() -> Vec<Case> {
+    [
+        chunking::cases(),
+        trim::cases(),
+        neighbours::cases(),
+        passes::cases(),
+        streams::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
