@@ -108,7 +108,10 @@ impl SuiteContext {
         if !others.contains_key(name) {
             let workspace = Workspace::find(&self.settings.goldens)?;
             let model = resolver(&workspace)?.ensure(name, &mut TerminalProgress::stderr())?;
-            others.insert(name.to_owned(), (ModelFile::from(&model), Loaded::default()));
+            others.insert(
+                name.to_owned(),
+                (ModelFile::from(&model), Loaded::default()),
+            );
         }
         let (model, loaded) = others[name].clone();
         Ok(Self {

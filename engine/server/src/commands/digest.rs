@@ -56,7 +56,7 @@ struct Report {
 pub fn run(args: DigestArgs) -> Outcome {
     let options = args.engine.validate()?;
     let ids = token_file::read(&args.token_ids_file)?;
-    let model = model::load(&options.source)?;
+    let model = model::load(&options)?;
     check_ids(&model, &options, &ids).with_context(|| args.token_ids_file.display().to_string())?;
 
     let longest = args

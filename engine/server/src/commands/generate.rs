@@ -92,7 +92,7 @@ pub fn run(args: GenerateArgs) -> Outcome {
     };
     params.validate().map_err(Failure::usage)?;
 
-    let (model, tokenizer) = model::load_with_tokenizer(&options.source)?;
+    let (model, tokenizer) = model::load_with_tokenizer(&options)?;
     let prompt = args.prompt.ids(&tokenizer)?;
     let end_tokens = tokenizer.end_of_generation().collect();
     let config = EngineConfig {

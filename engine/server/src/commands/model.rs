@@ -15,42 +15,43 @@ use kakeya_model::tokenizer::Tokenizer;
 use kakeya_model::{LoadOptions, Model, Source};
 
 use super::Failure;
-use super::options::ModelSource;
+use super::options::{EngineOptions, ModelSource};
 
 /// Finds the model, fetching it where it is missing, and loads it.
 ///
 /// # Errors
 /// A name that the catalogue does not have is a usage error; everything else says which file and why.
-pub fn load(source: &ModelSource) -> Result<Arc<Model>, Failure> {
-    load_and(source, |_| Ok(())).map(|(model, ())| model)
+pub fn load(options: &EngineOptions) -> Result<Arc<Model>, Failure> {
+    load_and(options, |_| Ok(())).map(|(model, ())| model)
 }
 
 /// As [`load`], with the tokenizer that the model's own file describes.
 ///
 /// # Errors
 /// As [`load`], or when the file has no tokenizer that can be used.
-pub fn load_with_tokenizer(source: &ModelSource) -> Result<(Arc<Model>, Tokenizer), Failure> {
-    load_and(source, |file| {
+pub fn load_with_tokenizer(options: &EngineOptions) -> Result<(Arc<Model>, Tokenizer), Failure> {
+    load_and(options, |file| {
         Tokenizer::of(file).context("the model's tokenizer cannot be used")
     })
 }
 
 fn load_and<T: Send>(
-    source: &ModelSource,
+    options: &EngineOptions,
     also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
 ) -> Result<(Arc<Model>, T), Failure> {
-    match source {
-        ModelSource::File(path) => Ok(read(path, also)?),
+    let load = options.load;
+    match &options.source {
+        ModelSource::File(path) => Ok(read(path, load, also)?),
         ModelSource::Named(name) => {
             let resolver = Resolver::new(Catalogue::embedded(), CacheSettings::from_env()?);
             let name = name
                 .as_deref()
                 .unwrap_or_else(|| resolver.catalogue().default_name());
             match resolver.locate(name) {
-                Ok(model) => verified(&resolver, &model, also),
+                Ok(model) => verified(&resolver, &model, load, also),
                 Err(ResolveError::NotCached { .. }) => {
                     let model = resolver.prewarm(name, &mut TerminalProgress::stderr())?;
-                    Ok(read(&model.path, also)?)
+                    Ok(read(&model.path, load, also)?)
                 }
                 Err(error @ ResolveError::UnknownModel { .. }) => {
                     Err(Failure::usage(format!("--model: {error}")))
@@ -65,11 +66,12 @@ fn load_and<T: Send>(
 fn verified<T: Send>(
     resolver: &Resolver,
     model: &ResolvedModel,
+    load: LoadOptions,
     also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
 ) -> Result<(Arc<Model>, T), Failure> {
     let (verified, read) = thread::scope(|scope| {
         let verify = scope.spawn(|| resolver.verify(model));
-        let read = read(&model.path, also);
+        let read = read(&model.path, load, also);
         (join(verify), read)
     });
     verified?;
@@ -78,13 +80,14 @@ fn verified<T: Send>(
 
 fn read<T: Send>(
     path: &Path,
+    load: LoadOptions,
     also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<(Arc<Model>, T)> {
     let unloadable = "the model cannot be loaded";
     let source = Source::open(path).context(unloadable)?;
     let (model, made) = thread::scope(|scope| {
         let made = scope.spawn(|| also(&source));
-        let model = Model::from_source(source.clone(), LoadOptions::default()).context(unloadable);
+        let model = Model::from_source(source.clone(), load).context(unloadable);
         (model, join(made))
     });
     Ok((Arc::new(model?), made?))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
-use kakeya_model::{ComputeOptions, Isa};
+use kakeya_model::{ComputeOptions, Isa, LoadOptions, Quantization};
 
 use super::Failure;
 
@@ -25,9 +25,12 @@ struct ModelArgs {
     /// A model of the catalogue, fetched if it is missing [default: smollm2-135m]
     #[arg(long, value_name = "NAME", conflicts_with = "model_file")]
     model: Option<String>,
-    /// A GGUF file
-    #[arg(long, value_name = "FILE")]
+    /// A GGUF file, or a folder with config.json and safetensors
+    #[arg(long, value_name = "PATH")]
     model_file: Option<PathBuf>,
+    /// Quantise floating-point weights while they are loaded: `q8_0`, `q4_1` or `q4_k`
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<Quantization>,
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +65,7 @@ struct ComputeArgs {
 pub enum ModelSource {
     /// A name of the catalogue; `None` is its default.
     Named(Option<String>),
-    /// A file.
+    /// A file or folder.
     File(PathBuf),
 }
 
@@ -71,6 +74,8 @@ pub enum ModelSource {
 pub struct EngineOptions {
     /// Where the weights come from.
     pub source: ModelSource,
+    /// What is done to them.
+    pub load: LoadOptions,
     /// What a session keeps.
     pub cache: CacheConfig,
     /// How it keeps it.
@@ -111,6 +116,9 @@ impl EngineArgs {
             source: model
                 .model_file
                 .map_or(ModelSource::Named(model.model), ModelSource::File),
+            load: LoadOptions {
+                quantize: model.quantize,
+            },
             cache,
             kv,
             compute: ComputeOptions { threads, isa },
@@ -175,6 +183,8 @@ mod tests {
         let options = validate(&[
             "--model-file",
             "m.gguf",
+            "--quantize",
+            "q4_k",
             "--sink",
             "2",
             "--window",
@@ -190,6 +200,7 @@ mod tests {
         ])
         .expect("fine");
         assert_eq!(options.source, ModelSource::File("m.gguf".into()));
+        assert_eq!(options.load.quantize, Some(Quantization::Q4K));
         let cache = CacheConfig {
             sink: 2,
             window: Window::Full,
@@ -211,7 +222,7 @@ mod tests {
         let error =
             validate(&["--model", "smollm2-135m", "--model-file", "m.gguf"]).expect_err("both");
         assert!(
-            error.contains("--model <NAME>' cannot be used with '--model-file <FILE>"),
+            error.contains("--model <NAME>' cannot be used with '--model-file <PATH>"),
             "{error}"
         );
     }
@@ -233,6 +244,10 @@ mod tests {
                 "positions `odd` is not `streaming` or `global`",
             ),
             (&["--kv", "q8"], "kv element `q8` is not `f16` or `f32`"),
+            (
+                &["--quantize", "q3"],
+                "`q3` is not a quantisation; known: q8_0, q4_1, q4_k",
+            ),
             (&["--threads", "0"], "invalid value '0' for '--threads <N>'"),
             (
                 &["--isa", "sse9"],

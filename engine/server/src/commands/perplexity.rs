@@ -62,7 +62,7 @@ pub fn run(args: PerplexityArgs) -> Outcome {
     let path = args.file.display();
     let text = fs::read(&args.file).with_context(|| format!("cannot read {path}"))?;
     let text = String::from_utf8(text).with_context(|| format!("{path} is not a text in UTF-8"))?;
-    let (model, tokenizer) = model::load_with_tokenizer(&options.source)?;
+    let (model, tokenizer) = model::load_with_tokenizer(&options)?;
     let mut ids = tokenizer
         .encode_prompt(&text, false)
         .with_context(|| path.to_string())?;

@@ -100,7 +100,7 @@ pub fn run(args: ServeArgs) -> Outcome {
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
     let address = listener.local_addr()?;
 
-    let model = model::load(&options.source)?;
+    let model = model::load(&options)?;
     tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
     let (engine, step_loop) = engine::start(model, config)?;
     let served = runtime.block_on(serve_until_told(

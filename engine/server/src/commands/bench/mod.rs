@@ -118,7 +118,7 @@ struct PhaseTime {
 pub fn run(args: BenchArgs) -> Outcome {
     let begun = std::time::Instant::now();
     let options = args.engine.validate()?;
-    let model = model::load(&options.source)?;
+    let model = model::load(&options)?;
     let (prompt, generated, repeat) = (args.prompt.get(), args.r#gen.get(), args.repeat.get());
     let deepest = args.depth.iter().max().copied().unwrap_or(0);
     let longest = deepest.saturating_add(prompt.max(generated)) as u64;
