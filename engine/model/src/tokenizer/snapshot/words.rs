@@ -55,10 +55,7 @@ fn cut(step: &Value) -> Option<Option<Step<'_>>> {
                 words: words.unwrap_or(pattern),
                 blanks: words.is_some(),
             };
-            // A possessive repetition: the automaton would read another meaning into it.
-            let possessive = ["?+", "*+", "++", "}+"];
-            let known = !possessive.iter().any(|sign| step.words.contains(sign));
-            known.then_some(Some(step))
+            (!is_possessive(step.words)).then_some(Some(step))
         }
         _ => None,
     }
@@ -72,5 +69,60 @@ pub(super) fn steps<'v>(part: &'v Value, key: &str) -> &'v [Value] {
             part[key].as_array().map_or(&[], Vec::as_slice)
         }
         one => std::slice::from_ref(one),
+    }
+}
+
+/// Whether a pattern has a repetition that gives nothing back, such as `a?+` or `a{1,3}+`. The automaton would
+/// read another meaning into it: the repetition of a repetition.
+fn is_possessive(pattern: &str) -> bool {
+    let mut repeats = false;
+    let mut in_class = false;
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        let after_repetition = std::mem::take(&mut repeats);
+        match character {
+            '\\' => drop(characters.next()),
+            '[' => in_class = true,
+            ']' => in_class = false,
+            _ if in_class => {}
+            '+' if after_repetition => return true,
+            '?' | '*' | '+' => repeats = true,
+            // A count, or the name of a class as in `\p{L}`.
+            '{' => {
+                let counts = characters
+                    .as_str()
+                    .starts_with(|first: char| first.is_ascii_digit());
+                repeats = characters.any(|inner| inner == '}') && counts;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_possessive;
+
+    #[test]
+    fn a_possessive_repetition_is_told_from_an_ordinary_one() {
+        for pattern in [
+            r"\p{L}?+x",
+            r"a*+",
+            r"(?:ab)++",
+            r"\p{N}{1,3}+",
+            r"[a]?+\p{L}+",
+        ] {
+            assert!(is_possessive(pattern), "{pattern}");
+        }
+        for pattern in [
+            r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+            r"\++",
+            r"[?*+]+",
+            r"a+?",
+            "",
+        ] {
+            assert!(!is_possessive(pattern), "{pattern}");
+        }
     }
 }
