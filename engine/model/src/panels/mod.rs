@@ -184,6 +184,9 @@ pub(crate) struct Packing<'a> {
     pub(crate) threads: usize,
 }
 
+/// Fills the panel of a number.
+type PackPanel<'a> = dyn Fn(usize, &mut [u8]) -> Result<(), PackError> + Sync + 'a;
+
 /// Why a tensor cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PackError {
@@ -270,7 +273,7 @@ impl PackedMatrix {
         kind: PanelKind,
         (rows, columns): (usize, usize),
         packing: Packing<'_>,
-        pack: &(dyn Fn(usize, &mut [u8]) -> Result<(), PackError> + Sync),
+        pack: &PackPanel<'_>,
     ) -> Result<Self, PackError> {
         let Packing { arena, threads } = packing;
         let panel_bytes = kind.shape().panel_bytes(columns / SEGMENT);

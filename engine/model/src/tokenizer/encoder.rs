@@ -8,6 +8,7 @@ use super::special::{Fragment, SpecialTokens};
 
 /// A family and its vocabulary.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has one")]
 pub(super) enum Encoder {
     /// Byte-level byte-pair encoding of a GGUF file.
     ByteLevel(SpecialTokens, ByteLevel),

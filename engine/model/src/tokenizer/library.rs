@@ -25,6 +25,7 @@ pub(super) struct Library {
 
 /// What happens between two added tokens.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has one")]
 pub(super) enum Words {
     /// Words found by an automaton, in bytes.
     ByteLevel(ByteLevel),

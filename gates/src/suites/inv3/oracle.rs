@@ -91,7 +91,7 @@ impl<'a> Oracle<'a> {
                 .map(|(g, u)| {
                     let z = match c.activation {
                         Activation::Silu => *g,
-                        Activation::Gelu => (g * g * g).mul_add(0.044_715, *g) * 1.595_769_1,
+                        Activation::Gelu => (g * g * g).mul_add(0.044_715, *g) * 1.595_769_2,
                     };
                     g / (1.0 + exp(0.0 - z)) * u
                 })

@@ -18,7 +18,7 @@ pub(super) use tiles::{Widened, block, few_rows};
 
 /// The constants of the GELU in its tanh form: the factor of the cube, and `2 sqrt(2 / pi)`.
 const GELU_CUBIC: f32 = 0.044_715;
-const GELU_SCALE: f32 = 1.595_769_1;
+const GELU_SCALE: f32 = 1.595_769_2;
 /// Rows that share one widened panel segment; bounds the accumulators to the first-level cache.
 const ROW_BLOCK: usize = 96;
 /// Rows of one register tile of 16 columns: 12 accumulators of 8 lanes, two of weights and a broadcast one
