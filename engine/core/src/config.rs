@@ -34,6 +34,9 @@ pub enum KvElement {
     F16,
     /// IEEE binary32, four bytes.
     F32,
+    /// Integers from -127 to 127 in blocks of [`KvElement::BLOCK`] elements of one head, each block with a scale in
+    /// bfloat16: 34 bytes for 32 elements.
+    Int8,
 }
 
 /// Why a cache setting is refused.
@@ -139,11 +142,16 @@ impl CacheConfig {
 }
 
 impl KvElement {
-    /// Bytes of one element.
-    pub const fn bytes(self) -> usize {
+    /// Elements of a block that share a scale.
+    pub const BLOCK: usize = 32;
+
+    /// Bytes of one key or value vector of `head_dim` elements, its scales included; `None` when they are more than can
+    /// be counted.
+    pub const fn vector_bytes(self, head_dim: usize) -> Option<usize> {
         match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
+            Self::F16 => head_dim.checked_mul(2),
+            Self::F32 => head_dim.checked_mul(4),
+            Self::Int8 => head_dim.checked_add(2 * head_dim.div_ceil(Self::BLOCK)),
         }
     }
 }
@@ -196,6 +204,7 @@ impl fmt::Display for KvElement {
         f.write_str(match self {
             Self::F16 => "f16",
             Self::F32 => "f32",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -207,7 +216,8 @@ impl FromStr for KvElement {
         match text {
             "f16" => Ok(Self::F16),
             "f32" => Ok(Self::F32),
-            _ => Err(unreadable("kv element", text, "`f16` or `f32`")),
+            "int8" => Ok(Self::Int8),
+            _ => Err(unreadable("kv element", text, "`f16`, `f32` or `int8`")),
         }
     }
 }

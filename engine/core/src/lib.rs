@@ -25,7 +25,9 @@ pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, TrySend};
 pub use sampling::{Sampling, SamplingError};
 pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};
 pub use session::{CachedTokens, Session, SessionId, SessionIdError};
-pub use slab::{KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool, SlabShape};
+pub use slab::{
+    Int8Elements, KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool, SlabShape,
+};
 pub use store::{
     CacheInspector, InvariantViolation, KvSide, SessionError, SessionStore, StoreLimits,
     ViolationCounts,

@@ -40,7 +40,9 @@ impl SlabShape {
     /// [`SlabError::Empty`] when a dimension is 0, [`SlabError::TooLarge`] when the slab is beyond what can be
     /// addressed.
     pub fn elements(&self) -> Result<usize, SlabError> {
-        Ok(self.pool_bytes(1)? / self.element.bytes())
+        self.pool_bytes(1)?;
+        // No element has less than a byte, so what has so many bytes has elements that can be counted.
+        Ok(self.vectors() * self.head_dim)
     }
 
     /// Bytes of one slab.
@@ -56,14 +58,13 @@ impl SlabShape {
     /// # Errors
     /// As [`SlabShape::elements`], for the pool as a whole.
     pub fn pool_bytes(&self, capacity: usize) -> Result<usize, SlabError> {
-        let factors = [
-            self.kv_heads,
-            self.slots,
-            self.head_dim,
-            self.element.bytes(),
-            capacity,
-        ];
-        let total = factors.into_iter().try_fold(2, usize::checked_mul);
+        let factors = [self.kv_heads, self.slots, self.head_dim, capacity];
+        let vector = self.element.vector_bytes(self.head_dim);
+        let total = vector.and_then(|vector| {
+            [2, self.kv_heads, self.slots, capacity]
+                .into_iter()
+                .try_fold(vector, usize::checked_mul)
+        });
         match total {
             // A zero among the factors hides an overflow beside it, so it is looked for in the factors.
             _ if factors.contains(&0) => Err(SlabError::Empty {
@@ -77,6 +78,11 @@ impl SlabShape {
             }),
         }
     }
+
+    /// Key and value vectors of one slab, where they can be counted.
+    fn vectors(&self) -> usize {
+        2 * self.kv_heads * self.slots
+    }
 }
 
 impl std::fmt::Display for SlabShape {
@@ -89,8 +95,7 @@ impl std::fmt::Display for SlabShape {
         } = self;
         write!(
             f,
-            "2 x {kv_heads} kv heads x {slots} slots x {head_dim} head dim x {} bytes",
-            element.bytes()
+            "2 x {kv_heads} kv heads x {slots} slots x {head_dim} head dim of {element}"
         )
     }
 }
@@ -138,14 +143,32 @@ pub enum KvStorage {
     F16(Elements<u16>),
     /// IEEE binary32.
     F32(Elements<f32>),
+    /// Integers, and the scale of each block of them.
+    Int8(Int8Elements),
+}
+
+/// The elements of a slab of [`KvElement::Int8`]: an element is its integer times its block's scale, a product that f32
+/// holds exactly.
+#[derive(Debug)]
+pub struct Int8Elements {
+    /// `2 * kv_heads * slots * head_dim` integers.
+    pub quants: Elements<i8>,
+    /// bfloat16 bits, one for each block of a vector.
+    pub scales: Elements<u16>,
 }
 
 impl KvStorage {
     fn zeroed(shape: SlabShape, bytes: usize) -> Result<Self, SlabError> {
-        let count = bytes / shape.element.bytes();
+        let count = shape.vectors() * shape.head_dim;
         match shape.element {
             KvElement::F16 => Elements::zeroed(count).map(Self::F16),
             KvElement::F32 => Elements::zeroed(count).map(Self::F32),
+            KvElement::Int8 => {
+                let blocks = shape.vectors() * shape.head_dim.div_ceil(KvElement::BLOCK);
+                Elements::zeroed(count)
+                    .zip(Elements::zeroed(blocks))
+                    .map(|(quants, scales)| Self::Int8(Int8Elements { quants, scales }))
+            }
         }
         .ok_or(SlabError::Refused { shape, bytes })
     }

@@ -242,6 +242,13 @@ impl LayerLayout {
     }
 }
 
+/// Where the scale of an element of a key lies among the scales of a slab of `int8`, by the element's index from the
+/// start of the slab: as `[block][segment of 32 dimensions][16]`. That of a value is its index over 32.
+#[must_use]
+pub fn key_scale(element: usize) -> usize {
+    element / (LANES * SEGMENT) * LANES + element % LANES
+}
+
 /// How far each layer's keys and values have been written: one past the last position, as the forward pass
 /// left it. INV-1 compares these with what the session has recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -336,6 +343,28 @@ mod tests {
         assert_eq!(layout.sink_query_position(19), 19);
         assert_eq!(layout.sink_query_position(20), 19);
         assert_eq!(layout.sink_query_position(1_000_000), 19);
+    }
+
+    #[test]
+    fn every_segment_of_every_key_and_value_has_a_scale_of_its_own() {
+        let layout = whole(4, Window::Sliding(100), 50, Some(40));
+        let mut owners = std::collections::HashMap::new();
+        for layer in layout.layers() {
+            for (head, position, dim) in (0..90).flat_map(|p| (0..32).map(move |d| (0, p, d))) {
+                let vector = layer.key_index(head, position, 0);
+                let scale = key_scale(layer.key_index(head, position, dim));
+                assert_eq!(*owners.entry(scale).or_insert(vector), vector);
+                let vector = layer.value_index(head, position, 0);
+                let scale = layer.value_index(head, position, dim) / SEGMENT;
+                assert_eq!(*owners.entry(scale).or_insert(vector), vector);
+            }
+        }
+        assert_eq!(owners.len(), 2 * (90 + 90));
+        assert!(
+            owners
+                .keys()
+                .all(|scale| *scale < layout.elements() / SEGMENT)
+        );
     }
 
     #[test]

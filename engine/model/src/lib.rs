@@ -39,7 +39,7 @@ pub use error::ModelError;
 pub use isa::{Isa, IsaError};
 
 pub use kernels::probe;
-pub use kv::{KvLayout, LayerLayout, LayerLengths};
+pub use kv::{KvLayout, LayerLayout, LayerLengths, key_scale};
 pub use model::{LoadOptions, Model};
 pub use panels::PanelKind;
 pub use quantize::Quantization;

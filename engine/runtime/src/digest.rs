@@ -1,6 +1,7 @@
 //! Digests of what INV-3 promises: the bits of the logits and of the cached keys and values.
 
-use kakeya_core::KvStorage;
+use kakeya_core::{KvElement, KvStorage};
+use kakeya_model::key_scale;
 use sha2::{Digest, Sha256};
 
 use crate::verifier::SinkWindowVerifier;
@@ -46,6 +47,17 @@ pub fn kv_sha256(verifier: &SinkWindowVerifier) -> String {
                             KvStorage::F16(all) => bytes.extend_from_slice(&all[at].to_le_bytes()),
                             KvStorage::F32(all) => {
                                 bytes.extend_from_slice(&all[at].to_bits().to_le_bytes())
+                            }
+                            KvStorage::Int8(all) => {
+                                if dim % KvElement::BLOCK == 0 {
+                                    let scale = if index {
+                                        at / KvElement::BLOCK
+                                    } else {
+                                        key_scale(at)
+                                    };
+                                    bytes.extend_from_slice(&all.scales[scale].to_le_bytes());
+                                }
+                                bytes.extend_from_slice(&all.quants[at].to_le_bytes());
                             }
                         }
                     }

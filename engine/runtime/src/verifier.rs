@@ -100,11 +100,11 @@ impl SinkWindowVerifier {
         self.cache.cached_length(self.lengths.keys[layer])
     }
 
-    /// Bytes of keys and values that are cached: for each layer positions x heads x width x 2 x element size.
+    /// Bytes of keys and values that are cached: for each layer the positions, times the bytes of a slot.
     #[must_use]
     pub fn kv_live_bytes(&self) -> u64 {
         let shape = self.slab.shape();
-        let per_position = shape.kv_heads * shape.head_dim * 2 * shape.element.bytes();
+        let per_position = shape.bytes().expect("the slab has been made") / shape.slots;
         self.layout.cached_positions(self.committed) * per_position as u64
     }
 

@@ -103,7 +103,7 @@ fn settings_read_back_as_they_are_written() {
     for positions in [PositionPolicy::Streaming, PositionPolicy::Global] {
         assert_eq!(positions.to_string().parse(), Ok(positions));
     }
-    for element in [KvElement::F16, KvElement::F32] {
+    for element in [KvElement::F16, KvElement::F32, KvElement::Int8] {
         assert_eq!(element.to_string().parse(), Ok(element));
     }
 }
@@ -123,12 +123,19 @@ fn a_setting_that_cannot_be_read_says_what_would_have_been() {
     let element = "f64".parse::<KvElement>().unwrap_err();
     assert_eq!(
         element.to_string(),
-        "kv element `f64` is not `f16` or `f32`"
+        "kv element `f64` is not `f16`, `f32` or `int8`"
     );
 }
 
 #[test]
-fn an_element_has_two_bytes_or_four() {
-    assert_eq!([KvElement::F16.bytes(), KvElement::F32.bytes()], [2, 4]);
+fn a_vector_has_two_bytes_or_four_an_element_or_one_and_two_for_each_block() {
+    let bytes = |element: KvElement, dim| element.vector_bytes(dim);
+    assert_eq!(bytes(KvElement::F16, 64), Some(128));
+    assert_eq!(bytes(KvElement::F32, 64), Some(256));
+    assert_eq!(bytes(KvElement::Int8, 64), Some(68));
+    assert_eq!(bytes(KvElement::Int8, 33), Some(37));
+    for element in [KvElement::F16, KvElement::F32, KvElement::Int8] {
+        assert_eq!(bytes(element, usize::MAX), None);
+    }
     assert_eq!(KvElement::default(), KvElement::F16);
 }

@@ -18,6 +18,12 @@ fn a_slab_holds_keys_and_values_of_every_layer_head_slot_and_dimension() {
     };
     assert_eq!(wide.elements(), SHAPE.elements());
     assert_eq!(wide.bytes(), Ok(3 * 2 * 2 * 5 * 4 * 4));
+    let blocks = SlabShape {
+        element: KvElement::Int8,
+        ..SHAPE
+    };
+    assert_eq!(blocks.elements(), SHAPE.elements());
+    assert_eq!(blocks.bytes(), Ok(3 * 2 * 2 * 5 * (4 + 2)));
 }
 
 #[test]
@@ -37,6 +43,18 @@ fn slabs_come_zeroed_with_the_elements_of_their_shape() {
     .unwrap();
     let slab = pool.acquire().unwrap();
     assert!(matches!(slab.storage(), KvStorage::F32(values) if **values == [0.0; 240]));
+
+    let shape = SlabShape {
+        element: KvElement::Int8,
+        head_dim: 64,
+        ..SHAPE
+    };
+    let slab = SlabPool::new(shape, 1).unwrap().acquire().unwrap();
+    let KvStorage::Int8(blocks) = slab.storage() else {
+        unreachable!("the pool is of int8")
+    };
+    assert_eq!(*blocks.quants, [0; 60 * 64]);
+    assert_eq!(*blocks.scales, [0; 60 * 2]);
 }
 
 #[test]
@@ -174,12 +192,12 @@ fn refuses_a_slab_or_a_pool_beyond_the_address_space_before_allocating() {
 
 #[test]
 fn more_than_the_system_maps_is_refused_by_name() {
-    for element in [KvElement::F16, KvElement::F32] {
+    for element in [KvElement::F16, KvElement::F32, KvElement::Int8] {
         // A quarter of all addresses, of which no processor has so many.
         let shape = SlabShape {
             kv_heads: 1,
             head_dim: 1,
-            slots: isize::MAX as usize / 4 / element.bytes(),
+            slots: isize::MAX as usize / 4 / element.vector_bytes(1).unwrap(),
             element,
         };
         let bytes = shape.bytes().unwrap();
@@ -194,7 +212,7 @@ fn more_than_the_system_maps_is_refused_by_name() {
 
 #[test]
 fn errors_show_the_arithmetic() {
-    let shape = "2 x 2 kv heads x 15 slots x 4 head dim x 2 bytes";
+    let shape = "2 x 2 kv heads x 15 slots x 4 head dim of f16";
     let too_large = SlabError::TooLarge {
         shape: SHAPE,
         capacity: 9,
@@ -232,7 +250,7 @@ fn untouched_slabs_cost_no_resident_memory() {
     }
 
     const MIB: usize = 1024 * 1024;
-    for element in [KvElement::F16, KvElement::F32] {
+    for element in [KvElement::F16, KvElement::F32, KvElement::Int8] {
         let shape = SlabShape {
             kv_heads: 1,
             head_dim: 64,
@@ -241,7 +259,7 @@ fn untouched_slabs_cost_no_resident_memory() {
         };
         let before = resident_bytes();
         let mut pool = SlabPool::new(shape, 4).unwrap();
-        assert!(shape.pool_bytes(4).unwrap() >= 1024 * MIB);
+        assert!(shape.pool_bytes(4).unwrap() >= 512 * MIB);
         let slab = pool.acquire().unwrap();
         pool.release(slab).unwrap();
         let grown = resident_bytes().saturating_sub(before);

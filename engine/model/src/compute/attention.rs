@@ -1,10 +1,10 @@
 //! The attention half of a block: queries, keys and values, the cache, and the weighted sums.
 
-use super::plan::{Part, Storage, TileOf};
+use super::plan::{Part, Storage, TileOf, with_cache};
 use super::scratch::Shared;
 use super::{Compute, Phase, SequenceInput};
 use crate::kernels::CacheKernels;
-use crate::kernels::attention::{Attention, KvElem, Tile, TileRoom};
+use crate::kernels::attention::{Attention, Int8, KvCache, Tile, TileRoom};
 use crate::kernels::linear::Product;
 use crate::kernels::rotate::Row;
 use crate::model::{Model, Projection};
@@ -131,14 +131,9 @@ impl Compute {
             // size was checked against the layout, and positions of one chunk have slots of their own.
             unsafe {
                 pass.finish_projections(row, kernels.norm_heads);
-                match part.storage {
-                    Storage::F16(slab) => {
-                        (kernels.f16.rotate_and_store)(&pass.row(part, slab, row))
-                    }
-                    Storage::F32(slab) => {
-                        (kernels.f32.rotate_and_store)(&pass.row(part, slab, row))
-                    }
-                }
+                with_cache!(kernels, part.storage, |of, cache| (of.rotate_and_store)(
+                    &pass.row(part, cache, row)
+                ));
             }
         });
     }
@@ -154,14 +149,9 @@ impl Compute {
             // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`, the scratch for
             // each thread; tiles are disjoint queries.
             unsafe {
-                match part.storage {
-                    Storage::F16(slab) => {
-                        (kernels.f16.attend)(&pass.attention(of, part, slab), &tile)
-                    }
-                    Storage::F32(slab) => {
-                        (kernels.f32.attend)(&pass.attention(of, part, slab), &tile)
-                    }
-                }
+                with_cache!(kernels, part.storage, |kernels, cache| {
+                    (kernels.attend)(&pass.attention(of, part, cache), &tile)
+                });
             }
         });
     }
@@ -175,14 +165,9 @@ impl Compute {
             let tile = pass.tile(of, part, plan.pieces, index * plan.tile_scratch);
             // SAFETY: as below; no thread is at work yet.
             unsafe {
-                match part.storage {
-                    Storage::F16(slab) => {
-                        (kernels.f16.pack)(&pass.attention(of, part, slab), &tile)
-                    }
-                    Storage::F32(slab) => {
-                        (kernels.f32.pack)(&pass.attention(of, part, slab), &tile)
-                    }
-                }
+                with_cache!(kernels, part.storage, |kernels, cache| {
+                    (kernels.pack)(&pass.attention(of, part, cache), &tile)
+                });
             }
         }
         for step in [Step::Score, Step::Mix, Step::Fold] {
@@ -196,16 +181,10 @@ impl Compute {
                 // for each tile; the pieces of a step write disjoint scores and chains, and `run` ends one step
                 // before the next begins.
                 unsafe {
-                    match part.storage {
-                        Storage::F16(slab) => {
-                            let args = pass.attention(of, part, slab);
-                            take_step(&kernels.f16, &args, &tile, step, (piece, pieces));
-                        }
-                        Storage::F32(slab) => {
-                            let args = pass.attention(of, part, slab);
-                            take_step(&kernels.f32, &args, &tile, step, (piece, pieces));
-                        }
-                    }
+                    with_cache!(kernels, part.storage, |kernels, cache| {
+                        let args = pass.attention(of, part, cache);
+                        take_step(kernels, &args, &tile, step, (piece, pieces));
+                    });
                 }
             });
         }
@@ -254,9 +233,9 @@ enum Step {
 ///
 /// # Safety
 /// Those of the kernels; the queries were packed, and the steps before it are done.
-unsafe fn take_step<E: KvElem>(
-    kernels: &CacheKernels<E>,
-    args: &Attention<'_, E>,
+unsafe fn take_step<C: KvCache>(
+    kernels: &CacheKernels<C>,
+    args: &Attention<'_, C>,
     tile: &Tile,
     step: Step,
     (piece, pieces): (usize, usize),
@@ -324,7 +303,7 @@ impl LayerPass<'_> {
         finish(&weights.value, self.values, self.kv_heads, config.kv_heads);
     }
 
-    fn row<'p, E>(&self, part: &'p Part, slab: Shared<E>, row: usize) -> Row<'p, E> {
+    fn row<'p, C>(&self, part: &'p Part, cache: C, row: usize) -> Row<'p, C> {
         let config = self.model.config();
         let (queries, keys) = (
             row * config.heads * config.head_dim,
@@ -344,7 +323,7 @@ impl LayerPass<'_> {
             sink_angles: self.sink_angles.at(row * width),
             window_queries: self.window_queries.at(queries),
             sink_queries: self.sink_queries.at(queries),
-            storage: slab.at(0),
+            storage: cache,
         }
     }
 
@@ -361,13 +340,13 @@ impl LayerPass<'_> {
         )
     }
 
-    fn attention<'p, E>(&self, of: &TileOf, part: &'p Part, slab: Shared<E>) -> Attention<'p, E> {
+    fn attention<'p, C: KvCache>(&self, of: &TileOf, part: &'p Part, cache: C) -> Attention<'p, C> {
         let config = self.model.config();
         let layout = part.layout.of(self.layer);
         Attention {
             layout,
-            keys: slab.at(layout.keys_at(of.kv_head)),
-            values: slab.at(layout.values_at(of.kv_head)),
+            keys: cache.at(layout.keys_at(of.kv_head)),
+            values: cache.at(layout.values_at(of.kv_head)),
             queries: self.window_queries.at(0),
             sink_queries: self.sink_queries.at(0),
             scale: config.attention_scale,

@@ -252,6 +252,7 @@ impl Compute {
             let elements = match &*sequence.storage {
                 KvStorage::F16(all) => all.len(),
                 KvStorage::F32(all) => all.len(),
+                KvStorage::Int8(all) => all.quants.len(),
             };
             assert_eq!(sequence.layout.layers().len(), model.config.layers);
             assert_eq!(elements, sequence.layout.elements());

@@ -33,7 +33,36 @@ pub(super) struct Part {
 pub(super) enum Storage {
     F16(Shared<u16>),
     F32(Shared<f32>),
+    Int8 {
+        quants: Shared<i8>,
+        scales: Shared<u16>,
+    },
 }
+
+/// Runs `$body` with `$cache` standing for a slab, and `$of` for the kernels of its type of element.
+macro_rules! with_cache {
+    ($kernels:expr, $storage:expr, |$of:ident, $cache:ident| $body:expr) => {
+        match $storage {
+            Storage::F16(slab) => {
+                let ($of, $cache) = (&$kernels.f16, slab.at(0));
+                $body
+            }
+            Storage::F32(slab) => {
+                let ($of, $cache) = (&$kernels.f32, slab.at(0));
+                $body
+            }
+            Storage::Int8 { quants, scales } => {
+                let $cache = Int8 {
+                    quants: quants.at(0),
+                    scales: scales.at(0),
+                };
+                let $of = &$kernels.int8;
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_cache;
 
 /// Queries of one part and head that go through attention together.
 #[derive(Clone, Copy)]
@@ -127,6 +156,10 @@ impl Plan {
                 storage: match sequence.storage {
                     KvStorage::F16(all) => Storage::F16(Shared(all.as_mut_ptr())),
                     KvStorage::F32(all) => Storage::F32(Shared(all.as_mut_ptr())),
+                    KvStorage::Int8(all) => Storage::Int8 {
+                        quants: Shared(all.quants.as_mut_ptr()),
+                        scales: Shared(all.scales.as_mut_ptr()),
+                    },
                 },
                 start: sequence.start,
                 first_row: self.rows,

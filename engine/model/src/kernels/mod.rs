@@ -12,7 +12,7 @@ pub(crate) mod linear;
 pub mod probe;
 pub(crate) mod rotate;
 
-use attention::{Attention, Tile};
+use attention::{Attention, Int8, Tile};
 use elementwise::PackedRow;
 use formats::{Fold, Format};
 use linear::{Activations, Gated, Product, Tiles, Widened};
@@ -30,22 +30,23 @@ pub(crate) struct Kernels {
     pub(crate) norm_and_add: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) product: unsafe fn(&Product<'_>, usize, usize),
     pub(crate) gated: unsafe fn(&Gated<'_>, usize, usize),
-    pub(crate) f16: CacheKernels<u16>,
-    pub(crate) f32: CacheKernels<f32>,
+    pub(crate) f16: CacheKernels<*mut u16>,
+    pub(crate) f32: CacheKernels<*mut f32>,
+    pub(crate) int8: CacheKernels<Int8>,
     /// Queries of a tile of attention.
     pub(crate) query_tile: usize,
 }
 
-/// Those that touch a cache of one element type.
+/// Those that touch a cache of one type of element.
 #[derive(Clone, Copy)]
-pub(crate) struct CacheKernels<E> {
-    pub(crate) rotate_and_store: unsafe fn(&rotate::Row<'_, E>),
-    pub(crate) attend: unsafe fn(&Attention<'_, E>, &Tile),
-    pub(crate) pack: unsafe fn(&Attention<'_, E>, &Tile),
-    pub(crate) score: unsafe fn(&Attention<'_, E>, &Tile, usize, usize, usize),
-    pub(crate) weigh: unsafe fn(&Attention<'_, E>, &Tile, usize, usize),
-    pub(crate) mix_units: unsafe fn(&Attention<'_, E>, &Tile, usize, usize),
-    pub(crate) fold: unsafe fn(&Attention<'_, E>, &Tile),
+pub(crate) struct CacheKernels<C> {
+    pub(crate) rotate_and_store: unsafe fn(&rotate::Row<'_, C>),
+    pub(crate) attend: unsafe fn(&Attention<'_, C>, &Tile),
+    pub(crate) pack: unsafe fn(&Attention<'_, C>, &Tile),
+    pub(crate) score: unsafe fn(&Attention<'_, C>, &Tile, usize, usize, usize),
+    pub(crate) weigh: unsafe fn(&Attention<'_, C>, &Tile, usize, usize),
+    pub(crate) mix_units: unsafe fn(&Attention<'_, C>, &Tile, usize, usize),
+    pub(crate) fold: unsafe fn(&Attention<'_, C>, &Tile),
 }
 
 /// Instantiates every generic kernel for one vector type, and makes the table of the instances.
@@ -53,7 +54,7 @@ macro_rules! kernels {
     ($name:ident, $vector:ty $(, $features:literal)?) => {
         pub(super) mod $name {
             use super::*;
-            use crate::kernels::attention::KvElem;
+            use crate::kernels::attention::KvCache;
 
             type V = $vector;
 
@@ -144,13 +145,13 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn rotate_and_store<E: KvElem>(row: &rotate::Row<'_, E>) {
+            unsafe fn rotate_and_store<C: KvCache>(row: &rotate::Row<'_, C>) {
                 // SAFETY: as above.
-                unsafe { rotate::rotate_and_store::<V, E>(row) }
+                unsafe { rotate::rotate_and_store::<V, C>(row) }
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn attend<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+            unsafe fn attend<C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
                 // SAFETY: as above.
                 unsafe {
                     let units = args.units(tile);
@@ -162,50 +163,50 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn score<E: KvElem>(
-                args: &Attention<'_, E>,
+            unsafe fn score<C: KvCache>(
+                args: &Attention<'_, C>,
                 tile: &Tile,
                 piece: usize,
                 first: usize,
                 end: usize,
             ) {
                 // SAFETY: as above.
-                unsafe { attention::score::<V, E>(args, tile, piece, first, end) }
+                unsafe { attention::score::<V, C>(args, tile, piece, first, end) }
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn weigh<E: KvElem>(args: &Attention<'_, E>, tile: &Tile, first: usize, end: usize) {
+            unsafe fn weigh<C: KvCache>(args: &Attention<'_, C>, tile: &Tile, first: usize, end: usize) {
                 // SAFETY: as above.
-                unsafe { attention::weigh::<V, E>(args, tile, first, end) }
+                unsafe { attention::weigh::<V, C>(args, tile, first, end) }
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn mix<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+            unsafe fn mix<C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
                 // SAFETY: as above.
-                unsafe { attention::mix::<V, E>(args, tile) }
+                unsafe { attention::mix::<V, C>(args, tile) }
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn mix_units<E: KvElem>(args: &Attention<'_, E>, tile: &Tile, first: usize, end: usize) {
+            unsafe fn mix_units<C: KvCache>(args: &Attention<'_, C>, tile: &Tile, first: usize, end: usize) {
                 // SAFETY: as above.
-                unsafe { attention::mix_units::<V, E>(args, tile, first, end) }
+                unsafe { attention::mix_units::<V, C>(args, tile, first, end) }
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn fold<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+            unsafe fn fold<C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
                 // SAFETY: as above.
-                unsafe { attention::fold::<V, E>(args, tile) }
+                unsafe { attention::fold::<V, C>(args, tile) }
             }
 
-            const fn cache<E: KvElem>() -> CacheKernels<E> {
+            const fn cache<C: KvCache>() -> CacheKernels<C> {
                 CacheKernels {
-                    rotate_and_store: rotate_and_store::<E>,
-                    attend: attend::<E>,
-                    pack: attention::pack::<E>,
-                    score: score::<E>,
-                    weigh: weigh::<E>,
-                    mix_units: mix_units::<E>,
-                    fold: fold::<E>,
+                    rotate_and_store: rotate_and_store::<C>,
+                    attend: attend::<C>,
+                    pack: attention::pack::<C>,
+                    score: score::<C>,
+                    weigh: weigh::<C>,
+                    mix_units: mix_units::<C>,
+                    fold: fold::<C>,
                 }
             }
 
@@ -218,6 +219,7 @@ macro_rules! kernels {
                 gated,
                 f16: cache(),
                 f32: cache(),
+                int8: cache(),
                 query_tile: attention::query_tile::<V>(),
             };
         }

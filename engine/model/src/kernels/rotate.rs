@@ -1,12 +1,13 @@
 //! Rotary embedding of a row's queries and keys, and its place in the cache.
 
-use super::attention::KvElem;
+use super::attention::KvCache;
+use crate::config::SEGMENT;
 use crate::kv::LayerLayout;
 use crate::simd::{LANES, Vector};
 
 /// One row of a layer: what is rotated and where it goes.
 #[derive(Clone, Copy)]
-pub(crate) struct Row<'a, E> {
+pub(crate) struct Row<'a, C> {
     pub(crate) layout: &'a LayerLayout,
     pub(crate) position: u64,
     pub(crate) heads: usize,
@@ -23,7 +24,7 @@ pub(crate) struct Row<'a, E> {
     pub(crate) window_queries: *mut f32,
     pub(crate) sink_queries: *mut f32,
     /// The session's slab.
-    pub(crate) storage: *mut E,
+    pub(crate) storage: C,
 }
 
 /// Rotates the queries, and writes the rotated keys and the values into the row's slot.
@@ -32,7 +33,7 @@ pub(crate) struct Row<'a, E> {
 /// The processor has the instructions of `V`; the pointers are good for the shapes; no other thread writes this
 /// row's slot or outputs.
 #[inline(always)]
-pub(crate) unsafe fn rotate_and_store<V: Vector, E: KvElem>(row: &Row<'_, E>) {
+pub(crate) unsafe fn rotate_and_store<V: Vector, C: KvCache>(row: &Row<'_, C>) {
     let dim = row.layout.head_dim();
     // SAFETY: by the contract above; `dim` is a multiple of 32.
     unsafe {
@@ -56,15 +57,14 @@ pub(crate) unsafe fn rotate_and_store<V: Vector, E: KvElem>(row: &Row<'_, E>) {
         for head in 0..row.kv_heads {
             let keys = row.layout.key_index(head, row.position, 0);
             let values = row.layout.value_index(head, row.position, 0);
-            for d in (0..dim).step_by(LANES) {
+            for d in (0..dim).step_by(SEGMENT) {
                 let at = head * dim + d;
-                let key = turned::<V>(row.keys.add(at), row.angles.add(d), dim);
-                let mut lanes = [E::default(); LANES];
-                E::store::<V>(key, lanes.as_mut_ptr());
-                for (lane, key) in lanes.into_iter().enumerate() {
-                    *row.storage.add(keys + (d + lane) * LANES) = key;
-                }
-                E::store::<V>(V::load(row.values.add(at)), row.storage.add(values + d));
+                let key = |d| turned::<V>(row.keys.add(head * dim + d), row.angles.add(d), dim);
+                row.storage
+                    .write_key(keys + d * LANES, [key(d), key(d + LANES)]);
+                let value = row.values.add(at);
+                let value = [V::load(value), V::load(value.add(LANES))];
+                row.storage.write_value(values + d, value);
             }
         }
     }

@@ -45,7 +45,8 @@ struct CacheArgs {
     /// session can run for ever) or `global` (at their true distance)
     #[arg(long, value_name = "POLICY", default_value = "streaming")]
     positions: PositionPolicy,
-    /// Element type of the KV cache: `f16` or `f32`
+    /// Element type of the KV cache: `f16`, `f32`, or `int8` (with a scale for each 32 elements: about half of f16's
+    /// memory)
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv: KvElement,
 }
@@ -243,7 +244,10 @@ mod tests {
                 &["--positions", "odd"],
                 "positions `odd` is not `streaming` or `global`",
             ),
-            (&["--kv", "q8"], "kv element `q8` is not `f16` or `f32`"),
+            (
+                &["--kv", "q8"],
+                "kv element `q8` is not `f16`, `f32` or `int8`",
+            ),
             (
                 &["--quantize", "q3"],
                 "`q3` is not a quantisation; known: q8_0, q4_1, q4_k",

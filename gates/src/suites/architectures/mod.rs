@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kakeya_model::{LoadOptions, Model, ModelConfig, Source};
 use serde_json::{Value, json};
 
-use super::inv3::oracle::{Oracle, Visibility};
+use super::inv3::oracle::Oracle;
 use super::inv3::run::{Setting, Trace, cache};
 use crate::checkpoint::Checkpoint;
 use crate::context::SuiteContext;
@@ -172,11 +172,8 @@ fn oracle(ctx: &SuiteContext, checkpoint: &Checkpoint) -> CaseResult {
     let tokens = &checkpoint.tokens[..40];
     let setting = Setting::new(ctx, cache(SINK as u32, WINDOW as u32));
     let engine = Trace::run(&model, &setting, tokens, &[11], 0)?;
-    let mut oracle = Oracle::new(&model, SINK, WINDOW, 1);
-    let mut logits = Vec::new();
-    for (position, token) in tokens.iter().enumerate() {
-        logits.extend(oracle.step(*token, Visibility::PerQuery, (position, position))?);
-    }
+    let oracle = Oracle::new(&model, (SINK, WINDOW), setting.element, 1);
+    let logits = oracle.logits(tokens)?;
     ensure_same_bits(
         "logits at every position against the oracle's",
         &engine.logits,

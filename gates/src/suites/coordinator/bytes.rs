@@ -41,13 +41,17 @@ fn kv_live_bytes_count_every_cached_position_and_plateau_at_the_cap(
 ) -> CaseResult {
     let model = context.model()?.config();
     let tokens = random_ids(context, 20, 120)?;
-    for (kv, width) in [(KvElement::F16, 2), (KvElement::F32, 4)] {
+    for (kv, vector) in [
+        (KvElement::F16, model.head_dim * 2),
+        (KvElement::F32, model.head_dim * 4),
+        (KvElement::Int8, model.head_dim + model.head_dim / 16),
+    ] {
         let config = EngineConfig {
             kv,
             capacity: 1,
             ..small(context)
         };
-        let per_position = model.layers * model.kv_heads * model.head_dim * 2 * width;
+        let per_position = model.layers * model.kv_heads * 2 * vector;
         let mut engine = engine_with(context, config)?;
         let id = open(&mut engine)?;
         let ensure_bytes = |engine: &Engine, history: usize| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kakeya_core::{KvElement, SessionId, StopReason};
+use kakeya_core::{SessionId, StopReason};
 use kakeya_runtime::EngineConfig;
 
 use super::support::{ensure_not_found, parsed, serving, until};
@@ -42,7 +42,7 @@ fn every_rpc_answers_through_the_life_of_a_session(context: &SuiteContext) -> Ca
     let prompt = prose(context, SMALL_LIMIT + 10)?;
     let expected = solo(context, &config, &prompt, seeded(8, 1))?;
     let model = context.model()?.config();
-    let per_position = model.layers * model.kv_heads * model.head_dim * 2 * KvElement::F16.bytes();
+    let per_position = model.layers * model.kv_heads * model.head_dim * 2 * size_of::<u16>();
     let bytes = |positions: usize| (positions * per_position) as u64;
     serving(context, config, async |served| {
         let client = &mut served.client;

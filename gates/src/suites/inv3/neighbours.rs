@@ -89,6 +89,7 @@ fn poisoned(ctx: &SuiteContext, name: &str) -> CaseResult {
         (cache(2, 8), KvElement::F16),
         (cache(4, 64), KvElement::F32),
         (CacheConfig::default(), KvElement::F16),
+        (cache(2, 8), KvElement::Int8),
     ] {
         let mut setting = Setting {
             element,

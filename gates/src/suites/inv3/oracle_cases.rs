@@ -6,6 +6,7 @@ use std::fs::File;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
+use kakeya_core::KvElement;
 use kakeya_model::Model;
 
 use super::oracle::{Oracle, Visibility};
@@ -21,7 +22,7 @@ const WINDOW: usize = 8;
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for name in HISTORIES {
-        let body = move |ctx: &SuiteContext| plain(ctx, name, 24);
+        let body = move |ctx: &SuiteContext| plain(ctx, name, KvElement::F16, 24);
         cases.push(
             Case::fast(
                 format!("the_engine_has_the_bits_of_the_plain_oracle.{name}"),
@@ -29,7 +30,7 @@ pub fn cases() -> Vec<Case> {
             )
             .history(name),
         );
-        let body = move |ctx: &SuiteContext| plain(ctx, name, 120);
+        let body = move |ctx: &SuiteContext| plain(ctx, name, KvElement::F16, 120);
         cases.push(
             Case::full(
                 format!("the_engine_has_the_bits_of_the_plain_oracle_at_length.{name}"),
@@ -37,6 +38,12 @@ pub fn cases() -> Vec<Case> {
             )
             .history(name),
         );
+    }
+    for element in [KvElement::F32, KvElement::Int8] {
+        cases.push(Case::fast(
+            format!("the_engine_has_the_bits_of_the_plain_oracle.kv_{element}"),
+            move |ctx| plain(ctx, "code", element, 24),
+        ));
     }
     cases.push(Case::fast("whole_chunk_visibility_is_caught", |ctx| {
         wrong_rule(ctx, Visibility::WholeChunk)
@@ -51,15 +58,15 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn plain(ctx: &SuiteContext, name: &str, length: usize) -> CaseResult {
+fn plain(ctx: &SuiteContext, name: &str, element: KvElement, length: usize) -> CaseResult {
     let tokens = history(ctx, name, length)?;
-    let setting = Setting::new(ctx, cache(SINK as u32, WINDOW as u32));
+    let setting = Setting {
+        element,
+        ..Setting::new(ctx, cache(SINK as u32, WINDOW as u32))
+    };
     let engine = Trace::of(ctx, &setting, &tokens, &[length.div_ceil(2)])?;
-    let mut oracle = Oracle::new(ctx.model()?, SINK, WINDOW, ctx.threads());
-    let mut logits = Vec::new();
-    for (position, token) in tokens.iter().enumerate() {
-        logits.extend(oracle.step(*token, Visibility::PerQuery, (position, position))?);
-    }
+    let oracle = Oracle::new(ctx.model()?, (SINK, WINDOW), element, ctx.threads());
+    let logits = oracle.logits(&tokens)?;
     ensure_same_bits(
         "logits at every position against the oracle's",
         &engine.logits,
@@ -75,7 +82,7 @@ fn under(
     chunk: usize,
 ) -> Result<Vec<f32>, CaseFailure> {
     let model: &Model = ctx.model()?;
-    let mut oracle = Oracle::new(model, SINK, WINDOW, ctx.threads());
+    let mut oracle = Oracle::new(model, (SINK, WINDOW), KvElement::F16, ctx.threads());
     let mut logits = Vec::new();
     for (position, token) in tokens.iter().enumerate() {
         let first = position / chunk * chunk;

@@ -108,6 +108,10 @@ fn poison(slab: &mut KVSlab) {
     match slab.storage_mut() {
         KvStorage::F16(all) => all.fill(0x7e01),
         KvStorage::F32(all) => all.fill(f32::NAN),
+        KvStorage::Int8(all) => {
+            all.quants.fill(i8::MIN);
+            all.scales.fill(0x7fc1);
+        }
     }
 }
 

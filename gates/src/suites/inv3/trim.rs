@@ -1,5 +1,7 @@
 //! The same, at and across the boundary where positions leave the cache.
 
+use kakeya_core::KvElement;
+
 use super::run::{HISTORIES, Setting, Trace, cache, history};
 use crate::context::SuiteContext;
 use crate::failure::CaseResult;
@@ -26,6 +28,16 @@ pub fn cases() -> Vec<Case> {
         cases
             .push(Case::fast(format!("sinks_over_more_than_a_segment.{name}"), body).history(name));
     }
+    cases.push(
+        Case::fast("chunks_at_the_edges_with_int8_kv.prose", |ctx| {
+            let setting = Setting {
+                element: KvElement::Int8,
+                ..Setting::new(ctx, cache(4, 64))
+            };
+            grid_of(ctx, "prose", &setting, (4, 64), &[137])
+        })
+        .history("prose"),
+    );
     cases.push(
         Case::fast("the_default_window_across_its_trim.random", default_window).history("random"),
     );
@@ -60,17 +72,27 @@ fn grid(
     lengths: &[usize],
 ) -> CaseResult {
     let setting = Setting::new(ctx, cache(sink as u32, window as u32));
+    grid_of(ctx, name, &setting, (sink, window), lengths)
+}
+
+fn grid_of(
+    ctx: &SuiteContext,
+    name: &str,
+    setting: &Setting,
+    (sink, window): (usize, usize),
+    lengths: &[usize],
+) -> CaseResult {
     let longest = lengths.iter().max().copied().unwrap_or(0);
     let tokens = history(ctx, name, longest)?;
     for length in lengths {
         let tokens = &tokens[..*length];
-        let singly = Trace::of(ctx, &setting, tokens, &[1])?;
+        let singly = Trace::of(ctx, setting, tokens, &[1])?;
         let edges = edges(sink.max(1), window);
         for size in edges.iter().filter(|size| **size > 1).chain([length]) {
             let what = format!(
                 "{length} tokens, cache {sink}+{window}, chunks of {size} against chunks of 1"
             );
-            Trace::of(ctx, &setting, tokens, &[*size])?.ensure_equals(&singly, &what)?;
+            Trace::of(ctx, setting, tokens, &[*size])?.ensure_equals(&singly, &what)?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Attention, KvElem, PAIR, Seen, Tile, pair_fits};
+use super::{Attention, KvCache, PAIR, Seen, Tile, pair_fits};
 use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::kernels::elementwise::PackedRow;
@@ -24,31 +24,31 @@ unsafe fn inverse_total(tile: &Tile, units: usize, r: usize) -> f32 {
 /// # Safety
 /// As for [`pack`]; every unit of the tile was weighed.
 #[inline(always)]
-pub(crate) unsafe fn mix<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+pub(crate) unsafe fn mix<V: Vector, C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
     // SAFETY: passed on from the caller.
-    unsafe { of_height!(tile.count, R, G => mix_tile::<V, E, R>(args, tile)) }
+    unsafe { of_height!(tile.count, R, G => mix_tile::<V, C, R>(args, tile)) }
 }
 
 #[inline(always)]
-unsafe fn mix_tile<V: Vector, E: KvElem, const R: usize>(args: &Attention<'_, E>, tile: &Tile) {
+unsafe fn mix_tile<V: Vector, C: KvCache, const R: usize>(args: &Attention<'_, C>, tile: &Tile) {
     // SAFETY: by the contract of `pack`.
     unsafe {
         for lane in (0..args.layout.head_dim()).step_by(SEGMENT) {
             if pair_fits::<V>(R) {
-                mix_lanes::<V, E, R, PAIR>(args, tile, lane);
+                mix_lanes::<V, C, R, PAIR>(args, tile, lane);
             } else {
-                mix_lanes::<V, E, R, 1>(args, tile, lane);
-                mix_lanes::<V, E, R, 1>(args, tile, lane + LANES);
+                mix_lanes::<V, C, R, 1>(args, tile, lane);
+                mix_lanes::<V, C, R, 1>(args, tile, lane + LANES);
             }
         }
-        finish::<V, E>(args, tile);
+        finish::<V, C>(args, tile);
     }
 }
 
 /// The weighted sums of `R` queries for `16 * L` lanes of the head's dimension, from `lane` on.
 #[inline(always)]
-unsafe fn mix_lanes<V: Vector, E: KvElem, const R: usize, const L: usize>(
-    args: &Attention<'_, E>,
+unsafe fn mix_lanes<V: Vector, C: KvCache, const R: usize, const L: usize>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     lane: usize,
 ) {
@@ -58,10 +58,10 @@ unsafe fn mix_lanes<V: Vector, E: KvElem, const R: usize, const L: usize>(
         let mut t = [[V::splat(0.0); L]; R];
         for unit in 0..seen.units() {
             if FREE_ORDER {
-                t = chain::<V, E, R, L>(t, args, tile, seen, unit, lane);
+                t = chain::<V, C, R, L>(t, args, tile, seen, unit, lane);
                 continue;
             }
-            let c = chain::<V, E, R, L>(zero(), args, tile, seen, unit, lane);
+            let c = chain::<V, C, R, L>(zero(), args, tile, seen, unit, lane);
             for r in 0..R {
                 for l in 0..L {
                     t[r][l] = t[r][l].add(c[r][l]);
@@ -81,19 +81,19 @@ unsafe fn mix_lanes<V: Vector, E: KvElem, const R: usize, const L: usize>(
 /// # Safety
 /// As for [`mix`]; the tile is shared.
 #[inline(always)]
-pub(crate) unsafe fn mix_units<V: Vector, E: KvElem>(
-    args: &Attention<'_, E>,
+pub(crate) unsafe fn mix_units<V: Vector, C: KvCache>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     first: usize,
     end: usize,
 ) {
     // SAFETY: passed on from the caller.
-    unsafe { of_height!(tile.count, R, G => mix_units_of::<V, E, R>(args, tile, first, end)) }
+    unsafe { of_height!(tile.count, R, G => mix_units_of::<V, C, R>(args, tile, first, end)) }
 }
 
 #[inline(always)]
-unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
-    args: &Attention<'_, E>,
+unsafe fn mix_units_of<V: Vector, C: KvCache, const R: usize>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     first: usize,
     end: usize,
@@ -106,7 +106,7 @@ unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
             let chains = tile.chains.add(unit * R * dim);
             for lane in (0..dim).step_by(SEGMENT) {
                 if pair_fits::<V>(R) {
-                    let c = chain::<V, E, R, PAIR>(zero(), args, tile, seen, unit, lane);
+                    let c = chain::<V, C, R, PAIR>(zero(), args, tile, seen, unit, lane);
                     for r in 0..R {
                         for l in 0..PAIR {
                             c[r][l].store(chains.add(r * dim + lane + l * LANES));
@@ -114,7 +114,7 @@ unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
                     }
                 } else {
                     for lane in [lane, lane + LANES] {
-                        let c = chain::<V, E, R, 1>(zero(), args, tile, seen, unit, lane);
+                        let c = chain::<V, C, R, 1>(zero(), args, tile, seen, unit, lane);
                         for r in 0..R {
                             c[r][0].store(chains.add(r * dim + lane));
                         }
@@ -130,7 +130,7 @@ unsafe fn mix_units_of<V: Vector, E: KvElem, const R: usize>(
 /// # Safety
 /// As for [`mix`]; the chains of every unit were written.
 #[inline(always)]
-pub(crate) unsafe fn fold<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+pub(crate) unsafe fn fold<V: Vector, C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
     let dim = args.layout.head_dim();
     let units = args.units(tile);
     // SAFETY: passed on from the caller.
@@ -149,13 +149,13 @@ pub(crate) unsafe fn fold<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &
                 }
             }
         }
-        finish::<V, E>(args, tile);
+        finish::<V, C>(args, tile);
     }
 }
 
 /// Multiplies the outputs, which hold the sums so far, by one over the total weight, and writes their segment sums.
 #[inline(always)]
-unsafe fn finish<V: Vector, E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+unsafe fn finish<V: Vector, C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
     let units = args.units(tile);
     let segments = args.layout.head_dim() / SEGMENT;
     // SAFETY: these outputs are ours, by the contract of `pack`.
@@ -189,9 +189,9 @@ unsafe fn zero<V: Vector, const R: usize, const L: usize>() -> [[V; L]; R] {
 
 /// The chains of one unit, from `c` on: the visible keys' values by their weights, in ascending order.
 #[inline(always)]
-unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
+unsafe fn chain<V: Vector, C: KvCache, const R: usize, const L: usize>(
     mut c: [[V; L]; R],
-    args: &Attention<'_, E>,
+    args: &Attention<'_, C>,
     tile: &Tile,
     seen: Seen,
     unit: usize,
@@ -202,16 +202,16 @@ unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
     // SAFETY: by the contract of `pack`.
     unsafe {
         for segment in seen.unit(unit) {
-            let values = args.values.add(args.slot(seen, segment) * dim + lane);
+            let values = args.values.at(args.slot(seen, segment) * dim + lane);
             let weights: *const f32 = tile.scores(PAIR * segment, 0);
             let visible = args.visible(seen, segment, &head);
             // Bounds move with the position, so if the first and the last query see the same keys, all do.
             if visible == args.visible(seen, segment, &tail) {
-                c = extend::<V, E, R, L>(c, values, dim, weights, visible);
+                c = extend::<V, C, R, L>(c, values, dim, weights, visible);
             } else {
                 for r in 0..R {
                     let visible = args.visible(seen, segment, &args.query(tile.first + r));
-                    c[r] = extend_one::<V, E, R, L>(
+                    c[r] = extend_one::<V, C, R, L>(
                         c[r],
                         values,
                         dim,
@@ -227,9 +227,9 @@ unsafe fn chain<V: Vector, E: KvElem, const R: usize, const L: usize>(
 
 /// Continues the chains of all queries over keys that all of them see, in ascending order.
 #[inline(always)]
-unsafe fn extend<V: Vector, E: KvElem, const R: usize, const L: usize>(
+unsafe fn extend<V: Vector, C: KvCache, const R: usize, const L: usize>(
     mut c: [[V; L]; R],
-    values: *const E,
+    values: C,
     dim: usize,
     weights: *const f32,
     visible: Range<usize>,
@@ -237,11 +237,12 @@ unsafe fn extend<V: Vector, E: KvElem, const R: usize, const L: usize>(
     // SAFETY: visible keys lie inside one aligned segment of slots, by the caller.
     unsafe {
         for key in visible {
-            V::prefetch(values.wrapping_add((SEGMENT + key) * dim).cast());
+            V::prefetch(values.address((SEGMENT + key) * dim));
             let weights = weights.add(key / LANES * R * LANES + key % LANES);
+            let scale = values.value_scale(key * dim);
             let mut value = [V::splat(0.0); L];
             for l in 0..L {
-                value[l] = E::load::<V>(values.add(key * dim + l * LANES));
+                value[l] = values.values(key * dim + l * LANES, scale);
             }
             for r in 0..R {
                 let weight = V::splat(*weights.add(r * LANES));
@@ -256,9 +257,9 @@ unsafe fn extend<V: Vector, E: KvElem, const R: usize, const L: usize>(
 
 /// Continues the chain of one query of `R`.
 #[inline(always)]
-unsafe fn extend_one<V: Vector, E: KvElem, const R: usize, const L: usize>(
+unsafe fn extend_one<V: Vector, C: KvCache, const R: usize, const L: usize>(
     mut c: [V; L],
-    values: *const E,
+    values: C,
     dim: usize,
     weights: *const f32,
     visible: Range<usize>,
@@ -267,8 +268,9 @@ unsafe fn extend_one<V: Vector, E: KvElem, const R: usize, const L: usize>(
     unsafe {
         for key in visible {
             let weight = V::splat(*weights.add(key / LANES * R * LANES + key % LANES));
+            let scale = values.value_scale(key * dim);
             for l in 0..L {
-                let value = E::load::<V>(values.add(key * dim + l * LANES));
+                let value: V = values.values(key * dim + l * LANES, scale);
                 c[l] = weight.fma(value, c[l]);
             }
         }

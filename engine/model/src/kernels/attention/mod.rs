@@ -44,10 +44,12 @@ macro_rules! of_height {
     };
 }
 
+mod cache;
 mod mix;
 mod score;
 mod weigh;
 
+pub(crate) use cache::{Int8, KvCache};
 pub(crate) use mix::{fold, mix, mix_units};
 pub(crate) use score::score;
 pub(crate) use weigh::weigh;
@@ -57,53 +59,13 @@ const fn pair_fits<V: Vector>(queries: usize) -> bool {
     V::WIDE || 2 * queries <= NARROW_TILE
 }
 
-/// An element of the KV cache: f16 bits or f32.
-pub(crate) trait KvElem: Copy + Default + Send + Sync {
-    /// # Safety
-    /// `from` is readable for 16 elements; the processor has the instructions of `V`.
-    unsafe fn load<V: Vector>(from: *const Self) -> V;
-    /// Rounds to the nearest, ties to even.
-    ///
-    /// # Safety
-    /// `to` is writable for 16 elements; the processor has the instructions of `V`.
-    unsafe fn store<V: Vector>(value: V, to: *mut Self);
-}
-
-impl KvElem for u16 {
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: by the caller.
-        unsafe { V::load_f16(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store<V: Vector>(value: V, to: *mut Self) {
-        // SAFETY: by the caller.
-        unsafe { value.store_f16(to) }
-    }
-}
-
-impl KvElem for f32 {
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: by the caller.
-        unsafe { V::load(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store<V: Vector>(value: V, to: *mut Self) {
-        // SAFETY: by the caller.
-        unsafe { value.store(to) }
-    }
-}
-
 /// One session's rows against one key and value head.
 #[derive(Clone, Copy)]
-pub(crate) struct Attention<'a, E> {
+pub(crate) struct Attention<'a, C> {
     pub(crate) layout: &'a LayerLayout,
     /// Keys and values of this layer and head.
-    pub(crate) keys: *const E,
-    pub(crate) values: *const E,
+    pub(crate) keys: C,
+    pub(crate) values: C,
     /// Rotated queries, row-major over the whole batch, `heads * head_dim` a row: for window keys, and for
     /// sink keys.
     pub(crate) queries: *const f32,
@@ -123,7 +85,7 @@ pub(crate) struct Attention<'a, E> {
 }
 
 // SAFETY: tasks write the outputs of disjoint queries and only read the rest.
-unsafe impl<E: Sync> Sync for Attention<'_, E> {}
+unsafe impl<C> Sync for Attention<'_, C> {}
 
 /// Queries `first..first + count` of a session and key head: rows outside, grouped heads inside; and the scratch
 /// memory of their attention.
@@ -272,7 +234,7 @@ impl Seen {
     }
 }
 
-impl<E: KvElem> Attention<'_, E> {
+impl<C: KvCache> Attention<'_, C> {
     #[inline(always)]
     fn query(&self, index: usize) -> Query {
         let row = index / self.group;
@@ -350,7 +312,7 @@ impl<E: KvElem> Attention<'_, E> {
 /// # Safety
 /// The pointers are good for the shapes; no other thread uses the tile's scratch or writes its queries' outputs.
 /// For the steps after it also: the processor has the instructions of `V`.
-pub(crate) unsafe fn pack<E: KvElem>(args: &Attention<'_, E>, tile: &Tile) {
+pub(crate) unsafe fn pack<C: KvCache>(args: &Attention<'_, C>, tile: &Tile) {
     let dim = args.layout.head_dim();
     let sinks = args.seen(tile).sinks > 0;
     for (wanted, source, to) in [

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Attention, KvElem, PAIR, Seen, Tile, pair_fits};
+use super::{Attention, KvCache, PAIR, Seen, Tile, pair_fits};
 use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::simd::{LANES, Vector};
@@ -12,8 +12,8 @@ use crate::simd::{LANES, Vector};
 /// # Safety
 /// As for [`pack`], which was done.
 #[inline(always)]
-pub(crate) unsafe fn score<V: Vector, E: KvElem>(
-    args: &Attention<'_, E>,
+pub(crate) unsafe fn score<V: Vector, C: KvCache>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     piece: usize,
     first: usize,
@@ -21,18 +21,18 @@ pub(crate) unsafe fn score<V: Vector, E: KvElem>(
 ) {
     // SAFETY: passed on from the caller.
     unsafe {
-        of_height!(tile.count, R, G => score_tile::<V, E, R>(args, tile, first, end));
+        of_height!(tile.count, R, G => score_tile::<V, C, R>(args, tile, first, end));
         let seen = args.seen(tile);
         for r in 0..tile.count {
             *tile.maxima.add(piece * tile.count + r) =
-                greatest::<V, E>(args, tile, seen, r, first..end);
+                greatest::<V, C>(args, tile, seen, r, first..end);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn score_tile<V: Vector, E: KvElem, const R: usize>(
-    args: &Attention<'_, E>,
+unsafe fn score_tile<V: Vector, C: KvCache, const R: usize>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     first: usize,
     end: usize,
@@ -49,15 +49,15 @@ unsafe fn score_tile<V: Vector, E: KvElem, const R: usize>(
                 } else {
                     tile.queries
                 };
-                let keys = args.keys.add(args.slot(seen, segment) * dim);
+                let keys = args.keys.at(args.slot(seen, segment) * dim);
                 let scores = tile.scores(PAIR * segment, 0);
                 if pair_fits::<V>(R) {
-                    score_blocks::<V, E, R, PAIR>(keys, dim, queries, scale, scores);
+                    score_blocks::<V, C, R, PAIR>(keys, dim, queries, scale, scores);
                 } else {
                     for block in 0..PAIR {
-                        let keys = keys.add(block * LANES * dim);
+                        let keys = keys.at(block * LANES * dim);
                         let scores = scores.add(block * R * LANES);
-                        score_blocks::<V, E, R, 1>(keys, dim, queries, scale, scores);
+                        score_blocks::<V, C, R, 1>(keys, dim, queries, scale, scores);
                     }
                 }
             }
@@ -67,8 +67,8 @@ unsafe fn score_tile<V: Vector, E: KvElem, const R: usize>(
 
 /// Scores of `B` blocks of 16 keys for `R` queries: `[block][query][16]`.
 #[inline(always)]
-unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
-    keys: *const E,
+unsafe fn score_blocks<V: Vector, C: KvCache, const R: usize, const B: usize>(
+    keys: C,
     dim: usize,
     queries: *const f32,
     scale: f32,
@@ -83,13 +83,16 @@ unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
             } else {
                 [[V::splat(0.0); B]; R]
             };
+            let mut scales = [V::splat(0.0); B];
+            for b in 0..B {
+                scales[b] = keys.key_scales(b * dim + segment * SEGMENT);
+            }
             for k in segment * SEGMENT..(segment + 1) * SEGMENT {
                 // The same dimension of the segment of keys after this one.
-                let ahead = keys.wrapping_add((SEGMENT * dim).wrapping_add(k * B * LANES));
-                V::prefetch(ahead.cast());
+                V::prefetch(keys.address(SEGMENT * dim + k * B * LANES));
                 let mut key = [V::splat(0.0); B];
                 for b in 0..B {
-                    key[b] = E::load::<V>(keys.add((b * dim + k) * LANES));
+                    key[b] = keys.keys((b * dim + k) * LANES, scales[b]);
                 }
                 for r in 0..R {
                     let query = V::splat(*queries.add(k * R + r));
@@ -119,8 +122,8 @@ unsafe fn score_blocks<V: Vector, E: KvElem, const R: usize, const B: usize>(
 
 /// The greatest visible score of a query in some units: a maximum has no order.
 #[inline(always)]
-unsafe fn greatest<V: Vector, E: KvElem>(
-    args: &Attention<'_, E>,
+unsafe fn greatest<V: Vector, C: KvCache>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     seen: Seen,
     r: usize,

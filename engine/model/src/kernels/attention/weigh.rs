@@ -1,6 +1,6 @@
 //! The second pass: scores to weights, and their sums.
 
-use super::{Attention, KvElem, PAIR, Tile};
+use super::{Attention, KvCache, PAIR, Tile};
 use crate::FREE_ORDER;
 use crate::config::SEGMENT;
 use crate::kernels::elementwise::sum_lanes;
@@ -12,21 +12,21 @@ use crate::simd::{LANES, Vector, exp};
 /// # Safety
 /// As for [`pack`]; every unit of the tile was scored.
 #[inline(always)]
-pub(crate) unsafe fn weigh<V: Vector, E: KvElem>(
-    args: &Attention<'_, E>,
+pub(crate) unsafe fn weigh<V: Vector, C: KvCache>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     first: usize,
     end: usize,
 ) {
     // SAFETY: passed on from the caller.
     unsafe {
-        of_height!(tile.count, R, G => weigh_tile::<V, E, R, G>(args, tile, first, end));
+        of_height!(tile.count, R, G => weigh_tile::<V, C, R, G>(args, tile, first, end));
     }
 }
 
 #[inline(always)]
-unsafe fn weigh_tile<V: Vector, E: KvElem, const R: usize, const G: usize>(
-    args: &Attention<'_, E>,
+unsafe fn weigh_tile<V: Vector, C: KvCache, const R: usize, const G: usize>(
+    args: &Attention<'_, C>,
     tile: &Tile,
     first: usize,
     end: usize,

@@ -1,10 +1,12 @@
 //! A way for the gates and the benchmarks to run one kernel alone, on inputs that are pseudo-random numbers of a
 //! seed.
 
+use std::cell::RefCell;
+
 use candle_core::quantized::GgmlDType;
 use kakeya_core::{CacheConfig, PositionPolicy, Window};
 
-use super::attention::{Attention, KvElem, QUERY_TILE, Tile, TileRoom};
+use super::attention::{Attention, Int8, KvCache, QUERY_TILE, Tile, TileRoom};
 use super::elementwise::{PackedRow, segment_sums};
 use super::linear::{Activations, Gated, Product};
 use super::{CacheKernels, Kernels};
@@ -12,7 +14,7 @@ use crate::config::{Activation, ModelConfig, SEGMENT, attention_scale};
 use crate::isa::Isa;
 use crate::kv::{KvLayout, LayerLayout};
 use crate::panels::{Arena, PackedMatrix, Packing, PanelKind};
-use crate::simd::scalar;
+use crate::simd::{LANES, scalar};
 use crate::source::TensorBytes;
 
 /// The kernels of a forward pass.
@@ -28,6 +30,8 @@ pub enum Kernel {
     AttentionF16,
     /// Attention over a cache of f32 elements.
     AttentionF32,
+    /// Attention over a cache of integers with scales.
+    AttentionInt8,
 }
 
 impl Kernel {
@@ -38,6 +42,7 @@ impl Kernel {
             Self::SwiGlu,
             Self::AttentionF16,
             Self::AttentionF32,
+            Self::AttentionInt8,
         ])
     }
 
@@ -50,6 +55,7 @@ impl Kernel {
             Self::SwiGlu => "swiglu".to_owned(),
             Self::AttentionF16 => "attention_f16".to_owned(),
             Self::AttentionF32 => "attention_f32".to_owned(),
+            Self::AttentionInt8 => "attention_int8".to_owned(),
         }
     }
 }
@@ -92,12 +98,13 @@ pub struct Probe {
 /// The cache of a probe of attention.
 struct Cache {
     layout: LayerLayout,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    half_keys: Vec<u16>,
-    half_values: Vec<u16>,
+    /// The slab, as each type of element.
+    f32s: Vec<f32>,
+    f16s: Vec<u16>,
+    quants: Vec<i8>,
+    scales: Vec<u16>,
     start: u64,
-    scratch: Vec<f32>,
+    scratch: RefCell<Vec<f32>>,
 }
 
 impl Probe {
@@ -118,7 +125,10 @@ impl Probe {
             outputs,
             keys,
         } = shape;
-        let attention = matches!(kernel, Kernel::AttentionF16 | Kernel::AttentionF32);
+        let attention = matches!(
+            kernel,
+            Kernel::AttentionF16 | Kernel::AttentionF32 | Kernel::AttentionInt8
+        );
         let gated = outputs.next_multiple_of(SEGMENT);
         let matrices = match kernel {
             Kernel::Linear(kind) => vec![random_matrix(kind, outputs, inputs, seed ^ 5)],
@@ -206,20 +216,23 @@ impl Probe {
                     };
                 }
             }
-            Kernel::AttentionF16 | Kernel::AttentionF32 => {
+            Kernel::AttentionF16 => {
                 let Some(cache) = &mut self.cache else { return };
-                let scratch = cache.scratch.as_mut_ptr();
-                let tile = self.kernels.query_tile;
-                let (queries, out) = (&self.plain, &mut self.packed_out);
-                if self.kernel == Kernel::AttentionF16 {
-                    let (keys, values) = (cache.half_keys.as_ptr(), cache.half_values.as_ptr());
-                    let args = cache.attention(keys, values, queries, out);
-                    run_attention(&self.kernels.f16, &args, rows, tile, scratch);
-                } else {
-                    let args =
-                        cache.attention(cache.keys.as_ptr(), cache.values.as_ptr(), queries, out);
-                    run_attention(&self.kernels.f32, &args, rows, tile, scratch);
-                }
+                let slab = cache.f16s.as_mut_ptr();
+                let args = cache.attention(slab, &self.plain, &mut self.packed_out);
+                run_attention(&self.kernels, &self.kernels.f16, &args, &cache.scratch);
+            }
+            Kernel::AttentionF32 => {
+                let Some(cache) = &mut self.cache else { return };
+                let slab = cache.f32s.as_mut_ptr();
+                let args = cache.attention(slab, &self.plain, &mut self.packed_out);
+                run_attention(&self.kernels, &self.kernels.f32, &args, &cache.scratch);
+            }
+            Kernel::AttentionInt8 => {
+                let Some(cache) = &mut self.cache else { return };
+                let slab = cache.int8();
+                let args = cache.attention(slab, &self.plain, &mut self.packed_out);
+                run_attention(&self.kernels, &self.kernels.int8, &args, &cache.scratch);
             }
         }
     }
@@ -253,21 +266,20 @@ impl Probe {
     }
 }
 
-/// # Panics
-/// Never: the tile's scratch is as long as the layout asks for.
-fn run_attention<E: KvElem>(
-    kernels: &CacheKernels<E>,
-    args: &Attention<'_, E>,
-    rows: usize,
-    height: usize,
-    scratch: *mut f32,
+/// Takes all rows through attention, tile by tile.
+fn run_attention<C: KvCache>(
+    all: &Kernels,
+    kernels: &CacheKernels<C>,
+    args: &Attention<'_, C>,
+    scratch: &RefCell<Vec<f32>>,
 ) {
-    for first in (0..rows * GROUP).step_by(height) {
+    let height = all.query_tile;
+    for first in (0..args.batch_rows * GROUP).step_by(height) {
         let room = TileRoom {
-            count: (rows * GROUP - first).min(height),
+            count: (args.batch_rows * GROUP - first).min(height),
             pieces: 1,
         };
-        let tile = Tile::new(args.layout, first, room, scratch);
+        let tile = Tile::new(args.layout, first, room, scratch.borrow_mut().as_mut_ptr());
         // SAFETY: `Kernels::of` checked the instructions; the buffers hold the shapes that `args` names.
         unsafe { (kernels.attend)(args, &tile) };
     }
@@ -285,43 +297,62 @@ impl Cache {
             positions: PositionPolicy::Streaming,
         };
         let layout = KvLayout::new(&config, &policy, rows).of(0).clone();
-        let start = u64::from(window) + 50;
-        let mut all = vec![f32::NAN; 2 * layout.slots() * HEAD];
-        let end = start + rows as u64;
-        for position in (0..4).chain(layout.window_start(start)..end) {
-            for d in 0..HEAD {
-                let index = position as usize * HEAD + d;
-                all[layout.key_index(0, position, d)] = element(seed ^ 2, index);
-                all[layout.value_index(0, position, d)] = element(seed ^ 3, index);
-            }
-        }
-        let values = all.split_off(layout.slots() * HEAD);
-        let half = |values: &[f32]| {
-            let bits = |value: &f32| half::f16::from_f32(*value).to_bits();
-            values.iter().map(bits).collect()
-        };
-        Self {
-            start,
-            scratch: vec![f32::NAN; WHOLE_TILE.scratch_len(&layout)],
-            half_keys: half(&all),
-            half_values: half(&values),
-            keys: all,
-            values,
+        let elements = 2 * layout.slots() * HEAD;
+        let mut cache = Self {
+            start: u64::from(window) + 50,
+            scratch: RefCell::new(vec![f32::NAN; WHOLE_TILE.scratch_len(&layout)]),
+            f32s: vec![f32::NAN; elements],
+            f16s: vec![half::f16::NAN.to_bits(); elements],
+            quants: vec![i8::MIN; elements],
+            scales: vec![half::bf16::NAN.to_bits(); elements / SEGMENT],
             layout,
+        };
+        let (f32s, f16s) = (cache.f32s.as_mut_ptr(), cache.f16s.as_mut_ptr());
+        let int8 = cache.int8();
+        cache.fill(f32s, seed, rows);
+        cache.fill(f16s, seed, rows);
+        cache.fill(int8, seed, rows);
+        cache
+    }
+
+    fn int8(&mut self) -> Int8 {
+        Int8 {
+            quants: self.quants.as_mut_ptr(),
+            scales: self.scales.as_mut_ptr(),
         }
     }
 
-    fn attention<'a, E>(
+    /// Writes the keys and values that are seen, as a forward pass does.
+    fn fill<C: KvCache>(&self, slab: C, seed: u64, rows: usize) {
+        let layout = &self.layout;
+        let end = self.start + rows as u64;
+        for position in (0..4).chain(layout.window_start(self.start)..end) {
+            for d in (0..HEAD).step_by(SEGMENT) {
+                let halves = |seed| {
+                    [d, d + LANES].map(|d| {
+                        let index = position as usize * HEAD + d;
+                        scalar::Lanes(std::array::from_fn(|lane| element(seed, index + lane)))
+                    })
+                };
+                // SAFETY: the slab has the layout's size, and is ours; scalar code needs no instructions.
+                unsafe {
+                    slab.write_key(layout.key_index(0, position, d), halves(seed ^ 2));
+                    slab.write_value(layout.value_index(0, position, d), halves(seed ^ 3));
+                }
+            }
+        }
+    }
+
+    fn attention<'a, C: KvCache>(
         &'a self,
-        keys: *const E,
-        values: *const E,
+        slab: C,
         queries: &[f32],
         out: &mut Packed,
-    ) -> Attention<'a, E> {
+    ) -> Attention<'a, C> {
         Attention {
             layout: &self.layout,
-            keys,
-            values,
+            keys: slab.at(self.layout.keys_at(0)),
+            values: slab.at(self.layout.values_at(0)),
             queries: queries.as_ptr(),
             sink_queries: queries.as_ptr(),
             scale: attention_scale(HEAD),

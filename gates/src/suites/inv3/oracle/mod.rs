@@ -4,9 +4,12 @@
 //! ring. Keys and values of every position are kept, and a predicate says which are seen. It shares no code
 //! with the engine but the GGUF reader, so that a mistake would have to be made twice.
 
-use candle_core::quantized::GgmlDType;
-use half::{bf16, f16};
-use kakeya_model::{Activation, Model, ModelConfig, RopeScaling, Source, SourceError, TensorBytes};
+mod numbers;
+
+use kakeya_core::KvElement;
+use kakeya_model::{Activation, Model, ModelConfig, RopeScaling, Source, SourceError};
+
+use numbers::{add, dot, exp, floats, norm, row_blocks, stored};
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub struct Oracle<'a> {
     config: &'a ModelConfig,
     sink: usize,
     window: usize,
+    element: KvElement,
     threads: usize,
     /// For each layer and position: keys and values of all heads, as the cache holds them.
     keys: Vec<Vec<Vec<f32>>>,
@@ -32,7 +36,13 @@ pub struct Oracle<'a> {
 }
 
 impl<'a> Oracle<'a> {
-    pub fn new(model: &'a Model, sink: usize, window: usize, threads: usize) -> Self {
+    /// An oracle that keeps `sink` and `window` positions in a cache of `element`.
+    pub fn new(
+        model: &'a Model,
+        (sink, window): (usize, usize),
+        element: KvElement,
+        threads: usize,
+    ) -> Self {
         let config = model.config();
         let empty = vec![Vec::new(); config.layers];
         Self {
@@ -40,10 +50,20 @@ impl<'a> Oracle<'a> {
             config,
             sink,
             window,
+            element,
             threads,
             keys: empty.clone(),
             values: empty,
         }
+    }
+
+    /// The logits at every position of a sequence, row by row.
+    pub fn logits(mut self, tokens: &[u32]) -> Result<Vec<f32>, SourceError> {
+        let mut logits = Vec::with_capacity(tokens.len() * self.config.vocabulary);
+        for (position, token) in tokens.iter().enumerate() {
+            logits.extend(self.step(*token, Visibility::PerQuery, (position, position))?);
+        }
+        Ok(logits)
     }
 
     /// Appends one token and returns the logits of its position. `chunk` is the first and last position of
@@ -66,12 +86,7 @@ impl<'a> Oracle<'a> {
             let query = self.projected(layer, "attn_q", &h, c.heads * d)?;
             let key = self.projected(layer, "attn_k", &h, c.kv_heads * d)?;
             let value = self.biased(layer, "attn_v", &h, c.kv_heads * d)?;
-            let stored = |values: Vec<f32>| {
-                values
-                    .into_iter()
-                    .map(|v| f16::from_f32(v).to_f32())
-                    .collect::<Vec<f32>>()
-            };
+            let stored = |values| stored(self.element, values);
             let key = stored(self.rotate(layer, &key, position));
             self.keys[layer].push(key);
             self.values[layer].push(stored(value));
@@ -376,130 +391,5 @@ impl<'a> Oracle<'a> {
             }
         });
         Ok(out)
-    }
-}
-
-/// Up to 32 weights: `d * q + m` each.
-struct Block {
-    d: f32,
-    m: f32,
-    q: [f32; 32],
-}
-
-fn row_blocks<'t>(tensor: &TensorBytes<'t>, row: usize) -> impl Iterator<Item = Block> + 't {
-    let row_bytes = tensor.bytes.len() / tensor.rows;
-    let dtype = tensor.dtype;
-    let block_bytes = row_bytes / (tensor.columns / 32);
-    tensor.bytes[row * row_bytes..(row + 1) * row_bytes]
-        .chunks_exact(block_bytes)
-        .map(move |block| {
-            let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
-            match dtype {
-                GgmlDType::Q4_1 => {
-                    let nibble = |k: usize| {
-                        f32::from(if k < 16 {
-                            block[4 + k] & 15
-                        } else {
-                            block[4 + k - 16] >> 4
-                        })
-                    };
-                    Block {
-                        d: half(0),
-                        m: half(2),
-                        q: std::array::from_fn(nibble),
-                    }
-                }
-                GgmlDType::Q8_0 => Block {
-                    d: half(0),
-                    m: 0.0,
-                    q: std::array::from_fn(|k| f32::from(block[2 + k] as i8)),
-                },
-                _ => {
-                    let values = floats(dtype, block);
-                    Block {
-                        d: 1.0,
-                        m: 0.0,
-                        q: std::array::from_fn(|k| values[k]),
-                    }
-                }
-            }
-        })
-}
-
-fn dot(tensor: &TensorBytes<'_>, row: usize, x: &[f32]) -> f32 {
-    let mut t = 0.0f32;
-    for (block, x) in row_blocks(tensor, row).zip(x.chunks_exact(32)) {
-        let (mut chain, mut sum) = (0.0f32, 0.0f32);
-        for (x, q) in x.iter().zip(&block.q) {
-            chain = x.mul_add(*q, chain);
-            sum += x;
-        }
-        t = match tensor.dtype {
-            GgmlDType::Q4_1 => block.m.mul_add(sum, block.d.mul_add(chain, t)),
-            GgmlDType::Q8_0 => block.d.mul_add(chain, t),
-            _ => t + chain,
-        };
-    }
-    t
-}
-
-fn norm(x: &[f32], weights: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut total = 0.0f32;
-    for segment in x.chunks_exact(32) {
-        let mut chain = 0.0f32;
-        for value in segment {
-            chain = value.mul_add(*value, chain);
-        }
-        total += chain;
-    }
-    let inverse = 1.0 / (total / x.len() as f32 + epsilon).sqrt();
-    x.iter()
-        .zip(weights)
-        .map(|(x, weight)| x * inverse * weight)
-        .collect()
-}
-
-#[expect(
-    clippy::excessive_precision,
-    reason = "the constants stand as Cephes prints them, and the nearest f32 is meant"
-)]
-fn exp(x: f32) -> f32 {
-    let x = if x < -87.336_54 { -87.336_54 } else { x };
-    let x = if x > 88.376_26 { 88.376_26 } else { x };
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
-    let r = n.mul_add(-0.693_359_375, x);
-    let r = n.mul_add(2.121_944_4e-4, r);
-    let mut p = 1.987_569_1e-4f32;
-    p = p.mul_add(r, 1.398_2e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_6e-1);
-    p = p.mul_add(r, 5.000_000_1e-1);
-    let y = p.mul_add(r * r, r) + 1.0;
-    y * f32::from_bits(((n as i32 + 127) << 23) as u32)
-}
-
-fn add(to: &mut [f32], what: &[f32]) {
-    for (to, what) in to.iter_mut().zip(what) {
-        *to += what;
-    }
-}
-
-fn floats(dtype: GgmlDType, bytes: &[u8]) -> Vec<f32> {
-    let two = |b: &[u8]| [b[0], b[1]];
-    match dtype {
-        GgmlDType::F32 => bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        GgmlDType::F16 => bytes
-            .chunks_exact(2)
-            .map(|b| f16::from_le_bytes(two(b)).to_f32())
-            .collect(),
-        GgmlDType::BF16 => bytes
-            .chunks_exact(2)
-            .map(|b| bf16::from_le_bytes(two(b)).to_f32())
-            .collect(),
-        other => unreachable!("the oracle does not read {other:?}"),
     }
 }
