@@ -8,6 +8,7 @@ mod inv3;
 mod isa;
 mod model;
 mod perf;
+mod quality;
 mod session;
 mod support;
 mod tokenizer;
@@ -22,6 +23,7 @@ pub fn registry() -> Vec<Suite> {
         isa::suite(),
         model::suite(),
         architectures::suite(),
+        quality::suite(),
         coordinator::suite(),
         generator::suite(),
         session::suite(),

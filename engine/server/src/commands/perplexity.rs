@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use kakeya_model::LogitRows;
 use kakeya_model::tokenizer::Tokenizer;
-use kakeya_runtime::MAX_CHUNK;
+use kakeya_runtime::{MAX_CHUNK, negative_log_likelihood};
 use serde::Serialize;
 
 use super::options::{EngineArgs, positive};
@@ -106,7 +106,7 @@ fn losses(session: &mut LocalSession, ids: &[u32], first: usize) -> Vec<f64> {
         for row in logits.chunks_exact(logits.len() / block.len()) {
             position += 1;
             if (first..ids.len()).contains(&position) {
-                losses.push(negative_log_likelihood(row, ids[position] as usize));
+                losses.push(negative_log_likelihood(row, ids[position]));
             }
         }
     }
@@ -127,16 +127,6 @@ fn losses_by_piece(
         losses(session, &piece, context / 2 + 1)
     };
     ids.chunks_exact(context).flat_map(score).collect()
-}
-
-/// `-ln softmax(logits)[token]`, in double precision.
-fn negative_log_likelihood(logits: &[f32], token: usize) -> f64 {
-    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits
-        .iter()
-        .map(|logit| (f64::from(*logit) - largest).exp())
-        .sum();
-    sum.ln() + largest - f64::from(logits[token])
 }
 
 impl Report {
@@ -170,14 +160,6 @@ mod tests {
         assert!((report.perplexity - 64.0).abs() < 1e-9, "{report:?}");
         assert!(report.mean_nll_error < 1e-12, "{report:?}");
         assert_eq!((report.scored_tokens, report.text_tokens), (3, 4));
-    }
-
-    #[test]
-    fn the_loss_is_minus_the_log_of_the_probability_however_large_the_logits() {
-        let logits = [1000.0, 1000.0 + 3.0_f32.ln(), -1e30];
-        assert!((negative_log_likelihood(&logits, 0) - 4.0_f64.ln()).abs() < 1e-4);
-        assert!((negative_log_likelihood(&logits, 1) - (4.0_f64 / 3.0).ln()).abs() < 1e-4);
-        assert!(negative_log_likelihood(&logits, 2) > 1e29);
     }
 
     #[test]

@@ -1,0 +1,325 @@
+//! Perplexity over a text far longer than the model's context, stretch by stretch.
+//!
+//! The yardstick is sliding-window recomputation, as in the StreamingLLM paper (Xiao et al. 2023): each token predicted
+//! from the tokens of its window alone, in a session of their own. That takes a whole window for every token, so
+//! positions are sampled: groups of neighbours share one recomputation, in which the first is predicted from exactly one
+//! window and each one after it from one token more.
+
+use std::sync::{Arc, OnceLock};
+
+use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
+
+use super::losses::{cache, losses, perplexity, text};
+use crate::context::SuiteContext;
+use crate::ensure;
+use crate::failure::{CaseFailure, CaseResult};
+use crate::suite::Case;
+
+/// How far a stretch may lie from recomputation.
+const LIMIT: f64 = 0.015;
+
+/// What is run: a window, stretches of a text, and where they are sampled.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    window: usize,
+    stretches: usize,
+    /// Tokens of a stretch.
+    length: usize,
+    /// Groups in a stretch, and neighbours in a group.
+    groups: usize,
+    group: usize,
+}
+
+/// A tenth of the window and of the stretches: it takes seconds.
+const SHORT: Plan = Plan {
+    window: 128,
+    stretches: 3,
+    length: 1000,
+    groups: 12,
+    group: 16,
+};
+
+const LONG: Plan = Plan {
+    window: 1024,
+    stretches: 10,
+    length: 10_000,
+    groups: 40,
+    group: 32,
+};
+
+/// The policies that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    Streaming,
+    Global,
+    WithoutSinks,
+}
+
+impl Policy {
+    const ALL: [Self; 3] = [Self::Streaming, Self::Global, Self::WithoutSinks];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::Global => "global",
+            Self::WithoutSinks => "without_sinks",
+        }
+    }
+
+    fn cache(self, window: usize) -> CacheConfig {
+        let window = Window::Sliding(window as u32);
+        match self {
+            Self::Streaming => cache(4, window, PositionPolicy::Streaming),
+            Self::Global => cache(4, window, PositionPolicy::Global),
+            Self::WithoutSinks => cache(0, window, PositionPolicy::Streaming),
+        }
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let recomputed = Arc::<OnceLock<Vec<f64>>>::default();
+    let long = |policy| {
+        let recomputed = Arc::clone(&recomputed);
+        move |ctx: &SuiteContext| {
+            let run = Run::of(ctx, LONG, policy, &recomputed)?;
+            run.record(ctx)?;
+            Ok::<_, CaseFailure>(run)
+        }
+    };
+    let (streaming, global, without) = (
+        long(Policy::Streaming),
+        long(Policy::Global),
+        long(Policy::WithoutSinks),
+    );
+    vec![
+        Case::fast("sinks_keep_what_a_bare_window_loses", short),
+        Case::full("perplexity_inside_the_context", inside_the_context),
+        Case::full("a_hundred_thousand_tokens.streaming", move |ctx| {
+            let run = streaming(ctx)?;
+            run.ensure_like_recomputation()?;
+            run.ensure_no_drift(ctx)
+        }),
+        Case::full("a_hundred_thousand_tokens.global", move |ctx| {
+            global(ctx).map(|_| ())
+        }),
+        Case::full("a_hundred_thousand_tokens.without_sinks", move |ctx| {
+            without(ctx)?.ensure_worse()
+        }),
+    ]
+}
+
+/// The perplexities of a run by stretch.
+struct Run {
+    plan: Plan,
+    policy: Policy,
+    /// Of every token of a stretch.
+    whole: Vec<f64>,
+    /// Of the sampled tokens, in the run and recomputed.
+    sampled: Vec<f64>,
+    recomputed: Vec<f64>,
+}
+
+impl Plan {
+    fn tokens(self) -> usize {
+        self.stretches * self.length
+    }
+
+    /// Where the groups of a stretch begin: evenly spread over what has a whole window before it, in the first stretch
+    /// as in the others.
+    fn groups_of(self, stretch: usize) -> impl Iterator<Item = usize> {
+        let room = self.length - self.window - self.group;
+        (0..self.groups).map(move |group| {
+            stretch * self.length + self.window + group * room / (self.groups - 1)
+        })
+    }
+
+    /// The losses of the sampled tokens, group by group, each group from its own window.
+    fn recompute(self, ctx: &SuiteContext, tokens: &[u32]) -> Result<Vec<f64>, CaseFailure> {
+        let everything = cache(0, Window::Full, PositionPolicy::Streaming);
+        let mut all = Vec::with_capacity(self.stretches * self.groups * self.group);
+        for stretch in 0..self.stretches {
+            for first in self.groups_of(stretch) {
+                let seen = &tokens[first - self.window..first + self.group];
+                all.extend(losses(ctx, everything, KvElement::F16, seen, self.window)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Run {
+    fn of(
+        ctx: &SuiteContext,
+        plan: Plan,
+        policy: Policy,
+        shared: &OnceLock<Vec<f64>>,
+    ) -> Result<Self, CaseFailure> {
+        let tokens = text(ctx, plan.tokens())?;
+        let recomputed = match shared.get() {
+            Some(known) => known,
+            None => {
+                let made = plan.recompute(ctx, &tokens)?;
+                shared.get_or_init(|| made)
+            }
+        };
+        // The first token is predicted by nothing.
+        let mut all = vec![f64::NAN];
+        let cache = policy.cache(plan.window);
+        all.extend(losses(ctx, cache, KvElement::F16, &tokens, 1)?);
+        let sampled = |stretch: usize| {
+            let groups = plan.groups_of(stretch);
+            let losses: Vec<f64> = groups
+                .flat_map(|first| all[first..first + plan.group].iter().copied())
+                .collect();
+            perplexity(&losses)
+        };
+        Ok(Self {
+            plan,
+            policy,
+            whole: (0..plan.stretches)
+                .map(|stretch| {
+                    let first = stretch * plan.length;
+                    perplexity(&all[first.max(1)..first + plan.length])
+                })
+                .collect(),
+            sampled: (0..plan.stretches).map(sampled).collect(),
+            recomputed: recomputed
+                .chunks_exact(plan.groups * plan.group)
+                .map(perplexity)
+                .collect(),
+        })
+    }
+
+    /// Perplexity over that of recomputation, by stretch.
+    fn ratios(&self) -> Vec<f64> {
+        let pairs = self.sampled.iter().zip(&self.recomputed);
+        pairs.map(|(found, yardstick)| found / yardstick).collect()
+    }
+
+    /// The geometric mean of the ratios of all stretches: all have as many tokens.
+    fn overall(&self) -> f64 {
+        let ratios = self.ratios();
+        (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp()
+    }
+
+    fn record(&self, ctx: &SuiteContext) -> CaseResult {
+        let (policy, plan) = (self.policy.name(), self.plan);
+        let name = |what: &str, stretch: usize| {
+            format!("{what}.{policy}.{:06}", (stretch + 1) * plan.length)
+        };
+        let ratios = self.ratios();
+        for (stretch, ratio) in ratios.iter().enumerate() {
+            let of = |what| name(what, stretch);
+            ctx.measure(&of("perplexity"), self.whole[stretch], "perplexity")?;
+            ctx.measure(
+                &of("sampled_perplexity"),
+                self.sampled[stretch],
+                "perplexity",
+            )?;
+            ctx.measure(&of("perplexity_over_recomputation"), *ratio, "ratio")?;
+            if self.policy == Policy::Streaming {
+                let recomputed =
+                    format!("recomputed_perplexity.{:06}", (stretch + 1) * plan.length);
+                ctx.measure(&recomputed, self.recomputed[stretch], "perplexity")?;
+            }
+        }
+        ctx.measure(
+            &format!("perplexity_over_recomputation.{policy}.all"),
+            self.overall(),
+            "ratio",
+        )
+    }
+
+    fn ensure_like_recomputation(&self) -> CaseResult {
+        for (stretch, ratio) in self.ratios().into_iter().enumerate() {
+            ensure!(
+                (ratio - 1.0).abs() <= LIMIT,
+                "tokens {} to {}: perplexity {} and recomputed {}, apart by more than {}%",
+                stretch * self.plan.length,
+                (stretch + 1) * self.plan.length,
+                self.sampled[stretch],
+                self.recomputed[stretch],
+                LIMIT * 100.0
+            );
+        }
+        Ok(())
+    }
+
+    /// The later half of the stretches is no further from recomputation than the earlier, by a third of the limit.
+    fn ensure_no_drift(&self, ctx: &SuiteContext) -> CaseResult {
+        let ratios = self.ratios();
+        let (early, late) = ratios.split_at(ratios.len() / 2);
+        let mean = |ratios: &[f64]| ratios.iter().sum::<f64>() / ratios.len() as f64;
+        let drift = mean(late) / mean(early);
+        ctx.measure("drift_of_the_later_half", drift, "ratio")?;
+        ensure!(
+            drift <= 1.0 + LIMIT / 3.0,
+            "the later half of the stretches is {drift} times as far from recomputation as the earlier: {ratios:?}"
+        );
+        Ok(())
+    }
+
+    fn ensure_worse(&self) -> CaseResult {
+        let found = self.overall();
+        ensure!(
+            found > 1.0 + 10.0 * LIMIT,
+            "without sinks the perplexity is {found} times that of recomputation: the comparison shows nothing"
+        );
+        Ok(())
+    }
+}
+
+/// The same on a small scale: sinks do what they are for, and the comparison can tell.
+fn short(ctx: &SuiteContext) -> CaseResult {
+    let recomputed = OnceLock::new();
+    for policy in Policy::ALL {
+        let run = Run::of(ctx, SHORT, policy, &recomputed)?;
+        let found = run.overall();
+        let name = format!("perplexity_over_recomputation.{}.short", policy.name());
+        ctx.measure(&name, found, "ratio")?;
+        match policy {
+            Policy::WithoutSinks => run.ensure_worse()?,
+            _ => ensure!(
+                (found - 1.0).abs() <= 2.0 * LIMIT,
+                "{} over {} tokens: {found} times the perplexity of recomputation",
+                policy.name(),
+                SHORT.tokens()
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// What the window costs where the whole text would fit.
+fn inside_the_context(ctx: &SuiteContext) -> CaseResult {
+    let length = ctx.model()?.config().context.min(8192);
+    let tokens = text(ctx, length)?;
+    let of = |window| {
+        let cache = cache(4, window, PositionPolicy::Streaming);
+        losses(ctx, cache, KvElement::F16, &tokens, 1)
+    };
+    let (full, bounded) = (of(Window::Full)?, of(Window::Sliding(1024))?);
+    let mut lengths: Vec<_> = [2048, 4096, 8192]
+        .into_iter()
+        .filter(|end| *end <= length)
+        .collect();
+    lengths.dedup();
+    ensure!(
+        !lengths.is_empty(),
+        "the model's context is {length} tokens"
+    );
+    for end in lengths {
+        let [full, bounded] = [&full, &bounded].map(|losses| perplexity(&losses[..end - 1]));
+        ctx.measure(&format!("perplexity_of_{end}.full"), full, "perplexity")?;
+        ctx.measure(
+            &format!("perplexity_of_{end}.window_1024"),
+            bounded,
+            "perplexity",
+        )?;
+        ensure!(
+            bounded / full < 1.25,
+            "over {end} tokens a window of 1024 has perplexity {bounded} and full attention {full}"
+        );
+    }
+    Ok(())
+}
