@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_without_blanks_is_merged_in_one_go() {
+    fn a_long_text_without_blanks_is_merged_to_its_longest_pieces() {
         let pieces: Vec<String> = (1..=10).rev().map(|power| "a".repeat(1 << power)).collect();
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
         let text = "a".repeat(1 << 20);

@@ -12,7 +12,7 @@ use kakeya_runtime::digest::{LogitsDigest, kv_sha256};
 use kakeya_runtime::sampler::greedy;
 use serde::Serialize;
 
-use super::options::{EngineArgs, positive};
+use super::options::{EngineArgs, Settings, positive};
 use super::session::{LocalSession, check_ids};
 use super::{Outcome, model, output, token_file};
 
@@ -48,8 +48,8 @@ struct Report {
     next_token: u32,
     history_length: u64,
     cached_length: u64,
-    isa: String,
-    threads: usize,
+    #[serde(flatten)]
+    settings: Settings,
 }
 
 /// Runs `kakeya digest`.
@@ -82,8 +82,7 @@ pub fn run(args: DigestArgs) -> Outcome {
         next_token,
         history_length: verifier.position(),
         cached_length: verifier.cached_length(),
-        isa: options.compute.isa.to_string(),
-        threads: options.compute.threads,
+        settings: options.settings(),
     })?;
     Ok(())
 }

@@ -180,6 +180,8 @@ struct Printer {
     prefill: Duration,
     dropped: u64,
     tokens: Vec<u32>,
+    /// What `--format json` prints at the end.
+    text: String,
 }
 
 /// What `--format json` prints.
@@ -202,11 +204,13 @@ impl Printer {
         Self {
             format,
             tokenizer,
-            decoder: StreamDecoder::new(true),
+            // The text goes on where the prompt ends.
+            decoder: StreamDecoder::continuing(true),
             prompt_tokens,
             prefill: Duration::ZERO,
             dropped: 0,
             tokens: Vec::new(),
+            text: String::new(),
         }
     }
 
@@ -224,7 +228,7 @@ impl Printer {
             Format::Text => output::print(&self.decoder.push(&self.tokenizer, token)?)?,
             Format::Ids if self.tokens.is_empty() => output::print(&token.to_string())?,
             Format::Ids => output::print(&format!(",{token}"))?,
-            Format::Json => {}
+            Format::Json => self.text += &self.decoder.push(&self.tokenizer, token)?,
         }
         self.tokens.push(token);
         Ok(())
@@ -237,7 +241,7 @@ impl Printer {
             Format::Json => output::print_json(&Report {
                 prompt_tokens: self.prompt_tokens,
                 dropped_tokens: self.dropped,
-                text: self.tokenizer.decode(&self.tokens, true)?,
+                text: self.text + &self.decoder.finish(),
                 token_ids: self.tokens,
                 stop_reason: stop_reason(done.reason),
                 prefill_seconds: self.prefill.as_secs_f64(),

@@ -1,11 +1,13 @@
 //! Flags that several commands share: parsed as they stand, then validated together.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
 use kakeya_model::{ComputeOptions, Isa, LoadOptions, Quantization};
+use serde::Serialize;
 
 use super::Failure;
 
@@ -85,6 +87,64 @@ pub struct EngineOptions {
     pub compute: ComputeOptions,
 }
 
+/// The settings as reports print them: what the bits of a result depend on, and what they do not.
+#[derive(Debug, Serialize)]
+pub struct Settings {
+    isa: String,
+    threads: usize,
+    sink: u32,
+    window: String,
+    positions: String,
+    kv: String,
+    quantize: Option<String>,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} threads, {}, {} sinks and window {}, {} KV",
+            self.threads, self.isa, self.sink, self.window, self.kv
+        )?;
+        match &self.quantize {
+            Some(to) => write!(f, ", quantised to {to}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Some settings, for the reports' tests.
+    pub fn example() -> Self {
+        Self {
+            isa: "scalar".into(),
+            threads: 2,
+            sink: 4,
+            window: "full".into(),
+            positions: "streaming".into(),
+            kv: "f16".into(),
+            quantize: None,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// The settings, for a report.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            isa: self.compute.isa.to_string(),
+            threads: self.compute.threads,
+            sink: self.cache.sink,
+            window: self.cache.window.to_string(),
+            positions: self.cache.positions.to_string(),
+            kv: self.kv.to_string(),
+            quantize: self.load.quantize.map(|to| to.to_string()),
+        }
+    }
+}
+
 impl EngineArgs {
     /// Checks the flags against each other and against this machine.
     ///
@@ -161,6 +221,25 @@ mod tests {
             Failure::Usage(message) => message,
             Failure::Run(error) => panic!("not a usage error: {error}"),
         })
+    }
+
+    #[test]
+    fn a_report_says_what_the_bits_depend_on() {
+        let flags = [
+            "--quantize",
+            "q8_0",
+            "--kv",
+            "int8",
+            "--isa",
+            "scalar",
+            "--threads",
+            "3",
+        ];
+        let settings = validate(&flags).expect("legal flags").settings();
+        assert_eq!(
+            settings.to_string(),
+            "3 threads, scalar, 4 sinks and window 1024, int8 KV, quantised to q8_0"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use clap::Args;
 use kakeya_model::Phase;
 use serde::Serialize;
 
-use super::options::{EngineArgs, positive};
+use super::options::{EngineArgs, Settings, positive};
 use super::output::{self, ReportFormat};
 use super::session::check_length;
 use super::{Outcome, model, resident};
@@ -62,8 +62,8 @@ pub struct BenchArgs {
 #[derive(Debug, Serialize)]
 struct Report {
     model: String,
-    threads: usize,
-    isa: String,
+    #[serde(flatten)]
+    settings: Settings,
     prompt: usize,
     r#gen: usize,
     repeat: usize,
@@ -177,8 +177,7 @@ pub fn run(args: BenchArgs) -> Outcome {
         .transpose()?;
     let report = Report {
         model: model.source().path().display().to_string(),
-        threads: options.compute.threads,
-        isa: options.compute.isa.to_string(),
+        settings: options.settings(),
         prompt,
         r#gen: generated,
         repeat,
@@ -204,8 +203,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn table(report: &Report) -> String {
     let Report {
         model,
-        threads,
-        isa,
+        settings,
         prompt,
         r#gen,
         repeat,
@@ -216,7 +214,7 @@ fn table(report: &Report) -> String {
         arrival,
     } = report;
     let mut text = format!(
-        "{model}\n{threads} threads, {isa}; prefill of {prompt} and decode of {gen} tokens, median of {repeat}; \
+        "{model}\n{settings}; prefill of {prompt} and decode of {gen} tokens, median of {repeat}; \
          {} of weights, first token after {first_token_seconds:.2} s\n\n\
          {:>8} {:>14} {:>14} {:>12} {:>12}\n",
         output::bytes(*weight_bytes),
@@ -333,8 +331,7 @@ mod tests {
         });
         let report = Report {
             model: "m.gguf".into(),
-            threads: 2,
-            isa: "scalar".into(),
+            settings: Settings::example(),
             prompt: 512,
             r#gen: 64,
             repeat: 3,
@@ -356,7 +353,7 @@ mod tests {
         let (figures, profile) = text.split_at(text.find("microseconds").expect("a profile"));
         assert_eq!(
             figures,
-            "m.gguf\n2 threads, scalar; prefill of 512 and decode of 64 tokens, median of 3; 1.0 MiB of weights, \
+            "m.gguf\n2 threads, scalar, 4 sinks and window full, f16 KV; prefill of 512 and decode of 64 tokens, median of 3; 1.0 MiB of weights, \
              first token after 0.19 s\n\n   \
              depth  prefill tok/s   decode tok/s  peak memory     KV cache\n       \
              0          123.5            6.0      1.0 GiB     22.5 MiB\n    \
