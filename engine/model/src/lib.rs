@@ -14,6 +14,7 @@ pub mod chat;
 mod compute;
 mod config;
 mod error;
+mod inspect;
 mod isa;
 #[expect(unsafe_code, reason = "vector instructions and raw buffers")]
 mod kernels;
@@ -36,6 +37,7 @@ pub use compute::{
 };
 pub use config::{Activation, LayerKind, ModelConfig, RopeConfig, RopeScaling};
 pub use error::ModelError;
+pub use inspect::Inspection;
 pub use isa::{Isa, IsaError};
 
 pub use kernels::probe;
@@ -43,7 +45,7 @@ pub use kv::{KvLayout, LayerLayout, LayerLengths, key_scale};
 pub use model::{LoadOptions, Model};
 pub use panels::PanelKind;
 pub use quantize::Quantization;
-pub use source::{GgufFile, Snapshot, Source, SourceError, TensorBytes};
+pub use source::{GgufFile, Snapshot, Source, SourceError, TensorBytes, TensorEntry};
 
 /// The optimisation level that the kernels of this build were compiled at, as rustc names it.
 pub const OPT_LEVEL: &str = env!("KAKEYA_MODEL_OPT_LEVEL");

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use candle_core::quantized::GgmlDType;
+
 use crate::architectures::{Architecture, Part};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -58,6 +60,36 @@ pub struct LoadOptions {
     /// What floating-point matrices are quantised to.
     pub quantize: Option<Quantization>,
 }
+
+impl LoadOptions {
+    /// What a matrix is quantised to; `None` where it stays what it is.
+    pub(crate) fn quantized(self, part: Part, tensor: &TensorBytes<'_>) -> Option<GgmlDType> {
+        let to = match part {
+            // The matrices that everything goes through keep more.
+            Part::Embedding | Part::Output => self.quantize.map(|_| Quantization::Q8_0),
+            _ => self.quantize,
+        };
+        to?.of(tensor)
+    }
+}
+
+/// Whether a tensor is known to say nothing that the configuration does not.
+pub(crate) fn is_derived(tensor: &str) -> bool {
+    ["rotary_emb.inv_freq", "rope_freqs.weight"]
+        .iter()
+        .any(|known| tensor.ends_with(known))
+}
+
+/// What should stand in place of a tensor that nobody asked for.
+pub(crate) fn no_such_tensor(architecture: &Architecture) -> String {
+    format!(
+        "no such tensor in a model of architecture {}: this build does not know what to do with it",
+        architecture.gguf
+    )
+}
+
+/// What the type of a vector should be.
+pub(crate) const VECTOR_TYPES: &str = "F32, F16 or BF16, as every vector";
 
 impl Model {
     /// Loads a GGUF file, or a folder with config.json and safetensors, and packs its weights.
@@ -221,7 +253,7 @@ impl Loader<'_> {
     }
 
     fn has(&self, part: Part, layer: usize) -> bool {
-        self.source.has_tensor(&self.name(part, layer))
+        part.is_in(self.architecture, self.source, layer)
     }
 
     /// A matrix of (rows, columns). With `pairs` the rows of each head of that many are put in pairs.
@@ -235,16 +267,11 @@ impl Loader<'_> {
         let name = self.name(part, layer);
         let tensor = self.source.tensor(&name, rows, columns)?.with_pairs(pairs);
         self.used.insert(name.clone());
-        // The matrices that everything goes through keep more.
-        let quantize = self.options.quantize.map(|to| match part {
-            Part::Embedding | Part::Output => Quantization::Q8_0,
-            _ => to,
-        });
         let packing = Packing {
             arena: &mut self.arena,
             threads: self.threads,
         };
-        let packed = match quantize.and_then(|to| to.of(&tensor)) {
+        let packed = match self.options.quantized(part, &tensor) {
             None => PackedMatrix::pack(&tensor, packing),
             Some(dtype) => PackedMatrix::quantize(&tensor, dtype, packing),
         };
@@ -313,12 +340,9 @@ impl Loader<'_> {
         let tensor = self.source.tensor(&name, 1, length)?;
         let wrong =
             |found: String, expected: &str| self.source.wrong_tensor(&name, found, expected);
-        let values = tensor.floats().ok_or_else(|| {
-            wrong(
-                format!("has type {:?}", tensor.dtype),
-                "F32, F16 or BF16, as every vector",
-            )
-        })?;
+        let values = tensor
+            .floats()
+            .ok_or_else(|| wrong(format!("has type {:?}", tensor.dtype), VECTOR_TYPES))?;
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             let found = format!("has {} at index {at}", values[at]);
             return Err(wrong(found, "finite weights; the file is damaged"));
@@ -329,22 +353,16 @@ impl Loader<'_> {
 
     /// A tensor that nobody asked for is part of a model that this build would run wrongly.
     fn check_all_used(&self) -> Result<(), SourceError> {
-        /// What is known to say nothing that the configuration does not.
-        const DERIVED: [&str; 2] = ["rotary_emb.inv_freq", "rope_freqs.weight"];
         let names = self.source.tensor_names();
-        let stray = names.into_iter().find(|name| {
-            !self.used.contains(*name) && !DERIVED.iter().any(|known| name.ends_with(known))
-        });
+        let stray = names
+            .into_iter()
+            .find(|name| !self.used.contains(*name) && !is_derived(name));
         match stray {
             None => Ok(()),
-            Some(name) => Err(self.source.wrong_tensor(
-                name,
-                "is present",
-                format!(
-                    "no such tensor in a model of architecture {}: this build does not know what to do with it",
-                    self.architecture.gguf
-                ),
-            )),
+            Some(name) => {
+                let expected = no_such_tensor(self.architecture);
+                Err(self.source.wrong_tensor(name, "is present", expected))
+            }
         }
     }
 }

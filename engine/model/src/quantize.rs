@@ -27,10 +27,7 @@ impl Quantization {
 
     /// What a tensor becomes; `None` where it stays what it is.
     pub(crate) fn of(self, tensor: &TensorBytes<'_>) -> Option<GgmlDType> {
-        if !matches!(
-            tensor.dtype,
-            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16
-        ) {
+        if !tensor.is_float() {
             return None;
         }
         Some(match self {

@@ -147,12 +147,22 @@ impl<'a> Fields<'a> {
     /// GGUF files list their tokens, or have none and leave it to the embedding.
     fn vocabulary(&self) -> Result<usize, SourceError> {
         const SIZE: Key = Key::json("vocab_size");
-        match self.source {
+        const LARGEST: usize = 1 << 24;
+        let (key, found) = match self.source {
             Source::Gguf(file) if file.has("tokenizer.ggml.tokens") => {
-                Ok(file.array_len("tokenizer.ggml.tokens")?)
+                let key = "tokenizer.ggml.tokens";
+                (key, file.array_len(key)?)
             }
-            Source::Gguf(file) => file.rows("token_embd.weight"),
-            Source::Snapshot(_) => self.required(SIZE, 1, 1 << 24),
+            Source::Gguf(file) => ("token_embd.weight", file.rows("token_embd.weight")?),
+            Source::Snapshot(_) => return self.required(SIZE, 1, LARGEST),
+        };
+        match (1..=LARGEST).contains(&found) {
+            true => Ok(found),
+            false => Err(self.unusable(
+                key,
+                format!("{found} tokens long"),
+                format!("from 1 to {LARGEST} tokens"),
+            )),
         }
     }
 

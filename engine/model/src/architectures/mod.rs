@@ -46,7 +46,7 @@ impl Architecture {
     /// When it is none that this build runs.
     pub(crate) fn of(source: &Source) -> Result<&'static Self, SourceError> {
         let fields = Fields::of(source, "");
-        let name = fields.architecture()?;
+        let name = Self::name(source)?;
         ALL.into_iter()
             .find(|known| known.gguf == name || known.classes.contains(&name.as_str()))
             .ok_or_else(|| {
@@ -67,6 +67,14 @@ impl Architecture {
                     ),
                 )
             })
+    }
+
+    /// What a file calls its architecture, whether or not it is known here.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub(crate) fn name(source: &Source) -> Result<String, SourceError> {
+        Fields::of(source, "").architecture()
     }
 
     /// Reads the configuration.

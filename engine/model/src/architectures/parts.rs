@@ -1,6 +1,7 @@
 //! The tensors that models are made of, and what files call them.
 
 use super::Architecture;
+use crate::config::ModelConfig;
 use crate::source::Source;
 
 /// A tensor by what it is for. Those of a block come once for each layer.
@@ -29,6 +30,88 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    /// Those that a model has once.
+    pub(crate) const ONCE: [Self; 3] = [Self::Embedding, Self::OutputNorm, Self::Output];
+
+    /// Those that each layer has.
+    pub(crate) const IN_LAYER: [Self; 17] = [
+        Self::AttentionNorm,
+        Self::Query,
+        Self::QueryBias,
+        Self::QueryNorm,
+        Self::Key,
+        Self::KeyBias,
+        Self::KeyNorm,
+        Self::Value,
+        Self::ValueBias,
+        Self::AttentionOut,
+        Self::AttentionOutBias,
+        Self::PostAttentionNorm,
+        Self::FeedForwardNorm,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+        Self::PostFeedForwardNorm,
+    ];
+
+    /// Its rows and columns; a vector has one row.
+    pub(crate) fn shape(self, config: &ModelConfig) -> (usize, usize) {
+        let (hidden, wide, dim) = (config.hidden, config.feed_forward, config.head_dim);
+        let (queries, keys) = (config.heads * dim, config.kv_heads * dim);
+        match self {
+            Self::Embedding | Self::Output => (config.vocabulary, hidden),
+            Self::OutputNorm
+            | Self::AttentionNorm
+            | Self::AttentionOutBias
+            | Self::PostAttentionNorm
+            | Self::FeedForwardNorm
+            | Self::PostFeedForwardNorm => (1, hidden),
+            Self::Query => (queries, hidden),
+            Self::QueryBias => (1, queries),
+            Self::Key | Self::Value => (keys, hidden),
+            Self::KeyBias | Self::ValueBias => (1, keys),
+            Self::QueryNorm | Self::KeyNorm => (1, dim),
+            Self::AttentionOut => (hidden, queries),
+            Self::Gate | Self::Up => (wide, hidden),
+            Self::Down => (hidden, wide),
+        }
+    }
+
+    /// Whether it is multiplied with, and so packed; the others are vectors.
+    pub(crate) fn is_matrix(self) -> bool {
+        matches!(
+            self,
+            Self::Embedding
+                | Self::Output
+                | Self::Query
+                | Self::Key
+                | Self::Value
+                | Self::AttentionOut
+                | Self::Gate
+                | Self::Up
+                | Self::Down
+        )
+    }
+
+    /// Whether a model of the architecture has it: `None` where it may.
+    pub(crate) fn belongs_to(self, architecture: &Architecture) -> Option<bool> {
+        match self {
+            Self::QueryBias
+            | Self::KeyBias
+            | Self::ValueBias
+            | Self::AttentionOutBias
+            | Self::Output => None,
+            Self::QueryNorm | Self::KeyNorm => Some(architecture.query_key_norm),
+            Self::PostAttentionNorm | Self::PostFeedForwardNorm => Some(architecture.post_norms),
+            _ => Some(true),
+        }
+    }
+
+    /// Whether a file has it.
+    pub(crate) fn is_in(self, architecture: &Architecture, source: &Source, layer: usize) -> bool {
+        source.has_tensor(&self.name(architecture, source, layer))
+    }
+
     /// Its name in a file. `layer` counts for the parts of a block only.
     pub(crate) fn name(self, architecture: &Architecture, source: &Source, layer: usize) -> String {
         match source {

@@ -145,6 +145,17 @@ impl PanelKind {
         })
     }
 
+    /// What an error says that a matrix's type should be.
+    pub(crate) fn expected() -> String {
+        let names = Self::ALL.map(|kind| format!("{:?}", kind.dtype()));
+        format!("one of the types this build runs: {}", names.join(", "))
+    }
+
+    /// Bytes of a packed matrix of (rows, columns).
+    pub(crate) fn packed_bytes(self, rows: usize, columns: usize) -> usize {
+        rows.div_ceil(PANEL) * self.shape().panel_bytes(columns / SEGMENT)
+    }
+
     /// GGUF's type of the weights that this kind holds.
     #[must_use]
     pub const fn dtype(self) -> GgmlDType {
@@ -204,15 +215,7 @@ impl PackError {
     /// What was found and what would be right, for an error that names the tensor.
     pub(crate) fn found_and_expected(&self) -> (String, String) {
         match self {
-            Self::Type(dtype) => (
-                format!("has type {dtype:?}"),
-                format!(
-                    "one of the types this build runs: {}",
-                    PanelKind::ALL
-                        .map(|kind| format!("{:?}", kind.dtype()))
-                        .join(", ")
-                ),
-            ),
+            Self::Type(dtype) => (format!("has type {dtype:?}"), PanelKind::expected()),
             Self::Memory { bytes } => (
                 format!("needs {bytes} bytes of memory"),
                 "as much free memory; the system refused it".to_owned(),
@@ -278,7 +281,7 @@ impl PackedMatrix {
         let Packing { arena, threads } = packing;
         let panel_bytes = kind.shape().panel_bytes(columns / SEGMENT);
         let panels = rows.div_ceil(PANEL);
-        let size = panels * panel_bytes;
+        let size = kind.packed_bytes(rows, columns);
         let mut chunk = arena.take(size).ok_or(PackError::Memory { bytes: size })?;
         let bytes = chunk.bytes_mut();
         let share = panels.div_ceil(threads.max(1)).max(1);

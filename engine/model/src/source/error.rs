@@ -16,11 +16,11 @@ pub enum SourceError {
         source: std::io::Error,
     },
     /// It does not begin as a GGUF file does.
-    #[error("{} is not a GGUF file: it begins with {found}, expected the bytes \"GGUF\" and a version from 1 to 3", path.display())]
+    #[error("{} is not a GGUF file: {found}; expected a file that begins with \"GGUF\" and a version from 1 to 3, or a folder with config.json and safetensors", path.display())]
     NotGguf {
         /// The file.
         path: PathBuf,
-        /// Its first bytes, readable.
+        /// What it is instead, and its first bytes.
         found: String,
     },
     /// The header breaks off or contradicts itself.

@@ -1,24 +1,25 @@
 //! A GGUF file, mapped into memory, whose every field is checked before it is used.
 //!
-//! candle reads the header (its reader bounds every length by the file's size); this module adds what a
-//! user needs when a file is wrong: the name of the file, the field, what was found and what was expected.
+//! [`super::header`] reads the header; this module adds what a user needs when a file is wrong: the name of the file,
+//! the field, what was found and what was expected.
 
 use std::fs::File;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::Value;
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use super::{SourceError, TensorBytes};
+use super::header::{Header, Place};
+use super::{SourceError, TensorBytes, TensorEntry, kind};
+use crate::panels::PanelKind;
 
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
     map: Mmap,
-    content: Content,
+    header: Header,
 }
 
 impl GgufFile {
@@ -39,11 +40,17 @@ impl GgufFile {
         // faults; that is the known price of a map, and model files are not edited in place: the
         // catalogue replaces them by renaming.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        if map.len() < 24 || &map[..4] != b"GGUF" || !(1..=3).contains(&map[4]) {
-            let found = match map.get(..8) {
-                Some(head) => format!("\"{}\"", head.escape_ascii()),
-                None => format!("only {} bytes", map.len()),
+        let version = map
+            .get(4..8)
+            .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        if !map.starts_with(b"GGUF") || !version.is_some_and(|version| (1..=3).contains(&version)) {
+            let mut found = match kind::of(&map) {
+                Some(kind) => format!("it is {kind}"),
+                None => "it is of no kind known here".to_owned(),
             };
+            if let Some(head) = map.get(..8) {
+                found += &format!(" (it begins with \"{}\")", head.escape_ascii());
+            }
             return Err(SourceError::NotGguf {
                 path: path.to_owned(),
                 found,
@@ -54,28 +61,19 @@ impl GgufFile {
             format: "GGUF",
             detail,
         };
-        check_alignment(&map).map_err(damaged)?;
-        let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| {
-            damaged(
-                error
-                    .to_string()
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
-            )
-        })?;
-        if content.tensor_data_offset > map.len() as u64 {
+        let header = Header::read(&map).map_err(damaged)?;
+        // A file without tensors may end where its header does.
+        if header.data > map.len() as u64 && !header.tensors.is_empty() {
             return Err(damaged(format!(
                 "tensor data should begin at byte {}, but the file has {} bytes",
-                content.tensor_data_offset,
+                header.data,
                 map.len()
             )));
         }
         Ok(Self {
             path: path.to_owned(),
             map,
-            content,
+            header,
         })
     }
 
@@ -103,7 +101,7 @@ impl GgufFile {
     /// Whether the metadata has the key.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
-        self.content.metadata.contains_key(key)
+        self.header.metadata.contains_key(key)
     }
 
     /// A text field.
@@ -200,12 +198,12 @@ impl GgufFile {
     /// Whether the file has a tensor of that name.
     #[must_use]
     pub fn has_tensor(&self, name: &str) -> bool {
-        self.content.tensor_infos.contains_key(name)
+        self.header.tensors.contains_key(name)
     }
 
     /// The names of all tensors.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        self.content.tensor_infos.keys().map(String::as_str)
+        self.header.tensors.keys().map(String::as_str)
     }
 
     /// The rows of a matrix, whatever they are.
@@ -213,11 +211,7 @@ impl GgufFile {
     /// # Errors
     /// When it is missing or no matrix.
     pub fn rows(&self, name: &str) -> Result<usize, SourceError> {
-        let dims = self
-            .content
-            .tensor_infos
-            .get(name)
-            .map(|info| info.shape.dims());
+        let dims = self.header.tensors.get(name).map(|place| &place.shape[..]);
         match dims {
             Some([rows, _]) => Ok(*rows),
             _ => Err(SourceError::Tensor {
@@ -263,10 +257,10 @@ impl GgufFile {
             found,
             expected,
         };
-        let Some(info) = self.content.tensor_infos.get(name) else {
+        let Some(place) = self.header.tensors.get(name) else {
             return Err(wrong("is missing".to_owned(), expected));
         };
-        let dims = info.shape.dims();
+        let dims = &place.shape[..];
         let matches = match dims {
             [only] => rows == 1 && *only == columns,
             [outer, inner] => *outer == rows && *inner == columns,
@@ -275,32 +269,32 @@ impl GgufFile {
         if !matches {
             return Err(wrong(format!("has shape {dims:?}"), expected));
         }
-        let dtype = info.ggml_dtype;
+        let Some(dtype) = place.kind.dtype() else {
+            return Err(wrong(
+                format!("has type {}", place.kind),
+                PanelKind::expected(),
+            ));
+        };
         if !columns.is_multiple_of(dtype.block_size()) {
             return Err(wrong(
                 format!("has rows of {columns} elements of type {dtype:?}"),
                 format!("a multiple of the block size {}", dtype.block_size()),
             ));
         }
-        let length = (rows * columns / dtype.block_size() * dtype.type_size()) as u64;
-        let end = self
-            .content
-            .tensor_data_offset
-            .checked_add(info.offset)
-            .and_then(|start| start.checked_add(length));
-        match end {
-            Some(end) if end <= self.size() => {
-                let bytes = &self.map[(end - length) as usize..end as usize];
-                Ok(TensorBytes {
-                    dtype,
-                    rows,
-                    columns,
-                    bytes,
-                    pairs: 0,
-                })
-            }
-            _ => Err(wrong(
-                format!("needs {length} bytes at data offset {}", info.offset),
+        match self.range(place) {
+            Some(range) => Ok(TensorBytes {
+                dtype,
+                rows,
+                columns,
+                bytes: &self.map[range],
+                pairs: 0,
+            }),
+            None => Err(wrong(
+                format!(
+                    "needs {} bytes at data offset {}",
+                    length(place).map_or("more than 2^64".to_owned(), |length| length.to_string()),
+                    place.offset
+                ),
                 format!(
                     "a file long enough for it; this one has {} bytes and may be truncated",
                     self.size()
@@ -309,25 +303,54 @@ impl GgufFile {
         }
     }
 
+    /// Where a tensor lies in the file; `None` where it reaches beyond the end.
+    fn range(&self, place: &Place) -> Option<std::ops::Range<usize>> {
+        let start = self.header.data.checked_add(place.offset)?;
+        let end = start.checked_add(length(place)?)?;
+        (end <= self.size()).then_some(start as usize..end as usize)
+    }
+
+    /// The version of the format.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.header.version
+    }
+
+    /// Every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorEntry<'_>> {
+        self.header.tensors.iter().map(|(name, place)| TensorEntry {
+            name,
+            kind: place.kind.to_string(),
+            shape: &place.shape,
+            bytes: length(place),
+        })
+    }
+
+    /// Every metadata entry as people read it, by key: long texts and lists shortened.
+    #[must_use]
+    pub fn metadata(&self) -> Vec<(&str, String)> {
+        let entries = self.header.metadata.iter();
+        let mut shown: Vec<_> = entries
+            .map(|(key, value)| (key.as_str(), described(value)))
+            .collect();
+        shown.sort_unstable();
+        shown
+    }
+
     /// Tells the system that the pages read so far are not needed any more: their weights have been repacked.
     pub(crate) fn release_pages(&self) {
         release(&self.map);
     }
 
     fn value(&self, key: &str, expected: &str) -> Result<&Value, SourceError> {
-        self.content
+        self.header
             .metadata
             .get(key)
             .ok_or_else(|| self.unusable(key, "missing", expected))
     }
 
     fn wrong_type(&self, key: &str, found: &Value, expected: &str) -> SourceError {
-        let mut shown = format!("{found:?}");
-        if let Some((cut, _)) = shown.char_indices().nth(60) {
-            shown.truncate(cut);
-            shown.push('…');
-        }
-        self.unusable(key, shown, expected)
+        self.unusable(key, described(found), expected)
     }
 
     fn array<T>(
@@ -376,29 +399,31 @@ fn integer(value: &Value) -> Option<u64> {
     }
 }
 
-/// Refuses an alignment that candle's reader would divide by without looking at it.
-fn check_alignment(map: &[u8]) -> Result<(), String> {
-    const KEY: &[u8] = b"general.alignment";
-    /// Value type 4 of the GGUF specification.
-    const U32: u32 = 4;
-    for at in memchr::memmem::find_iter(map, KEY) {
-        let length_before = at.checked_sub(8).and_then(|start| map.get(start..at));
-        if length_before != Some(&(KEY.len() as u64).to_le_bytes()[..]) {
-            continue;
-        }
-        let word = |offset: usize| {
-            let start = at + KEY.len() + offset;
-            map.get(start..start + 4)
-                .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-        };
-        return match (word(0), word(4)) {
-            (Some(U32), Some(alignment)) if alignment.is_power_of_two() && alignment <= 1 << 20 => {
-                Ok(())
-            }
-            (kind, alignment) => Err(format!(
-                "field general.alignment has type {kind:?} and value {alignment:?}, expected type 4 (u32) and a power of two"
-            )),
-        };
+/// Bytes of a tensor; `None` where they pass 64 bits, or the type is unknown.
+fn length(place: &Place) -> Option<u64> {
+    let elements = place
+        .shape
+        .iter()
+        .try_fold(1_u64, |product, length| product.checked_mul(*length as u64))?;
+    place.kind.bytes(elements)
+}
+
+/// A value as people read it.
+fn described(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    match value {
+        Value::Array(elements) => format!("a list of {}", elements.len()),
+        Value::String(text) => match text.char_indices().nth(LONGEST) {
+            Some((cut, _)) => format!("{:?}… ({} bytes)", &text[..cut], text.len()),
+            None => format!("{text:?}"),
+        },
+        Value::Bool(flag) => flag.to_string(),
+        Value::F32(number) => number.to_string(),
+        Value::F64(number) => number.to_string(),
+        Value::I8(number) => number.to_string(),
+        Value::I16(number) => number.to_string(),
+        Value::I32(number) => number.to_string(),
+        Value::I64(number) => number.to_string(),
+        other => integer(other).map_or_else(|| format!("{other:?}"), |number| number.to_string()),
     }
-    Ok(())
 }

@@ -1,7 +1,10 @@
 //! Where weights come from: one GGUF file, or a snapshot of a Hugging Face repository.
 
 mod error;
+mod ggml;
 pub mod gguf;
+mod header;
+mod kind;
 mod snapshot;
 mod tensor;
 
@@ -13,6 +16,19 @@ pub use gguf::GgufFile;
 pub use snapshot::Snapshot;
 pub use tensor::TensorBytes;
 pub(crate) use tensor::widen;
+
+/// A tensor as its file describes it, whether or not this build runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorEntry<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its element type, as its format calls it.
+    pub kind: String,
+    /// The outermost dimension first.
+    pub shape: &'a [usize],
+    /// Bytes in the file; `None` where the type is unknown, or the shape cannot be.
+    pub bytes: Option<u64>,
+}
 
 /// Weights and their configuration, mapped into memory.
 #[derive(Clone, Debug)]
@@ -105,6 +121,15 @@ impl Source {
         };
         names.sort_unstable();
         names
+    }
+
+    /// Every tensor, by name.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<TensorEntry<'_>> {
+        match self {
+            Self::Gguf(file) => file.tensors().collect(),
+            Self::Snapshot(snapshot) => snapshot.tensors().collect(),
+        }
     }
 
     /// Tells the system that the pages read so far are not needed any more: their weights have been repacked.

@@ -13,7 +13,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 
-use super::{SourceError, TensorBytes};
+use super::{SourceError, TensorBytes, TensorEntry, kind};
 
 /// The configuration's file.
 pub(super) const CONFIG: &str = "config.json";
@@ -54,6 +54,18 @@ impl Snapshot {
     /// # Errors
     /// When a file is missing, damaged or too large, or the shards are not those of the index.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
+        match Self::open_partly(path)? {
+            (snapshot, None) => Ok(snapshot),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// As [`Snapshot::open`], and where the weights are not what they should be, what could be read of them and why
+    /// no more.
+    ///
+    /// # Errors
+    /// When there is no configuration.
+    pub fn open_partly(path: &Path) -> Result<(Self, Option<SourceError>), SourceError> {
         let config = object(&path.join(CONFIG), LARGEST_CONFIG)?;
         let mut snapshot = Self {
             path: path.to_owned(),
@@ -62,12 +74,12 @@ impl Snapshot {
             tensors: BTreeMap::new(),
         };
         let index = path.join(INDEX);
-        if index.exists() {
-            snapshot.sharded(&index)?;
+        let opened = if index.exists() {
+            snapshot.sharded(&index)
         } else {
-            snapshot.shard(&path.join(SINGLE))?;
-        }
-        Ok(snapshot)
+            snapshot.shard(&path.join(SINGLE))
+        };
+        Ok((snapshot, opened.err()))
     }
 
     /// Opens every shard that the index names, and compares what each holds with what the index says.
@@ -148,7 +160,12 @@ impl Snapshot {
         // is the known price of a map, and model files are replaced by renaming.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|error| damaged(error.to_string()))?;
+            SafeTensors::read_metadata(&map).map_err(|error| match kind::of(&map) {
+                Some(kind) if !kind.starts_with("a safetensors") => {
+                    damaged(format!("{error}; the file is {kind}"))
+                }
+                _ => damaged(error.to_string()),
+            })?;
         // Eight bytes say how long the header is.
         let data = header + 8;
         let shard = self.shards.len();
@@ -209,6 +226,22 @@ impl Snapshot {
     /// The names of all tensors.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorEntry<'_>> {
+        self.tensors.iter().map(|(name, place)| TensorEntry {
+            name,
+            kind: format!("{:?}", place.dtype),
+            shape: &place.shape,
+            bytes: Some((place.end - place.start) as u64),
+        })
+    }
+
+    /// Files of weights.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// The shard that holds a tensor, or the folder where none does.

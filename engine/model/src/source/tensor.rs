@@ -43,6 +43,15 @@ impl<'a> TensorBytes<'a> {
         &self.bytes[Self::source_row(row, self.pairs) * length..][..length]
     }
 
+    /// Whether its elements are floating-point numbers.
+    #[must_use]
+    pub(crate) fn is_float(&self) -> bool {
+        matches!(
+            self.dtype,
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16
+        )
+    }
+
     /// Every element as f32, where they are floating-point numbers.
     #[must_use]
     pub fn floats(&self) -> Option<Vec<f32>> {

@@ -19,6 +19,15 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
+    /// What it is called.
+    pub(super) fn family(&self) -> &'static str {
+        match self {
+            Self::ByteLevel(..) => "byte-level byte-pair encoding",
+            Self::SentencePiece(..) => "SentencePiece",
+            Self::Library(_) => "tokenizer.json",
+        }
+    }
+
     /// The ids of a text. Marks count only with `parse_special`.
     pub(super) fn encode(
         &self,

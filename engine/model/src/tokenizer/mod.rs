@@ -207,6 +207,11 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// How it makes tokens of text, in words.
+    pub fn family(&self) -> &'static str {
+        self.encoder.family()
+    }
+
     /// How many tokens there are; ids run from 0 to one less.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()

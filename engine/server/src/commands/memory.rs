@@ -33,6 +33,11 @@ impl MemoryNeed {
         self.capacity as u128 * u128::from(self.slab_bytes) + u128::from(self.model_bytes)
     }
 
+    /// As many bytes, or the most that can be counted.
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.total()).unwrap_or(u64::MAX)
+    }
+
     /// Checks the need against `machine` bytes of memory.
     ///
     /// # Errors
@@ -52,7 +57,7 @@ impl MemoryNeed {
 impl TooLittleMemory {
     fn sentence(&self) -> String {
         let Self { need, machine } = self;
-        let total = u64::try_from(need.total()).unwrap_or(u64::MAX);
+        let total = need.bytes();
         let arithmetic = format!(
             "{} sessions x {} of KV cache + {} of weights = {}, but this machine has {}",
             need.capacity,

@@ -7,6 +7,7 @@ mod bench;
 mod digest;
 mod engine;
 mod generate;
+mod inspect;
 mod logs;
 mod memory;
 mod model;
@@ -30,7 +31,8 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "kakeya",
     version,
-    after_help = "Exit codes: 0 success, 1 the command failed, 2 the flags are wrong."
+    after_help = "Exit codes: 0 success, 1 the command failed, 2 the flags are wrong, \
+                  3 `inspect` found that the model cannot be run."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -45,6 +47,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Print digests of the logits and the KV cache of a token sequence, to check that chunking changes no bit
     Digest(digest::DigestArgs),
+    /// Say what a model's files are, whether they can be run, and the memory they take
+    Inspect(inspect::InspectArgs),
     /// Measure prefill and decode speed
     Bench(bench::BenchArgs),
     /// Measure how well the model predicts a text
@@ -58,6 +62,8 @@ enum Failure {
     Usage(String),
     /// The command failed: exit code 1.
     Run(anyhow::Error),
+    /// The command has said why a model cannot be run: exit code 3.
+    CannotRun,
 }
 
 impl Failure {
@@ -94,6 +100,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Digest(args) => digest::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Perplexity(args) => perplexity::run(args),
     };
@@ -104,6 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             eprintln!("error: {}", describe(&error));
             ExitCode::from(1)
         }
+        Err(Failure::CannotRun) => ExitCode::from(3),
         Err(Failure::Usage(message)) => {
             eprintln!("error: {message}\n\nFor more information, try '--help'.");
             ExitCode::from(2)

@@ -3,7 +3,7 @@
 //! Hashing the file, packing its weights and making the tokenizer begin at once: one after the other they take half as
 //! long again. Nothing is handed out before the hash has been compared.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -30,9 +30,32 @@ pub fn load(options: &EngineOptions) -> Result<Arc<Model>, Failure> {
 /// # Errors
 /// As [`load`], or when the file has no tokenizer that can be used.
 pub fn load_with_tokenizer(options: &EngineOptions) -> Result<(Arc<Model>, Tokenizer), Failure> {
-    load_and(options, |file| {
+    let (model, tokenizer) = load_and(options, |file| {
         Tokenizer::of(file).context("the model's tokenizer cannot be used")
-    })
+    })?;
+    tokenizer
+        .check_vocabulary(model.config().vocabulary)
+        .with_context(|| {
+            let path = model.source().path();
+            format!("the tokenizer of {} cannot be used", path.display())
+        })?;
+    Ok((model, tokenizer))
+}
+
+/// Where a catalogued model lies, or the default one. Nothing is fetched, and nothing is hashed.
+///
+/// # Errors
+/// A name that the catalogue does not have is a usage error; a model that is not in the cache says how to fetch it.
+pub fn locate(name: Option<&str>) -> Result<PathBuf, Failure> {
+    let resolver = Resolver::new(Catalogue::embedded(), CacheSettings::from_env()?);
+    let name = name.unwrap_or_else(|| resolver.catalogue().default_name());
+    match resolver.locate(name) {
+        Ok(model) => Ok(model.path),
+        Err(error @ ResolveError::UnknownModel { .. }) => {
+            Err(Failure::usage(format!("--model: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn load_and<T: Send>(

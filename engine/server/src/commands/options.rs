@@ -35,8 +35,9 @@ struct ModelArgs {
     quantize: Option<Quantization>,
 }
 
+/// What a session keeps, and how.
 #[derive(Debug, Args)]
-struct CacheArgs {
+pub struct CacheArgs {
     /// Tokens at the start of a session that are never evicted
     #[arg(long, value_name = "N", default_value_t = 4)]
     sink: u32,
@@ -156,20 +157,7 @@ impl EngineArgs {
             cache,
             compute,
         } = self;
-        let CacheArgs {
-            sink,
-            window,
-            positions,
-            kv,
-        } = cache;
-        let cache = CacheConfig {
-            sink,
-            window,
-            positions,
-        };
-        cache
-            .validate()
-            .map_err(|error| Failure::usage(format!("--sink and --window: {error}")))?;
+        let (cache, kv) = cache.validate()?;
         let isa = Isa::select(&compute.isa)
             .map_err(|error| Failure::usage(format!("--isa or KAKEYA_ISA: {error}")))?;
         let threads = compute.threads.unwrap_or_else(available_threads).get();
@@ -184,6 +172,24 @@ impl EngineArgs {
             kv,
             compute: ComputeOptions { threads, isa },
         })
+    }
+}
+
+impl CacheArgs {
+    /// Checks the flags against each other.
+    ///
+    /// # Errors
+    /// A usage error that names the flags.
+    pub fn validate(self) -> Result<(CacheConfig, KvElement), Failure> {
+        let cache = CacheConfig {
+            sink: self.sink,
+            window: self.window,
+            positions: self.positions,
+        };
+        cache
+            .validate()
+            .map_err(|error| Failure::usage(format!("--sink and --window: {error}")))?;
+        Ok((cache, self.kv))
     }
 }
 
@@ -219,7 +225,7 @@ mod tests {
             .map_err(|error| error.to_string())?;
         line.engine.validate().map_err(|failure| match failure {
             Failure::Usage(message) => message,
-            Failure::Run(error) => panic!("not a usage error: {error}"),
+            other => panic!("not a usage error: {other:?}"),
         })
     }
 
