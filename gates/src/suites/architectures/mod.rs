@@ -2,6 +2,7 @@
 //! INV-3. The weights are pseudo-random numbers ([`crate::checkpoint`]).
 
 mod bad_files;
+mod dequantised;
 mod gemma;
 mod types;
 
@@ -67,6 +68,7 @@ pub fn suite() -> Suite {
             older_configurations,
         ))
         .cases(types::cases())
+        .cases(dequantised::cases())
         .cases(gemma::cases())
         .cases(bad_files::cases())
         .case(Case::full(

@@ -1,6 +1,8 @@
 //! A way for the gates and the benchmarks to run one kernel alone, on inputs that are pseudo-random numbers of a
 //! seed.
 
+mod dequantised;
+
 use std::cell::RefCell;
 
 use candle_core::quantized::GgmlDType;
@@ -16,6 +18,7 @@ use crate::kv::{KvLayout, LayerLayout};
 use crate::panels::{Arena, PackedMatrix, Packing, PanelKind};
 use crate::simd::{LANES, scalar};
 use crate::source::TensorBytes;
+pub use dequantised::dequantised;
 
 /// The kernels of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
