@@ -104,6 +104,9 @@ impl SuiteContext {
     /// # Errors
     /// When the model cannot be had, or is corrupt.
     pub fn with_model(&self, name: &str) -> Result<Self, CaseFailure> {
+        if name == self.model_name() {
+            return Ok(self.on(self.settings.model.clone(), Arc::clone(&self.model)));
+        }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if !others.contains_key(name) {
             let workspace = Workspace::find(&self.settings.goldens)?;
@@ -114,7 +117,36 @@ impl SuiteContext {
             );
         }
         let (model, loaded) = others[name].clone();
-        Ok(Self {
+        Ok(self.on(model, loaded))
+    }
+
+    /// The same context with a model that is in no catalogue: a checkpoint of pseudo-random weights, made by the first
+    /// case that asks for it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn with_made(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<Arc<Model>, CaseFailure>,
+    ) -> Result<Self, CaseFailure> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if !others.contains_key(name) {
+            let model = make()?;
+            let file = ModelFile {
+                name: name.to_owned(),
+                path: model.source().path().to_owned(),
+                sha256: String::new(),
+            };
+            let loaded = Arc::new(OnceLock::from(Ok(model)));
+            others.insert(name.to_owned(), (file, loaded));
+        }
+        let (model, loaded) = others[name].clone();
+        Ok(self.on(model, loaded))
+    }
+
+    fn on(&self, model: ModelFile, loaded: Loaded) -> Self {
+        Self {
             settings: SuiteSettings {
                 model,
                 ..self.settings.clone()
@@ -123,7 +155,7 @@ impl SuiteContext {
             others: Arc::clone(&self.others),
             measurements: Arc::clone(&self.measurements),
             scratch: Arc::clone(&self.scratch),
-        })
+        }
     }
 
     /// The weights, read and hashed on first use. A failure to load is final: no case tries again.
@@ -151,7 +183,7 @@ impl SuiteContext {
         &self.settings.model.path
     }
 
-    /// The SHA-256 that the weights' file must have, in lower-case hex.
+    /// The SHA-256 that the weights' file must have, in lower-case hex; empty for a made model.
     pub fn model_sha256(&self) -> &str {
         &self.settings.model.sha256
     }

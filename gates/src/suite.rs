@@ -117,6 +117,16 @@ impl Case {
         self
     }
 
+    /// Runs the case on a model of the catalogue, whichever model the platform runs: for what is about that very file.
+    #[must_use]
+    pub fn of_model(self, model: &'static str) -> Self {
+        let body = self.body;
+        Self {
+            body: Box::new(move |context| body(&context.with_model(model)?)),
+            ..self
+        }
+    }
+
     /// The stable name, unique within its suite.
     pub fn name(&self) -> &str {
         &self.name
@@ -184,6 +194,17 @@ impl Suite {
     #[must_use]
     pub fn cases(mut self, cases: impl IntoIterator<Item = Case>) -> Self {
         self.cases.extend(cases);
+        self
+    }
+
+    /// Runs the cases so far on a model of the catalogue ([`Case::of_model`]).
+    #[must_use]
+    pub fn of_model(mut self, model: &'static str) -> Self {
+        self.cases = self
+            .cases
+            .into_iter()
+            .map(|case| case.of_model(model))
+            .collect();
         self
     }
 

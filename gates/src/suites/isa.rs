@@ -11,6 +11,7 @@ use kakeya_model::{Isa, NUMERICS_VERSION};
 use kakeya_runtime::digest::LogitsDigest;
 use serde::Deserialize;
 
+use super::SMOLLM2;
 use super::inv3::{Setting, Trace};
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
@@ -31,6 +32,7 @@ pub fn suite() -> Suite {
             "neon_has_the_golden_digest_under_emulation",
             neon,
         ))
+        .of_model(SMOLLM2)
 }
 
 /// `goldens/digest-smollm2-135m.json`.

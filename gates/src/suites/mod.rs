@@ -16,6 +16,9 @@ mod tokenizer_files;
 
 use crate::suite::Suite;
 
+/// The model that most goldens are of.
+const SMOLLM2: &str = "smollm2-135m";
+
 /// Every suite. Names and tiers are known without a model, so building the list is cheap.
 pub fn registry() -> Vec<Suite> {
     vec![

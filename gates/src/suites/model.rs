@@ -12,7 +12,7 @@ use kakeya_runtime::sampler::greedy;
 use serde::Deserialize;
 
 use super::inv3::{Setting, candle_logits};
-use super::{tokenizer, tokenizer_files};
+use super::{SMOLLM2, tokenizer, tokenizer_files};
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::{Case, Suite};
@@ -45,6 +45,7 @@ pub fn suite() -> Suite {
         "a_header_with_any_flipped_byte_never_panics",
         flipped_bytes,
     ))
+    .of_model(SMOLLM2)
 }
 
 /// What `gates/reference/reference_forward.py` wrote.

@@ -60,6 +60,13 @@ fn pre_tokenizer(pre: &str) -> Result<Value, CaseFailure> {
     }
 }
 
+/// Writes a GGUF file's vocabulary beside a checkpoint that has none.
+pub fn lend(folder: &Path, file: &GgufFile) -> CaseResult {
+    let parts = TokenizerParts::from_gguf(file)?;
+    let pre = parts.pre.clone();
+    write_json(folder, &parts, &pre)
+}
+
 /// Writes the real vocabulary down as the other format has it.
 fn write_json(folder: &Path, parts: &TokenizerParts, pre: &str) -> CaseResult {
     let numbered = || (0_u32..).zip(&parts.tokens);

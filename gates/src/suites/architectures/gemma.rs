@@ -18,12 +18,7 @@ pub fn cases() -> Vec<Case> {
         Case::fast(format!("logits_are_those_of_transformers.{NAME}"), logits),
         Case::fast(format!("chunks_do_not_show.{NAME}"), chunks),
     ];
-    for case in inv3::cases_of_any_model() {
-        let name = format!("inv3.{}.{NAME}", case.name());
-        cases.push(Case::full(name, move |ctx| {
-            case.call(&ctx.with_model(NAME)?)
-        }));
-    }
+    cases.extend(inv3::cases_on(NAME, |ctx| ctx.with_model(NAME)));
     cases
 }
 

@@ -8,11 +8,12 @@ mod types;
 
 use std::sync::Arc;
 
-use kakeya_model::{LoadOptions, Model, ModelConfig, Source};
+use kakeya_model::{GgufFile, LoadOptions, Model, ModelConfig, Source};
 use serde_json::{Value, json};
 
 use super::inv3::oracle::Oracle;
 use super::inv3::run::{Setting, Trace, cache};
+use super::{SMOLLM2, inv3, tokenizer_files};
 use crate::checkpoint::Checkpoint;
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
@@ -21,6 +22,7 @@ use crate::{ensure, ensure_eq, ensure_same_bits};
 
 const SMALL: &str = "reference-checkpoints.json";
 const REAL: &str = "reference-qwen3-0.6b-shape.json";
+const REAL_NAME: &str = "qwen3-0.6b-shape";
 
 /// The small checkpoints.
 const NAMES: [&str; 10] = [
@@ -78,6 +80,23 @@ pub fn suite() -> Suite {
         .case(Case::full("chunks_do_not_show.qwen3-0.6b-shape", |ctx| {
             chunks(ctx, &real(ctx)?, &[1, 5])
         }))
+        .cases(inv3::cases_on(REAL_NAME, on_real))
+}
+
+/// A context on the checkpoint of the real shape, which lies where the suite keeps its files until it ends.
+fn on_real(ctx: &SuiteContext) -> Result<SuiteContext, CaseFailure> {
+    ctx.with_made(REAL_NAME, || {
+        let folder = ctx.scratch()?;
+        real(ctx)?.write(&folder)?;
+        // Histories are texts.
+        let smollm2 = ctx.with_model(SMOLLM2)?;
+        tokenizer_files::lend(&folder, &GgufFile::open(smollm2.model_path())?)?;
+        let source = Source::open(&folder)?;
+        Ok(Arc::new(Model::from_source(
+            source,
+            LoadOptions::default(),
+        )?))
+    })
 }
 
 fn small(ctx: &SuiteContext, name: &str) -> Result<Checkpoint, CaseFailure> {
@@ -85,7 +104,7 @@ fn small(ctx: &SuiteContext, name: &str) -> Result<Checkpoint, CaseFailure> {
 }
 
 fn real(ctx: &SuiteContext) -> Result<Checkpoint, CaseFailure> {
-    Checkpoint::read(&ctx.goldens().join(REAL), "qwen3-0.6b-shape")
+    Checkpoint::read(&ctx.goldens().join(REAL), REAL_NAME)
 }
 
 /// Writes a checkpoint and loads it.

@@ -16,6 +16,8 @@ pub(super) use run::{Setting, Trace};
 
 use std::time::Duration;
 
+use crate::context::SuiteContext;
+use crate::failure::CaseFailure;
 use crate::suite::{Case, Suite};
 
 /// The suite behind gate G3.
@@ -31,8 +33,19 @@ pub fn suite() -> Suite {
     .cases(oracle_cases::cases())
 }
 
+/// The suite on another model, in the full tier.
+pub(super) fn cases_on(
+    model: &str,
+    on: impl Fn(&SuiteContext) -> Result<SuiteContext, CaseFailure> + Copy + Send + Sync + 'static,
+) -> impl Iterator<Item = Case> {
+    cases_of_any_model().into_iter().map(move |case| {
+        let name = format!("inv3.{}.{model}", case.name());
+        Case::full(name, move |ctx| case.call(&on(ctx)?))
+    })
+}
+
 /// Those that say something about the model they run, whichever it is.
-pub(super) fn cases_of_any_model() -> Vec<Case> {
+fn cases_of_any_model() -> Vec<Case> {
     [
         chunking::cases(),
         trim::cases(),

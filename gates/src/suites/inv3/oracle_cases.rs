@@ -9,6 +9,7 @@ use candle_transformers::models::quantized_llama::ModelWeights;
 use kakeya_core::KvElement;
 use kakeya_model::Model;
 
+use super::super::SMOLLM2;
 use super::oracle::{Oracle, Visibility};
 use super::run::{HISTORIES, Setting, Trace, cache, history};
 use crate::context::SuiteContext;
@@ -51,10 +52,8 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::fast("evict_before_chunk_is_caught", |ctx| {
         wrong_rule(ctx, Visibility::EvictBeforeChunk)
     }));
-    cases.push(Case::fast(
-        "candles_stock_quantized_llama_is_caught",
-        candle,
-    ));
+    let candle = Case::fast("candles_stock_quantized_llama_is_caught", candle);
+    cases.push(candle.of_model(SMOLLM2));
     cases
 }
 
