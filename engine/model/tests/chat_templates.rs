@@ -125,6 +125,16 @@ fn a_template_that_loops_for_ever_is_stopped() {
 }
 
 #[test]
+fn a_text_without_bounds_is_stopped() {
+    let long = "{% for a in range(1000) %}{{ 'x' * 100000 }}{% endfor %}";
+    let error = compiled(long).unwrap().render(&input("[]")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the chat template in tokenizer_config.json makes a text of more than 67108864 bytes"
+    );
+}
+
+#[test]
 fn a_template_of_a_size_that_no_template_has_is_refused() {
     let error = compiled(&" ".repeat(2 << 20)).unwrap_err().to_string();
     assert_eq!(

@@ -44,6 +44,14 @@ pub enum ChatTemplateError {
         /// The line in it, from 1; 0 where none is known.
         line: usize,
     },
+    /// It makes more text than any sensible template.
+    #[error("the chat template in {template} makes a text of more than {limit} bytes")]
+    TooLong {
+        /// The template's source.
+        template: String,
+        /// The most that is kept.
+        limit: usize,
+    },
     /// It is larger than any template known.
     #[error("the chat template in {template} has {size} bytes, expected at most {limit}")]
     TooLarge {

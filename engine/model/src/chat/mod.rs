@@ -3,10 +3,12 @@
 //! A model brings its template along, written in Jinja for the Python library `transformers`. It is rendered
 //! here as that library does, by [`minijinja`] with Python's string methods and Python's way of writing JSON;
 //! `gates/goldens` holds renderings to compare. A template is a program from outside: it has no access to
-//! anything, and a bound on its steps.
+//! anything, and a bound on its steps and on its text.
 
 mod error;
 mod python;
+
+use std::io;
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, context};
 
@@ -20,6 +22,9 @@ const FUEL: u64 = 20_000_000;
 
 /// The largest template that is compiled, in bytes. The largest known have some 30 kB.
 const LARGEST: usize = 1 << 20;
+
+/// The longest text that a template may make, in bytes: more than any context holds.
+const LONGEST: usize = 64 << 20;
 
 /// The name of the one template in its environment.
 const NAME: &str = "chat";
@@ -119,10 +124,48 @@ impl ChatTemplate {
             .filter_map(|(name, value)| Some((name.to_owned(), value?)))
             .chain(input.variables.iter().cloned());
         let values = context! { ..Value::from_iter(given), ..own };
-        self.environment
+        let mut output = Output::default();
+        let rendered = self
+            .environment
             .get_template(NAME)
-            .and_then(|template| template.render(values))
-            .map_err(|error| ChatTemplateError::from_jinja(&self.source, error))
+            .and_then(|template| template.render_to_write(values, &mut output));
+        match rendered {
+            // The state that would be handed back borrows from the template.
+            Ok(_) => {}
+            Err(_) if output.full => {
+                return Err(ChatTemplateError::TooLong {
+                    template: self.source.clone(),
+                    limit: LONGEST,
+                });
+            }
+            Err(error) => return Err(ChatTemplateError::from_jinja(&self.source, error)),
+        }
+        Ok(output.text)
+    }
+}
+
+/// Text of bounded length.
+#[derive(Default)]
+struct Output {
+    text: String,
+    /// Whether something did not fit.
+    full: bool,
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > LONGEST - self.text.len() {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // A template writes whole strings.
+        let text = std::str::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+        self.text.push_str(text);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
