@@ -125,13 +125,12 @@ impl ChatTemplate {
             .chain(input.variables.iter().cloned());
         let values = context! { ..Value::from_iter(given), ..own };
         let mut output = Output::default();
-        let rendered = self
-            .environment
-            .get_template(NAME)
-            .and_then(|template| template.render_to_write(values, &mut output));
+        let rendered = self.environment.get_template(NAME).and_then(|template| {
+            let captured = template.render_captured_to(values, &mut output);
+            captured.map(drop)
+        });
         match rendered {
-            // The state that would be handed back borrows from the template.
-            Ok(_) => {}
+            Ok(()) => {}
             Err(_) if output.full => {
                 return Err(ChatTemplateError::TooLong {
                     template: self.source.clone(),

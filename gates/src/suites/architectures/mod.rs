@@ -4,6 +4,7 @@
 mod bad_files;
 mod dequantised;
 mod gemma;
+mod inspection;
 mod types;
 
 use std::sync::Arc;
@@ -73,6 +74,7 @@ pub fn suite() -> Suite {
         .cases(dequantised::cases())
         .cases(gemma::cases())
         .cases(bad_files::cases())
+        .cases(inspection::cases())
         .case(Case::full(
             "logits_are_those_of_transformers.qwen3-0.6b-shape",
             |ctx| logits(ctx, &real(ctx)?),
@@ -85,11 +87,11 @@ pub fn suite() -> Suite {
 
 /// A context on the checkpoint of the real shape, which lies where the suite keeps its files until it ends.
 fn on_real(ctx: &SuiteContext) -> Result<SuiteContext, CaseFailure> {
+    // Histories are texts, and the checkpoint has no tokenizer of its own.
+    let smollm2 = ctx.with_model(SMOLLM2)?;
     ctx.with_made(REAL_NAME, || {
         let folder = ctx.scratch()?;
         real(ctx)?.write(&folder)?;
-        // Histories are texts.
-        let smollm2 = ctx.with_model(SMOLLM2)?;
         tokenizer_files::lend(&folder, &GgufFile::open(smollm2.model_path())?)?;
         let source = Source::open(&folder)?;
         Ok(Arc::new(Model::from_source(
