@@ -177,3 +177,46 @@ fn help_and_version_are_answers() {
         assert!(!output.stdout.is_empty(), "{arguments:?}");
     }
 }
+
+#[test]
+fn inspect_says_what_a_file_is_that_is_no_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("model.zip"), b"PK\x03\x04rest").expect("a file");
+    fs::write(
+        path("huge.gguf"),
+        [b"GGUF\x03\0\0\0".as_slice(), &[0xff; 16]].concat(),
+    )
+    .expect("a file");
+    for (arguments, code, parts) in [
+        (&["inspect"][..], 2, &["<PATH|--model <NAME>>"][..]),
+        (
+            &["inspect", "a", "--model", "b"],
+            2,
+            &["cannot be used with"],
+        ),
+        (
+            &["inspect", "a", "--window", "0"],
+            2,
+            &["--sink and --window", "window is 0"],
+        ),
+        (
+            &["inspect", "--model", "no-such"],
+            2,
+            &["--model", "no-such"],
+        ),
+        (&["inspect", "missing.gguf"], 1, &["missing.gguf"]),
+        (
+            &["inspect", "model.zip"],
+            1,
+            &["model.zip", "a zip archive", "unpack it"],
+        ),
+        (
+            &["inspect", "huge.gguf"],
+            1,
+            &["18446744073709551615 tensors", "expected at most 262144"],
+        ),
+    ] {
+        assert_refused(folder.path(), arguments, code, parts);
+    }
+}

@@ -195,7 +195,8 @@ fn truncated(ctx: &SuiteContext) -> CaseResult {
         (whole / 2, &["truncated"]),
         (1_000_000, &["header is damaged"]),
         (100, &["header is damaged"]),
-        (10, &["is not a GGUF file"]),
+        (10, &["header is damaged", "the file has 2 more"]),
+        (3, &["is not a GGUF file"]),
     ] {
         let path = copy(ctx, "short.gguf", Some(length))?;
         ensure_says(&refusal(&path)?, &path, parts)?;

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use kakeya_model::{Inspection, LoadOptions, Quantization};
 
 use super::options::{CacheArgs, positive};
@@ -18,12 +18,13 @@ use report::{Report, Sessions};
 
 /// Flags of `kakeya inspect`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["path", "model"]))]
 pub struct InspectArgs {
     /// A GGUF file, or a folder with config.json and safetensors
-    #[arg(value_name = "PATH", required_unless_present = "model")]
+    #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
     /// A model of the catalogue that is in the cache; nothing is fetched
-    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    #[arg(long, value_name = "NAME")]
     model: Option<String>,
     #[command(flatten)]
     cache: CacheArgs,
