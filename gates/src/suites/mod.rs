@@ -13,6 +13,7 @@ mod session;
 mod support;
 mod tokenizer;
 mod tokenizer_files;
+mod tokenizer_qwen3;
 
 use crate::suite::Suite;
 

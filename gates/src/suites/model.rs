@@ -12,7 +12,7 @@ use kakeya_runtime::sampler::greedy;
 use serde::Deserialize;
 
 use super::inv3::{Setting, candle_logits};
-use super::{SMOLLM2, tokenizer, tokenizer_files};
+use super::{SMOLLM2, tokenizer, tokenizer_files, tokenizer_qwen3};
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::{Case, Suite};
@@ -38,6 +38,7 @@ pub fn suite() -> Suite {
     ))
     .cases(tokenizer::cases())
     .cases(tokenizer_files::cases())
+    .cases(tokenizer_qwen3::cases())
     .case(Case::fast("a_truncated_file_is_refused", truncated))
     .case(Case::fast("a_file_that_is_no_gguf_is_refused", no_gguf))
     .case(Case::fast("a_damaged_field_is_named", damaged_fields))

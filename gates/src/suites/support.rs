@@ -12,7 +12,7 @@ use kakeya_core::{
     PositionPolicy, Sampling, SessionId, SlabPool, Window,
 };
 use kakeya_model::tokenizer::Tokenizer;
-use kakeya_model::{Compute, ComputeOptions, LogitRows};
+use kakeya_model::{Compute, ComputeOptions, LogitRows, ModelConfig};
 use kakeya_runtime::digest::kv_sha256;
 use kakeya_runtime::generate::Step;
 use kakeya_runtime::{
@@ -73,11 +73,20 @@ pub(super) fn open_with(engine: &mut Engine, tokens: &[u32]) -> Result<SessionId
 
 /// The first `count` tokens of the committed English text.
 pub(super) fn prose(context: &SuiteContext, count: usize) -> Result<Vec<u32>, CaseFailure> {
-    let text = std::fs::read_to_string(context.goldens().join("history-prose.txt"))?;
+    golden_text(context, "history-prose.txt", count)
+}
+
+/// The first `count` tokens of a text among the goldens.
+pub(super) fn golden_text(
+    context: &SuiteContext,
+    file: &str,
+    count: usize,
+) -> Result<Vec<u32>, CaseFailure> {
+    let text = std::fs::read_to_string(context.goldens().join(file))?;
     let mut tokens = Tokenizer::of(context.model()?.source())?.encode(&text, false)?;
     ensure!(
         tokens.len() >= count,
-        "the text has {} tokens, and {count} are asked for",
+        "{file} has {} tokens, and {count} are asked for",
         tokens.len()
     );
     tokens.truncate(count);
@@ -99,15 +108,46 @@ pub(super) fn random_ids(
 
 /// The tokens that a cache under `cache` keeps of `history`, by the rule as the design words it.
 pub(super) fn kept(cache: &CacheConfig, history: &[u32]) -> Vec<u32> {
-    let Window::Sliding(window) = cache.window else {
-        return history.to_vec();
-    };
-    let (sink, window) = (cache.sink as usize, window as usize);
-    let in_window = |position: usize| position + window >= history.len();
-    (0..history.len())
-        .filter(|position| *position < sink || in_window(*position))
-        .map(|position| history[position])
+    let positions = kept_positions(cache, history.len() as u64);
+    positions
+        .map(|position| history[position as usize])
         .collect()
+}
+
+fn kept_positions(cache: &CacheConfig, length: u64) -> impl Iterator<Item = u64> + use<> {
+    let (sink, window) = match cache.window {
+        Window::Sliding(window) => (u64::from(cache.sink), u64::from(window)),
+        Window::Full => (0, length),
+    };
+    (0..length).filter(move |position| *position < sink || position + window >= length)
+}
+
+/// The positions of a history of `length` that one layer keeps: those of the policy, or of a window of its own.
+pub(super) fn kept_in_layer(
+    model: &ModelConfig,
+    layer: usize,
+    cache: &CacheConfig,
+    length: u64,
+) -> Vec<u64> {
+    let own = model.kinds[layer].window.map(|window| CacheConfig {
+        sink: 0,
+        window: Window::Sliding(window as u32),
+        positions: cache.positions,
+    });
+    kept_positions(&own.unwrap_or(*cache), length).collect()
+}
+
+/// Bytes of keys and values that a session of `length` tokens uses, by the same rule; `vector` are those of one key.
+pub(super) fn kept_bytes(
+    model: &ModelConfig,
+    cache: &CacheConfig,
+    length: u64,
+    vector: usize,
+) -> u64 {
+    let positions: usize = (0..model.layers)
+        .map(|layer| kept_in_layer(model, layer, cache, length).len())
+        .sum();
+    (positions * model.kv_heads * 2 * vector) as u64
 }
 
 /// What a verifier that never saw anything else holds after some tokens.

@@ -9,8 +9,8 @@ use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
-    SMALL_LIMIT, engine, engine_with, ensure_holds, generate, greedy, kept, open, open_with, prose,
-    random_ids, small, snapshot,
+    SMALL_LIMIT, engine, engine_with, ensure_holds, generate, greedy, kept, kept_in_layer, open,
+    open_with, prose, random_ids, small, snapshot,
 };
 use crate::{ensure, ensure_different_bits, ensure_eq};
 
@@ -157,21 +157,22 @@ fn ensure_mirrors(engine: &Engine, id: &SessionId, history: &[u32]) -> CaseResul
     let length = history.len() as u64;
     ensure_eq!(verifier.position(), length, "the position after {length}");
     ensure_eq!(engine.history(id)?, history, "the history after {length}");
-    let at_positions: Vec<u32> = verifier
-        .cached_positions(0)
-        .map(|position| history[position as usize])
-        .collect();
-    ensure_eq!(
-        cached,
-        at_positions,
-        "the record and the cache after {length}"
-    );
     ensure_eq!(
         cached,
         kept(&engine.config().cache, history),
         "the record and the rule after {length}"
     );
     for layer in 0..verifier.layers() {
+        ensure_eq!(
+            verifier.cached_positions(layer).collect::<Vec<_>>(),
+            kept_in_layer(
+                engine.model().config(),
+                layer,
+                &engine.config().cache,
+                length
+            ),
+            "the cache of layer {layer} and the rule after {length}"
+        );
         ensure_eq!(
             (verifier.k_length(layer), verifier.v_length(layer)),
             (cached.len() as u64, cached.len() as u64),

@@ -10,8 +10,8 @@ use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
-    PATIENCE, SMALL_LIMIT, block_on, engine_with, ensure_ended, ensure_holds, generate, greedy,
-    open, open_with, random_ids, small,
+    PATIENCE, SMALL, SMALL_LIMIT, block_on, engine_with, ensure_ended, ensure_holds, generate,
+    greedy, kept_bytes, open, open_with, random_ids, small,
 };
 use crate::{ensure, ensure_eq};
 
@@ -40,7 +40,10 @@ fn kv_live_bytes_count_every_cached_position_and_plateau_at_the_cap(
     context: &SuiteContext,
 ) -> CaseResult {
     let model = context.model()?.config();
-    let tokens = random_ids(context, 20, 120)?;
+    // Where every layer keeps as much as it ever will: a layer with a window of its own keeps that.
+    let own = model.kinds.iter().filter_map(|kind| kind.window);
+    let cap = own.fold(SMALL_LIMIT, usize::max);
+    let tokens = random_ids(context, 20, cap + 114)?;
     for (kv, vector) in [
         (KvElement::F16, model.head_dim * 2),
         (KvElement::F32, model.head_dim * 4),
@@ -51,22 +54,21 @@ fn kv_live_bytes_count_every_cached_position_and_plateau_at_the_cap(
             capacity: 1,
             ..small(context)
         };
-        let per_position = model.layers * model.kv_heads * 2 * vector;
         let mut engine = engine_with(context, config)?;
         let id = open(&mut engine)?;
         let ensure_bytes = |engine: &Engine, history: usize| {
-            let expected = history.min(SMALL_LIMIT) * per_position;
+            let expected = kept_bytes(model, &SMALL, history as u64, vector);
             let bytes = engine.info(&id, Instant::now())?.kv_live_bytes;
-            ensure_eq!(bytes, expected as u64, "{kv} bytes after {history} tokens");
+            ensure_eq!(bytes, expected, "{kv} bytes after {history} tokens");
             Ok::<_, CaseFailure>(bytes)
         };
         ensure_bytes(&engine, 0)?;
         let (mut done, mut at_cap) = (0, Vec::new());
-        for piece in [1, 3, 4, 20, 7, 1, 1, 36, 40] {
+        for piece in [1, 3, 4, 20, 7, 1, 1, cap, 36, 40, 1] {
             AppendCoordinator::append(&mut engine, &id, &tokens[done..done + piece])?;
             done += piece;
             let bytes = ensure_bytes(&engine, done)?;
-            if done >= SMALL_LIMIT {
+            if done >= cap {
                 at_cap.push(bytes);
             }
         }

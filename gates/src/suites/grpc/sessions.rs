@@ -9,7 +9,9 @@ use super::support::{ensure_not_found, parsed, serving, until};
 use crate::context::SuiteContext;
 use crate::failure::CaseResult;
 use crate::suite::Case;
-use crate::suites::support::{SMALL_LIMIT, greedy, prose, random_ids, seeded, small, solo};
+use crate::suites::support::{
+    SMALL, SMALL_LIMIT, greedy, kept_bytes, prose, random_ids, seeded, small, solo,
+};
 use crate::{ensure, ensure_eq, ensure_same_tokens};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -42,8 +44,7 @@ fn every_rpc_answers_through_the_life_of_a_session(context: &SuiteContext) -> Ca
     let prompt = prose(context, SMALL_LIMIT + 10)?;
     let expected = solo(context, &config, &prompt, seeded(8, 1))?;
     let model = context.model()?.config();
-    let per_position = model.layers * model.kv_heads * model.head_dim * 2 * size_of::<u16>();
-    let bytes = |positions: usize| (positions * per_position) as u64;
+    let bytes = |length| kept_bytes(model, &SMALL, length, model.head_dim * size_of::<u16>());
     serving(context, config, async |served| {
         let client = &mut served.client;
         let id = client.create(&[]).await?;
@@ -77,7 +78,7 @@ fn every_rpc_answers_through_the_life_of_a_session(context: &SuiteContext) -> Ca
                 info.cache_invariant_inv1_violations,
                 info.cache_invariant_inv2_violations
             ),
-            (length + 8, bytes(SMALL_LIMIT), 0, 0),
+            (length + 8, bytes(length + 8), 0, 0),
             "history, bytes and violations after a generation"
         );
         ensure!(

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use kakeya_core::{CacheConfig, KVSlab, KvElement, KvStorage, PositionPolicy, SlabPool, Window};
-use kakeya_model::tokenizer::Tokenizer;
 use kakeya_model::{Compute, ComputeOptions, Isa, LogitRows, Model};
 use kakeya_runtime::{SinkWindowVerifier, digest};
 
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
+use crate::suites::support::golden_text;
 use crate::{ensure, ensure_eq, ensure_same_bits};
 
 /// The inputs that every rule is tried on.
@@ -16,20 +16,11 @@ pub const HISTORIES: [&str; 3] = ["random", "prose", "code"];
 
 /// The first `length` tokens of a history.
 pub fn history(ctx: &SuiteContext, name: &str, length: usize) -> Result<Vec<u32>, CaseFailure> {
-    let model = ctx.model()?;
-    let mut tokens = if name == "random" {
-        random_tokens(length, model.config().vocabulary as u32, 0x6b61_6b65)
-    } else {
-        let text = std::fs::read_to_string(ctx.goldens().join(format!("history-{name}.txt")))?;
-        Tokenizer::of(model.source())?.encode(&text, false)?
-    };
-    ensure!(
-        tokens.len() >= length,
-        "history {name} has {} tokens, and the case needs {length}",
-        tokens.len()
-    );
-    tokens.truncate(length);
-    Ok(tokens)
+    if name == "random" {
+        let vocabulary = ctx.model()?.config().vocabulary as u32;
+        return Ok(random_tokens(length, vocabulary, 0x6b61_6b65));
+    }
+    golden_text(ctx, &format!("history-{name}.txt"), length)
 }
 
 /// Token ids from a linear congruential generator (Knuth's MMIX constants).

@@ -1,38 +1,21 @@
 //! The loss of every token of a text, in a session of its own.
 
-use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
+use kakeya_core::{CacheConfig, KvElement};
 use kakeya_model::LogitRows;
-use kakeya_model::tokenizer::Tokenizer;
 use kakeya_runtime::negative_log_likelihood;
 
 use crate::context::SuiteContext;
 use crate::ensure;
 use crate::failure::CaseFailure;
 use crate::suites::inv3::Setting;
+use crate::suites::support::golden_text;
 
 /// Tokens of one forward pass. It changes no bit.
 const BLOCK: usize = 256;
 
 /// The first `count` tokens of the long text.
 pub fn text(ctx: &SuiteContext, count: usize) -> Result<Vec<u32>, CaseFailure> {
-    let text = std::fs::read_to_string(ctx.goldens().join("opticks.txt"))?;
-    let mut tokens = Tokenizer::of(ctx.model()?.source())?.encode(&text, false)?;
-    ensure!(
-        tokens.len() >= count,
-        "the text has {} tokens, and {count} are asked for",
-        tokens.len()
-    );
-    tokens.truncate(count);
-    Ok(tokens)
-}
-
-/// A cache of 4 sinks, or none, and a window.
-pub fn cache(sink: u32, window: Window, positions: PositionPolicy) -> CacheConfig {
-    CacheConfig {
-        sink,
-        window,
-        positions,
-    }
+    golden_text(ctx, "opticks.txt", count)
 }
 
 /// The losses of `tokens[first..]`, in nats: the first of them is predicted by the tokens before it.

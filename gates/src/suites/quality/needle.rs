@@ -1,11 +1,11 @@
 //! What can be recalled: a number told once, asked for after so many tokens of other text.
 
-use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
+use kakeya_core::{CacheConfig, KvElement, Window};
 use kakeya_model::LogitRows;
 use kakeya_model::tokenizer::Tokenizer;
 use kakeya_runtime::sampler::greedy;
 
-use super::losses::{cache, text};
+use super::losses::text;
 use crate::context::SuiteContext;
 use crate::ensure;
 use crate::failure::{CaseFailure, CaseResult};
@@ -30,8 +30,7 @@ const NEEDLES: [(&str, &str); 6] = [
 pub fn cases() -> Vec<Case> {
     vec![
         Case::fast("a_number_is_recalled_inside_the_window", |ctx| {
-            let streaming = cache(4, Window::Sliding(WINDOW), PositionPolicy::Streaming);
-            let recalled = recalled(ctx, streaming, 128)?;
+            let recalled = recalled(ctx, Window::Sliding(WINDOW), 128)?;
             ensure!(
                 recalled * 2 > NEEDLES.len(),
                 "{recalled} of {} numbers were recalled at 128 tokens",
@@ -52,7 +51,7 @@ fn by_distance(ctx: &SuiteContext) -> CaseResult {
         ("full", Window::Full),
     ] {
         for distance in DISTANCES {
-            let found = recalled(ctx, cache(4, window, PositionPolicy::Streaming), distance)?;
+            let found = recalled(ctx, window, distance)?;
             ctx.measure(
                 &format!("recall.{name}.{distance:04}"),
                 found as f64 / count as f64,
@@ -72,7 +71,11 @@ fn by_distance(ctx: &SuiteContext) -> CaseResult {
 }
 
 /// How many of the numbers are given back, digit by digit, `distance` tokens after they were told.
-fn recalled(ctx: &SuiteContext, cache: CacheConfig, distance: usize) -> Result<usize, CaseFailure> {
+fn recalled(ctx: &SuiteContext, window: Window, distance: usize) -> Result<usize, CaseFailure> {
+    let cache = CacheConfig {
+        window,
+        ..CacheConfig::default()
+    };
     let tokenizer = Tokenizer::of(ctx.model()?.source())?;
     let filler = text(ctx, BEFORE + distance + 1000 * NEEDLES.len())?;
     let mut found = 0;
