@@ -25,6 +25,8 @@ struct Series {
 }
 
 const SIZE: (u32, u32) = (760, 440);
+/// Room above the highest point, as a share of it: the legend lies there, and over no point.
+const HEADROOM: f64 = 0.4;
 const COLOURS: [RGBColor; 4] = [
     RGBColor(31, 119, 180),
     RGBColor(214, 39, 40),
@@ -58,7 +60,7 @@ fn draw(figures: &Figures, svg: &mut String) -> anyhow::Result<()> {
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(56)
-        .build_cartesian_2d(0.0..right * 1.02, 0.0..top * 1.1)?;
+        .build_cartesian_2d(0.0..right * 1.02, 0.0..top * (1.0 + HEADROOM))?;
     chart
         .configure_mesh()
         .x_desc(&figures.x)
@@ -76,6 +78,7 @@ fn draw(figures: &Figures, svg: &mut String) -> anyhow::Result<()> {
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
