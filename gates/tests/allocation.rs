@@ -47,6 +47,10 @@ fn the_step_loop_allocates_nothing() -> Result<(), Box<dyn Error>> {
         temperature: 0.8,
         top_p: 0.9,
         top_k: 40,
+        min_p: 0.01,
+        presence_penalty: 0.5,
+        frequency_penalty: 0.1,
+        repetition_penalty: 1.1,
         seed: Some(7),
     };
     let mut streams = Vec::new();
@@ -93,10 +97,7 @@ async fn stream(
 ) -> Result<(SessionId, Events), EngineError> {
     let id = engine.create_session(String::new(), Vec::new()).await?;
     engine.append(id.clone(), (0..40).collect()).await?;
-    let params = GenerateParams {
-        max_tokens: 10_000,
-        sampling,
-    };
+    let params = GenerateParams::new(10_000, sampling);
     let events = engine.generate(id.clone(), params).await?;
     Ok((id, events))
 }

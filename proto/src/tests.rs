@@ -18,13 +18,21 @@ message CreateSessionResponse: 1 session_id string
 message AppendTokensRequest: 1 session_id string; 2 token_ids repeated uint32
 message AppendTokensResponse: 1 history_length uint64
 message GenerateRequest: 1 session_id string; 2 max_tokens uint32; 3 seed optional uint64; \
-4 temperature optional float; 5 top_p optional float; 6 top_k optional uint32
+4 temperature optional float; 5 top_p optional float; 6 top_k optional uint32; \
+16 min_p optional float; 17 presence_penalty optional float; 18 frequency_penalty optional float; \
+19 repetition_penalty optional float; 20 logit_bias repeated .kakeya.v1.TokenBias; \
+21 stop_sequences repeated .kakeya.v1.TokenSequence; 22 top_logprobs optional uint32
+message TokenBias: 1 token_id uint32; 2 bias float
+message TokenSequence: 1 token_ids repeated uint32
 message GenerateResponse: 1 token_id uint32 (payload); 2 done .kakeya.v1.GenerateDone (payload); \
-3 truncated .kakeya.v1.HistoryTruncated (payload)
+3 truncated .kakeya.v1.HistoryTruncated (payload); 16 logprobs .kakeya.v1.TokenLogprobs
+message TokenLogprobs: 1 logprob double; 2 top repeated .kakeya.v1.TokenLogprob
+message TokenLogprob: 1 token_id uint32; 2 logprob double
 message GenerateDone: 1 stop_reason .kakeya.v1.GenerateDone.StopReason; \
 2 generated_token_count uint32; 3 prefill_duration_seconds double; 4 total_duration_seconds double
 enum GenerateDone.StopReason: 0 STOP_REASON_UNSPECIFIED; 1 STOP_REASON_MAX_TOKENS; \
-2 STOP_REASON_EOS; 3 STOP_REASON_CANCELLED; 4 STOP_REASON_TRUNCATED
+2 STOP_REASON_EOS; 3 STOP_REASON_CANCELLED; 4 STOP_REASON_TRUNCATED; \
+16 STOP_REASON_STOP_SEQUENCE
 message HistoryTruncated: 1 dropped_token_count uint64
 message CloseSessionRequest: 1 session_id string
 message CloseSessionResponse: 1 final_history_length uint64
@@ -132,6 +140,7 @@ fn the_generated_code_has_the_contracts_numbers_on_the_wire() {
     };
     let response = GenerateResponse {
         payload: Some(Payload::Done(done)),
+        logprobs: None,
     };
     // Field 2, a message of 5 bytes: field 1 is 4, field 2 is 300.
     assert_eq!(

@@ -7,75 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{EngineError, InvalidArgument};
+use crate::error::EngineError;
+use crate::events::GenerateEvent;
+use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
-use crate::sampling::Sampling;
 use crate::session::SessionId;
 
 /// Events of one generation that may wait for a slow client before its session pauses.
 pub const EVENTS_IN_FLIGHT: usize = 64;
-
-/// What a generation is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GenerateParams {
-    /// The most tokens to generate, 1 or more.
-    pub max_tokens: u32,
-    /// How each is drawn.
-    pub sampling: Sampling,
-}
-
-impl GenerateParams {
-    /// Refuses what no session could run.
-    ///
-    /// # Errors
-    /// [`InvalidArgument::ZeroMaxTokens`] or [`InvalidArgument::Sampling`].
-    pub fn validate(&self) -> Result<(), InvalidArgument> {
-        if self.max_tokens == 0 {
-            return Err(InvalidArgument::ZeroMaxTokens);
-        }
-        Ok(self.sampling.validate()?)
-    }
-}
-
-/// Why a generation stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StopReason {
-    /// As many tokens as were asked for.
-    MaxTokens,
-    /// An end-of-sequence token, which was emitted.
-    Eos,
-    /// The caller, or the end of the session, stopped it.
-    Cancelled,
-    /// With a full window, the model's context is used up.
-    Truncated,
-}
-
-/// How a generation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GenerateDone {
-    /// Why it stopped.
-    pub reason: StopReason,
-    /// Tokens emitted.
-    pub generated: u32,
-    /// Time up to the first token.
-    pub prefill: Duration,
-    /// Time in all.
-    pub total: Duration,
-}
-
-/// What a generation says, in this order: `Truncated` at most once and first, the tokens, `Done` once and last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GenerateEvent {
-    /// So many tokens of the history are no longer in the cache.
-    Truncated {
-        /// History length less cached length.
-        dropped: u64,
-    },
-    /// A token was generated.
-    Token(u32),
-    /// The generation is over.
-    Done(GenerateDone),
-}
 
 /// What is known of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

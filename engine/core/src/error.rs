@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::params::{LogitBiasError, MAX_TOP_LOGPROBS, StopError};
 use crate::pipeline::PipelineError;
 use crate::sampling::SamplingError;
 use crate::scheduler::AdmissionError;
@@ -34,6 +35,18 @@ pub enum InvalidArgument {
     /// A sampling value out of range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A bias that cannot be had.
+    #[error(transparent)]
+    LogitBias(#[from] LogitBiasError),
+    /// A stop sequence that cannot be had.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// More log-probabilities than are given.
+    #[error("top_logprobs is {value}, and must be from 0 to {MAX_TOP_LOGPROBS}")]
+    TopLogprobs {
+        /// The value given.
+        value: u32,
+    },
     /// With a full window, an append beyond the model's context.
     #[error("{history} tokens of history and {appended} more pass the model's context of {limit}")]
     ContextExceeded {

@@ -8,6 +8,8 @@ pub mod config;
 pub mod elements;
 pub mod engine;
 pub mod error;
+pub mod events;
+pub mod params;
 pub mod pipeline;
 pub mod sampling;
 pub mod scheduler;
@@ -16,11 +18,12 @@ pub mod slab;
 pub mod store;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
-pub use engine::{
-    Command, EngineHandle, EngineStats, GenerateDone, GenerateEvent, GenerateParams, Reply,
-    SessionInfo, StopReason,
-};
+pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo};
 pub use error::{EngineError, InvalidArgument};
+pub use events::{
+    GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
+};
+pub use params::{GenerateParams, LogitBiasError, StopError};
 pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, TrySend};
 pub use sampling::{Sampling, SamplingError};
 pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};

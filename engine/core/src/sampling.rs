@@ -1,17 +1,39 @@
 //! How the next token is drawn, as asked for by a request.
 
+use std::ops::RangeInclusive;
+
 /// The hottest temperature accepted. Beyond it the distribution is flat to the last bit anyway.
 const HOTTEST: f32 = 100.0;
 
+/// OpenAI's range of the presence and the frequency penalty.
+const PENALTIES: RangeInclusive<f32> = -2.0..=2.0;
+
+/// The strongest repetition penalty accepted. The paper uses 1.2; ten times a logit leaves nothing to draw.
+const STRONGEST: f32 = 10.0;
+
 /// Sampling settings. The default is greedy.
+///
+/// They apply in this order: the repetition penalty, the frequency and the presence penalty, the biases of the
+/// generation, then the temperature, `top_k`, `top_p` and `min_p`, and the draw.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; 0 takes the largest logit, whatever the rest says.
+    /// Divides the logits, 0 to 100; 0 takes the largest logit once penalties and biases are applied, and nothing is
+    /// drawn.
     pub temperature: f32,
-    /// Keeps the most likely tokens whose probabilities add up to this; 1 keeps all.
+    /// Keeps the most likely tokens whose probabilities add up to this, above 0 and at most 1; 1 keeps all.
     pub top_p: f32,
     /// Keeps so many of the most likely tokens; 0 keeps all.
     pub top_k: u32,
+    /// Keeps the tokens that are at least this times as likely as the likeliest one, 0 to 1; 0 keeps all.
+    pub min_p: f32,
+    /// Taken off the logit of every token that this generation has emitted, -2 to 2; 0 is off.
+    pub presence_penalty: f32,
+    /// Taken off a token's logit once for each time that this generation has emitted it, -2 to 2; 0 is off.
+    pub frequency_penalty: f32,
+    /// For every token of the session's history, which includes what was emitted, once however often it came:
+    /// divides its logit where that is positive, and multiplies it where it is not. Above 0, at most 10; 1 is off.
+    /// From CTRL (Keskar et al. 2019), section 4.1, with the sign told apart as is usual since.
+    pub repetition_penalty: f32,
     /// Makes the draw repeatable; without one, a random one is taken.
     pub seed: Option<u64>,
 }
@@ -22,6 +44,10 @@ impl Default for Sampling {
             temperature: 0.0,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repetition_penalty: 1.0,
             seed: None,
         }
     }
@@ -42,22 +68,61 @@ pub enum SamplingError {
         /// The value given.
         value: f32,
     },
+    /// Least probability relative to the likeliest token's.
+    #[error("min_p is {value}, and must be from 0 to 1")]
+    MinP {
+        /// The value given.
+        value: f32,
+    },
+    /// Presence penalty.
+    #[error("presence_penalty is {value}, and must be from {} to {}", PENALTIES.start(), PENALTIES.end())]
+    PresencePenalty {
+        /// The value given.
+        value: f32,
+    },
+    /// Frequency penalty.
+    #[error("frequency_penalty is {value}, and must be from {} to {}", PENALTIES.start(), PENALTIES.end())]
+    FrequencyPenalty {
+        /// The value given.
+        value: f32,
+    },
+    /// Repetition penalty.
+    #[error("repetition_penalty is {value}, and must be above 0 and at most {STRONGEST}")]
+    RepetitionPenalty {
+        /// The value given.
+        value: f32,
+    },
 }
 
 impl Sampling {
     /// Refuses values out of range, and those that are no number.
     ///
     /// # Errors
-    /// The first value that is out of range.
+    /// The first value that is out of range, in the order of [`SamplingError`].
     pub fn validate(&self) -> Result<(), SamplingError> {
-        if !(0.0..=HOTTEST).contains(&self.temperature) {
-            return Err(SamplingError::Temperature {
-                value: self.temperature,
-            });
-        }
-        // The next number above 0 is the least probability mass that can be asked for.
-        if !(f32::from_bits(1)..=1.0).contains(&self.top_p) {
-            return Err(SamplingError::TopP { value: self.top_p });
+        use SamplingError as Error;
+        // The next number above 0 is the least that can be asked for where 0 cannot.
+        let above_zero = f32::from_bits(1);
+        let rules: [(f32, RangeInclusive<f32>, fn(f32) -> Error); 6] = [
+            (self.temperature, 0.0..=HOTTEST, |value| {
+                Error::Temperature { value }
+            }),
+            (self.top_p, above_zero..=1.0, |value| Error::TopP { value }),
+            (self.min_p, 0.0..=1.0, |value| Error::MinP { value }),
+            (self.presence_penalty, PENALTIES, |value| {
+                Error::PresencePenalty { value }
+            }),
+            (self.frequency_penalty, PENALTIES, |value| {
+                Error::FrequencyPenalty { value }
+            }),
+            (self.repetition_penalty, above_zero..=STRONGEST, |value| {
+                Error::RepetitionPenalty { value }
+            }),
+        ];
+        for (value, range, error) in rules {
+            if !range.contains(&value) {
+                return Err(error(value));
+            }
         }
         Ok(())
     }

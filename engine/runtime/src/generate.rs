@@ -6,12 +6,14 @@
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    EngineError, GenerateDone, GenerateEvent, GenerateParams, InvalidArgument, Producer, SessionId,
-    StopReason, TrySend,
+    EngineError, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken, InvalidArgument,
+    Producer, SessionId, StopReason, TrySend,
 };
 
 use crate::engine::Engine;
+use crate::logprobs::token_logprobs;
 use crate::sampler::Sampler;
+use crate::stop::StopMatcher;
 
 /// Tokens that a generation makes room for in its session's history when it begins. One that goes beyond lets
 /// the history grow as it comes to it.
@@ -59,9 +61,11 @@ pub struct GenerationCoordinator {
     id: SessionId,
     max_tokens: u32,
     sampler: Sampler,
+    stop: StopMatcher,
+    top_logprobs: Option<u32>,
     emitted: u32,
-    /// The last emitted token ended the sequence.
-    ended: bool,
+    /// Why the last emitted token is the last: an end of sequence, or a stop sequence.
+    ended: Option<StopReason>,
     /// A truncation notice that is still to be sent.
     dropped: Option<u64>,
     asked: Instant,
@@ -69,7 +73,8 @@ pub struct GenerationCoordinator {
 }
 
 impl GenerationCoordinator {
-    /// Checks a generation that was asked for at `asked`.
+    /// Checks a generation that was asked for at `asked`. It goes on from the history as it is now: what it counts
+    /// for the repetition penalty is counted here, and after this only for the tokens that it emits itself.
     ///
     /// # Errors
     /// [`EngineError::NotFound`] and [`EngineError::InvalidArgument`] (also for an empty session); the session
@@ -81,6 +86,8 @@ impl GenerationCoordinator {
         asked: Instant,
     ) -> Result<Self, EngineError> {
         params.validate()?;
+        let vocabulary = engine.model().config().vocabulary;
+        params.validate_tokens(vocabulary as u32)?;
         let history = engine.history(id)?.len() as u64;
         if history == 0 {
             return Err(InvalidArgument::EmptySession { id: id.clone() }.into());
@@ -91,9 +98,11 @@ impl GenerationCoordinator {
         Ok(Self {
             id: id.clone(),
             max_tokens: params.max_tokens,
-            sampler: Sampler::new(params.sampling),
+            sampler: Sampler::new(&params, vocabulary, engine.history(id)?),
+            stop: StopMatcher::new(params.stop),
+            top_logprobs: params.top_logprobs,
             emitted: 0,
-            ended: false,
+            ended: None,
             dropped: (dropped > 0).then_some(dropped),
             asked,
             first_token: None,
@@ -154,16 +163,28 @@ impl GenerationCoordinator {
             return Ok(Emitted::Blocked);
         }
         let position = engine.history(&self.id)?.len() as u64;
-        let token = self
-            .sampler
-            .next(&engine.state(&self.id)?.next_logits, position);
-        if let Err(refused) = events.try_send(GenerateEvent::Token(token)) {
+        let logits = &engine.state(&self.id)?.next_logits;
+        let token = self.sampler.next(logits, position);
+        let logprobs = self
+            .top_logprobs
+            .map(|top| Box::new(token_logprobs(logits, token, top as usize)));
+        let event = GenerateEvent::Token(GeneratedToken {
+            id: token,
+            logprobs,
+        });
+        if let Err(refused) = events.try_send(event) {
             return Ok(Emitted::refused(&refused));
         }
         let asked = self.asked;
         self.first_token.get_or_insert_with(|| asked.elapsed());
         self.emitted += 1;
-        self.ended = engine.eos_token_ids(&self.id)?.contains(&token);
+        self.sampler.note(token);
+        let completed = self.stop.completes(token);
+        self.ended = if engine.eos_token_ids(&self.id)?.contains(&token) {
+            Some(StopReason::Eos)
+        } else {
+            completed.then_some(StopReason::StopSequence)
+        };
         Ok(Emitted::Token(token))
     }
 
@@ -194,8 +215,8 @@ impl GenerationCoordinator {
     fn stop_reason(&self, engine: &Engine) -> Result<Option<StopReason>, EngineError> {
         let full = engine.config().cache.cached_limit().is_none();
         let used = engine.history(&self.id)?.len() >= engine.model().config().context;
-        Ok(if self.ended {
-            Some(StopReason::Eos)
+        Ok(if self.ended.is_some() {
+            self.ended
         } else if self.emitted == self.max_tokens {
             Some(StopReason::MaxTokens)
         } else if full && used {

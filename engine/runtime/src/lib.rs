@@ -1,20 +1,24 @@
 //! Sessions that run: the verifier of one session, the coordinators that append and generate, and the loop
 //! that gives every session its turn.
 
+mod adjust;
 pub mod append;
 pub mod digest;
 pub mod engine;
 pub mod generate;
 pub mod likelihood;
+pub mod logprobs;
 pub mod pass;
 pub mod sampler;
 pub mod step_loop;
+mod stop;
 pub mod verifier;
 
 pub use append::AppendCoordinator;
 pub use engine::{Engine, EngineConfig, EngineStartError};
 pub use generate::GenerationCoordinator;
 pub use likelihood::negative_log_likelihood;
+pub use logprobs::token_logprobs;
 pub use pass::Pass;
 pub use sampler::Sampler;
 pub use step_loop::{StepLoop, StepLoopThread};

@@ -5,13 +5,23 @@
 //! on chunking, on the batch, or on tokens that were proposed and rejected. Probabilities are computed in f64
 //! with a software `exp`, so that every platform draws the same token from the same logits.
 
-use kakeya_core::Sampling;
+use kakeya_core::{GenerateParams, Sampling};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
-/// Draws the tokens of one generation.
+use crate::adjust::Adjuster;
+
+/// Takes the tokens of one generation.
 #[derive(Clone, Debug)]
 pub struct Sampler {
+    /// Where no penalty and no bias is asked for there is none, and the logits are used as they lie.
+    adjuster: Option<Adjuster>,
+    draw: Draw,
+}
+
+/// Draws from logits that are adjusted already.
+#[derive(Clone, Debug)]
+struct Draw {
     sampling: Sampling,
     seed: u64,
     /// Token ids, kept between draws to save the allocation.
@@ -20,9 +30,42 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler for validated settings. Without a seed it takes a random one.
+    /// A sampler for validated settings and a model with ids below `vocabulary`, which goes on from `history`.
+    /// Without a seed it takes a random one.
     #[must_use]
-    pub fn new(sampling: Sampling) -> Self {
+    pub fn new(params: &GenerateParams, vocabulary: usize, history: &[u32]) -> Self {
+        Self {
+            adjuster: Adjuster::new(params, vocabulary, history),
+            draw: Draw::new(params.sampling),
+        }
+    }
+
+    /// The token for `position` (its own absolute position), given the logits of the position before it.
+    ///
+    /// Penalties and biases first: the repetition penalty, the frequency penalty, the presence penalty, the biases.
+    /// Temperature 0 then takes the largest logit, the lowest id among equals. Otherwise: divide by the
+    /// temperature, keep the `top_k` largest, then the smallest set of most likely tokens whose probabilities
+    /// reach `top_p`, then those at least `min_p` times as likely as the likeliest, and draw from what is left.
+    ///
+    /// Asking changes nothing: a token that was emitted is told to [`Sampler::note`].
+    pub fn next(&mut self, logits: &[f32], position: u64) -> u32 {
+        let logits = match &mut self.adjuster {
+            Some(adjuster) => adjuster.adjust(logits),
+            None => logits,
+        };
+        self.draw.next(logits, position)
+    }
+
+    /// Takes note of a token that was emitted: the penalties count it from now on.
+    pub fn note(&mut self, token: u32) {
+        if let Some(adjuster) = &mut self.adjuster {
+            adjuster.note(token);
+        }
+    }
+}
+
+impl Draw {
+    fn new(sampling: Sampling) -> Self {
         let seed = sampling.seed.unwrap_or_else(|| {
             getrandom::u64().unwrap_or_else(|error| {
                 tracing::warn!(%error, "the system gave no randomness: the clock seeds this generation");
@@ -37,12 +80,7 @@ impl Sampler {
         }
     }
 
-    /// The token for `position` (its own absolute position), given the logits of the position before it.
-    ///
-    /// Temperature 0 takes the largest logit, the lowest id among equals. Otherwise: divide by the
-    /// temperature, keep the `top_k` largest, then the smallest set of most likely tokens whose probabilities
-    /// reach `top_p`, and draw from what is left.
-    pub fn next(&mut self, logits: &[f32], position: u64) -> u32 {
+    fn next(&mut self, logits: &[f32], position: u64) -> u32 {
         if self.sampling.temperature == 0.0 {
             return greedy(logits);
         }
@@ -55,7 +93,7 @@ impl Sampler {
                 .iter()
                 .map(|id| libm::exp((f64::from(logits[*id as usize]) - peak) / temperature)),
         );
-        let kept = self.nucleus();
+        let kept = self.nucleus().min(self.likely());
         let total: f64 = self.weights[..kept].iter().sum();
         let mut left = self.uniform(position) * total;
         for (id, weight) in self.order[..kept].iter().zip(&self.weights) {
@@ -100,6 +138,15 @@ impl Sampler {
         self.weights.len()
     }
 
+    /// How many of the ranked tokens are at least `min_p` times as likely as the first, whose weight is 1.
+    fn likely(&self) -> usize {
+        let least = f64::from(self.sampling.min_p);
+        if least == 0.0 {
+            return self.weights.len();
+        }
+        self.weights.partition_point(|weight| *weight >= least)
+    }
+
     /// A number from 0 up to, and without, 1.
     fn uniform(&self, position: u64) -> f64 {
         let mut key = [0; 32];
@@ -126,13 +173,30 @@ pub fn greedy(logits: &[f32]) -> u32 {
 mod tests {
     use super::*;
 
-    fn sampler(temperature: f32, top_k: u32, top_p: f32, seed: u64) -> Sampler {
-        Sampler::new(Sampling {
+    fn sampling(temperature: f32, top_k: u32, top_p: f32, seed: u64) -> Sampling {
+        Sampling {
             temperature,
             top_k,
             top_p,
             seed: Some(seed),
-        })
+            ..Sampling::default()
+        }
+    }
+
+    fn sampler(temperature: f32, top_k: u32, top_p: f32, seed: u64) -> Sampler {
+        of(sampling(temperature, top_k, top_p, seed))
+    }
+
+    fn of(sampling: Sampling) -> Sampler {
+        with_bias(sampling, &[])
+    }
+
+    fn with_bias(sampling: Sampling, bias: &[(u32, f32)]) -> Sampler {
+        let params = GenerateParams {
+            logit_bias: bias.to_vec(),
+            ..GenerateParams::new(1000, sampling)
+        };
+        Sampler::new(&params, 100, &[])
     }
 
     #[test]
@@ -182,5 +246,143 @@ mod tests {
         assert!((0..500).all(|position| narrow.next(&logits, position) == 1));
         let mut one = sampler(5.0, 1, 1.0, 1);
         assert!((0..100).all(|position| one.next(&logits, position) == 1));
+    }
+    #[test]
+    fn min_p_cuts_what_is_less_than_so_many_times_as_likely_as_the_likeliest() {
+        // Weights 1, 1/2, 1/4 and 1/8, exactly: the temperature undoes the scale.
+        let scale = std::f64::consts::LN_2 as f32;
+        let logits = [-3.0, -1.0, 0.0, -2.0];
+        let drawn = |min_p: f32, temperature: f32| -> Vec<u32> {
+            let mut sampler = of(Sampling {
+                min_p,
+                ..sampling(temperature, 0, 1.0, 1)
+            });
+            let mut tokens: Vec<u32> = (0..500)
+                .map(|position| sampler.next(&logits, position))
+                .collect();
+            tokens.sort_unstable();
+            tokens.dedup();
+            tokens
+        };
+        let one_bit = 1.0 / scale;
+        for (min_p, kept) in [
+            (0.0, vec![0, 1, 2, 3]),
+            (0.12, vec![0, 1, 2, 3]),
+            (0.13, vec![1, 2, 3]),
+            (0.26, vec![1, 2]),
+            (0.51, vec![2]),
+            (1.0, vec![2]),
+        ] {
+            assert_eq!(drawn(min_p, one_bit), kept, "min_p {min_p}");
+        }
+        // It comes after the temperature: at twice the heat, 1/8 has become about 0.35.
+        assert_eq!(drawn(0.3, 2.0 * one_bit), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn min_p_keeps_all_that_are_as_likely_as_the_likeliest_and_can_only_narrow_the_nucleus() {
+        let logits = [4.0, 4.0, 3.0];
+        let certain = Sampling {
+            min_p: 1.0,
+            ..sampling(1.0, 0, 1.0, 3)
+        };
+        let mut both = of(certain);
+        let drawn: Vec<u32> = (0..200).map(|at| both.next(&logits, at)).collect();
+        assert!(drawn.contains(&0) && drawn.contains(&1) && !drawn.contains(&2));
+        let mut nucleus = of(Sampling {
+            top_p: 0.01,
+            min_p: 0.001,
+            ..certain
+        });
+        assert!((0..200).all(|at| nucleus.next(&logits, at) == 0));
+    }
+
+    /// What these logits, this seed and these settings drew before there were penalties, biases or min_p.
+    #[test]
+    fn with_every_option_off_the_draws_are_those_of_the_first_version() {
+        let logits: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32 / 16.0).collect();
+        let mut sampler = sampler(0.9, 40, 0.95, 2024);
+        let drawn: Vec<u32> = (0..16)
+            .map(|position| sampler.next(&logits, position))
+            .collect();
+        assert_eq!(
+            drawn,
+            [
+                43, 32, 51, 35, 81, 43, 16, 54, 2, 97, 16, 89, 13, 89, 29, 67
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bias_forces_and_forbids_greedy_or_drawn() {
+        let logits: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        for temperature in [0.0, 1.0] {
+            let sampling = sampling(temperature, 0, 1.0, 11);
+            let mut forced = with_bias(sampling, &[(77, 100.0)]);
+            assert!((0..200).all(|at| forced.next(&logits, at) == 77));
+            let best = greedy(&logits);
+            let mut free = of(sampling);
+            assert!((0..200).any(|at| free.next(&logits, at) == best));
+            let mut forbidden = with_bias(sampling, &[(best, -100.0)]);
+            assert!((0..200).all(|at| forbidden.next(&logits, at) != best));
+        }
+    }
+
+    #[test]
+    fn adjusting_does_not_change_the_randomness_of_the_draw() {
+        // Penalties and biases that lower every logit by the same leave the probabilities, so the same tokens must
+        // be drawn, at every position and however many came before.
+        let logits: Vec<f32> = (0..100).map(|i| (i % 13) as f32).collect();
+        let all: Vec<u32> = (0..100).collect();
+        let plain = sampling(1.0, 0, 1.0, 5);
+        let mut free = of(plain);
+        let mut penalised = of(Sampling {
+            presence_penalty: 1.0,
+            frequency_penalty: 0.5,
+            ..plain
+        });
+        for token in &all {
+            penalised.note(*token);
+        }
+        let biases: Vec<(u32, f32)> = all.iter().map(|token| (*token, -7.0)).collect();
+        let mut biased = with_bias(plain, &biases);
+        for position in 0..300 {
+            let expected = free.next(&logits, position);
+            assert_eq!(penalised.next(&logits, position), expected);
+            assert_eq!(biased.next(&logits, position), expected);
+        }
+    }
+
+    #[test]
+    fn asking_twice_gives_the_same_token_and_only_what_is_noted_counts() {
+        let logits = [5.0, 4.0, 0.0];
+        let sampling = Sampling {
+            frequency_penalty: 0.75,
+            ..Sampling::default()
+        };
+        let mut sampler = of(sampling);
+        assert_eq!([sampler.next(&logits, 9), sampler.next(&logits, 9)], [0, 0]);
+        sampler.note(0);
+        assert_eq!(sampler.next(&logits, 10), 0, "5 - 0.75 is above 4");
+        sampler.note(0);
+        assert_eq!(sampler.next(&logits, 11), 1, "5 - 1.5 is not");
+    }
+
+    #[test]
+    fn the_history_counts_for_repetition_alone() {
+        let logits = [5.0, 4.0, 0.0];
+        let repetition = Sampling {
+            repetition_penalty: 1.5,
+            ..Sampling::default()
+        };
+        let presence = Sampling {
+            presence_penalty: 2.0,
+            ..Sampling::default()
+        };
+        for (sampling, expected) in [(repetition, 1), (presence, 0)] {
+            let params = GenerateParams::new(4, sampling);
+            let mut sampler = Sampler::new(&params, 3, &[2, 0, 2]);
+            assert_eq!(sampler.next(&logits, 3), expected);
+        }
     }
 }

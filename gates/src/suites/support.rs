@@ -281,10 +281,7 @@ pub(super) fn ensure_ended(engine: &mut Engine, id: &SessionId) -> CaseResult {
 
 /// Greedy decoding.
 pub(super) fn greedy(max_tokens: u32) -> GenerateParams {
-    GenerateParams {
-        max_tokens,
-        sampling: Sampling::default(),
-    }
+    GenerateParams::new(max_tokens, Sampling::default())
 }
 
 /// Sampling hot enough that two streams that differ in anything differ in their tokens.
@@ -294,10 +291,7 @@ pub(super) fn seeded(max_tokens: u32, seed: u64) -> GenerateParams {
         seed: Some(seed),
         ..Sampling::default()
     };
-    GenerateParams {
-        max_tokens,
-        sampling,
-    }
+    GenerateParams::new(max_tokens, sampling)
 }
 
 /// The events of one generation, in the order that the contract asks for.
@@ -328,7 +322,7 @@ impl Generated {
                     "{event:?} among the tokens: {events:?}"
                 )));
             };
-            tokens.push(*token);
+            tokens.push(token.id);
         }
         ensure_eq!(
             done.generated as usize,
@@ -381,9 +375,8 @@ pub(super) fn generate(
     id: &SessionId,
     params: GenerateParams,
 ) -> Result<Generated, CaseFailure> {
-    let asked = Instant::now();
-    let mut generation = GenerationCoordinator::begin(engine, id, params, asked)?;
     let (events, mut consumer) = bounded(params.max_tokens as usize + 1);
+    let mut generation = GenerationCoordinator::begin(engine, id, params, Instant::now())?;
     let reason = loop {
         match generation.step(engine, &events, Instant::now())? {
             Step::Progress => {}

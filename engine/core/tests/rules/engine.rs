@@ -8,15 +8,16 @@ use kakeya_core::{
     InvalidArgument, Sampling, SamplingError, SessionId, SessionInfo, StopReason,
 };
 
-const PARAMS: GenerateParams = GenerateParams {
-    max_tokens: 5,
-    sampling: Sampling {
+fn asked() -> GenerateParams {
+    let sampling = Sampling {
         temperature: 0.7,
         top_p: 0.9,
         top_k: 40,
         seed: Some(1),
-    },
-};
+        ..Sampling::default()
+    };
+    GenerateParams::new(5, sampling)
+}
 
 #[tokio::test]
 async fn every_call_on_a_closed_channel_answers_stopped() {
@@ -32,7 +33,7 @@ async fn every_call_on_a_closed_channel_answers_stopped() {
         Err(EngineError::Stopped)
     );
     assert_eq!(
-        engine.generate(id.clone(), PARAMS).await.unwrap_err(),
+        engine.generate(id.clone(), asked()).await.unwrap_err(),
         EngineError::Stopped
     );
     assert_eq!(engine.close(id.clone()).await, Err(EngineError::Stopped));
@@ -59,7 +60,7 @@ async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() 
     drop(commands);
     let none = GenerateParams {
         max_tokens: 0,
-        ..PARAMS
+        ..asked()
     };
     assert_eq!(
         engine
@@ -70,9 +71,9 @@ async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() 
     );
     let sampling = Sampling {
         temperature: -1.0,
-        ..PARAMS.sampling
+        ..asked().sampling
     };
-    let cold = GenerateParams { sampling, ..PARAMS };
+    let cold = GenerateParams::new(5, sampling);
     assert_eq!(
         engine
             .generate(SessionId::random(), cold)
@@ -166,7 +167,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
 #[tokio::test]
 async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
     let (engine, mut commands) = EngineHandle::channel(1);
-    let asking = tokio::spawn(async move { engine.generate(SessionId::random(), PARAMS).await });
+    let asking = tokio::spawn(async move { engine.generate(SessionId::random(), asked()).await });
     let Some(Command::Generate {
         params,
         events,
@@ -176,7 +177,7 @@ async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
     else {
         panic!()
     };
-    assert_eq!(params, PARAMS);
+    assert_eq!(params, asked());
     reply.send(Ok(())).unwrap();
     let mut consumer = asking.await.unwrap().unwrap();
 
@@ -189,13 +190,16 @@ async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
     events
         .try_send(GenerateEvent::Truncated { dropped: 9 })
         .unwrap();
-    events.try_send(GenerateEvent::Token(2)).unwrap();
-    events.finish_with(done);
+    events.try_send(GenerateEvent::Token(2.into())).unwrap();
+    events.finish_with(done.clone());
     assert_eq!(
         consumer.next().await,
         Some(Ok(GenerateEvent::Truncated { dropped: 9 }))
     );
-    assert_eq!(consumer.next().await, Some(Ok(GenerateEvent::Token(2))));
+    assert_eq!(
+        consumer.next().await,
+        Some(Ok(GenerateEvent::Token(2.into())))
+    );
     assert_eq!(consumer.next().await, Some(Ok(done)));
     assert_eq!(consumer.next().await, None);
 }
@@ -203,7 +207,7 @@ async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
 #[tokio::test]
 async fn a_generation_whose_caller_goes_away_before_the_answer_is_cancelled() {
     let (engine, mut commands) = EngineHandle::channel(1);
-    let asking = tokio::spawn(async move { engine.generate(SessionId::random(), PARAMS).await });
+    let asking = tokio::spawn(async move { engine.generate(SessionId::random(), asked()).await });
     let Some(Command::Generate { events, .. }) = commands.recv().await else {
         panic!()
     };

@@ -4,6 +4,8 @@ mod cached_tokens;
 mod config;
 mod engine;
 mod errors;
+mod events;
+mod params;
 mod pipeline;
 mod sampling;
 mod scheduler;

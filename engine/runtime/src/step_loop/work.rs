@@ -84,7 +84,10 @@ impl Work {
                 ..
             } if begun.is_none() => {
                 *begun = Some(Box::new(GenerationCoordinator::begin(
-                    engine, id, *params, *asked,
+                    engine,
+                    id,
+                    params.clone(),
+                    *asked,
                 )?));
             }
             _ => {}

@@ -85,11 +85,9 @@ pub fn run(args: GenerateArgs) -> Outcome {
         top_p: args.top_p,
         top_k: args.top_k,
         seed: args.seed,
+        ..Sampling::default()
     };
-    let params = GenerateParams {
-        max_tokens: args.max_tokens,
-        sampling,
-    };
+    let params = GenerateParams::new(args.max_tokens, sampling);
     params.validate().map_err(Failure::usage)?;
 
     let (model, tokenizer) = model::load_with_tokenizer(&options)?;
@@ -165,7 +163,7 @@ async fn generate(
             .map_err(|error| anyhow!("{error}"))?
         {
             GenerateEvent::Truncated { dropped } => printer.truncated(dropped),
-            GenerateEvent::Token(token) => printer.token(token)?,
+            GenerateEvent::Token(token) => printer.token(token.id)?,
             GenerateEvent::Done(done) => return printer.done(done),
         }
     }
@@ -258,5 +256,6 @@ fn stop_reason(reason: StopReason) -> &'static str {
         StopReason::Eos => "eos",
         StopReason::Cancelled => "cancelled",
         StopReason::Truncated => "truncated",
+        StopReason::StopSequence => "stop_sequence",
     }
 }

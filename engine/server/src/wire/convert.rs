@@ -2,7 +2,7 @@
 
 use kakeya_core::{
     EngineError, GenerateDone, GenerateEvent, GenerateParams, Sampling, SessionId, SessionInfo,
-    StopReason,
+    StopReason, TokenLogprobs,
 };
 use kakeya_proto::v1;
 
@@ -20,10 +20,10 @@ pub fn session_id(text: &str) -> Result<SessionId, EngineError> {
     })
 }
 
-/// The settings of one Generate. An unset temperature is 0 (greedy), an unset top_p 1, an unset top_k 0 (off).
+/// The settings of one Generate. An unset temperature is 0 (greedy), and what else is unset is off.
 ///
 /// # Errors
-/// Zero `max_tokens`, or sampling values out of range.
+/// Zero `max_tokens`, or values out of range. Whether its tokens are in the vocabulary is not known here.
 pub fn generate_params(request: &v1::GenerateRequest) -> Result<GenerateParams, EngineError> {
     let defaults = Sampling::default();
     let params = GenerateParams {
@@ -32,8 +32,29 @@ pub fn generate_params(request: &v1::GenerateRequest) -> Result<GenerateParams, 
             temperature: request.temperature.unwrap_or(defaults.temperature),
             top_p: request.top_p.unwrap_or(defaults.top_p),
             top_k: request.top_k.unwrap_or(defaults.top_k),
+            min_p: request.min_p.unwrap_or(defaults.min_p),
+            presence_penalty: request
+                .presence_penalty
+                .unwrap_or(defaults.presence_penalty),
+            frequency_penalty: request
+                .frequency_penalty
+                .unwrap_or(defaults.frequency_penalty),
+            repetition_penalty: request
+                .repetition_penalty
+                .unwrap_or(defaults.repetition_penalty),
             seed: request.seed,
         },
+        logit_bias: request
+            .logit_bias
+            .iter()
+            .map(|entry| (entry.token_id, entry.bias))
+            .collect(),
+        stop: request
+            .stop_sequences
+            .iter()
+            .map(|sequence| sequence.token_ids.clone())
+            .collect(),
+        top_logprobs: request.top_logprobs,
     };
     params.validate()?;
     Ok(params)
@@ -72,15 +93,33 @@ pub fn session_info_response(info: SessionInfo) -> v1::GetSessionInfoResponse {
 /// One message of Generate's stream.
 pub fn generate_response(event: GenerateEvent) -> v1::GenerateResponse {
     use v1::generate_response::Payload;
-    let payload = match event {
-        GenerateEvent::Truncated { dropped } => Payload::Truncated(v1::HistoryTruncated {
-            dropped_token_count: dropped,
-        }),
-        GenerateEvent::Token(token) => Payload::TokenId(token),
-        GenerateEvent::Done(done) => Payload::Done(generate_done(done)),
+    let (payload, logprobs) = match event {
+        GenerateEvent::Truncated { dropped } => {
+            let notice = v1::HistoryTruncated {
+                dropped_token_count: dropped,
+            };
+            (Payload::Truncated(notice), None)
+        }
+        GenerateEvent::Token(token) => (Payload::TokenId(token.id), token.logprobs),
+        GenerateEvent::Done(done) => (Payload::Done(generate_done(done)), None),
     };
     v1::GenerateResponse {
         payload: Some(payload),
+        logprobs: logprobs.map(|logprobs| token_logprobs(*logprobs)),
+    }
+}
+
+fn token_logprobs(logprobs: TokenLogprobs) -> v1::TokenLogprobs {
+    v1::TokenLogprobs {
+        logprob: logprobs.logprob,
+        top: logprobs
+            .top
+            .into_iter()
+            .map(|entry| v1::TokenLogprob {
+                token_id: entry.token,
+                logprob: entry.logprob,
+            })
+            .collect(),
     }
 }
 
@@ -100,6 +139,7 @@ fn stop_reason(reason: StopReason) -> v1::generate_done::StopReason {
         StopReason::Eos => Wire::Eos,
         StopReason::Cancelled => Wire::Cancelled,
         StopReason::Truncated => Wire::Truncated,
+        StopReason::StopSequence => Wire::StopSequence,
     }
 }
 
@@ -107,7 +147,9 @@ fn stop_reason(reason: StopReason) -> v1::generate_done::StopReason {
 mod tests {
     use std::time::Duration;
 
-    use kakeya_core::{InvalidArgument, SamplingError};
+    use kakeya_core::{
+        GeneratedToken, InvalidArgument, LogitBiasError, SamplingError, StopError, TokenLogprob,
+    };
 
     use super::*;
 
@@ -152,30 +194,59 @@ mod tests {
             max_tokens: 3,
             ..Default::default()
         };
-        let greedy = GenerateParams {
-            max_tokens: 3,
-            sampling: Sampling::default(),
-        };
-        assert_eq!(generate_params(&request), Ok(greedy));
+        let greedy = GenerateParams::new(3, Sampling::default());
         assert!(greedy.sampling.is_greedy());
+        assert_eq!(generate_params(&request), Ok(greedy));
 
         request.seed = Some(0);
         request.temperature = Some(0.5);
         request.top_p = Some(0.9);
         request.top_k = Some(40);
+        request.min_p = Some(0.05);
+        request.presence_penalty = Some(1.5);
+        request.frequency_penalty = Some(-0.5);
+        request.repetition_penalty = Some(1.25);
         let sampling = Sampling {
             temperature: 0.5,
             top_p: 0.9,
             top_k: 40,
+            min_p: 0.05,
+            presence_penalty: 1.5,
+            frequency_penalty: -0.5,
+            repetition_penalty: 1.25,
             seed: Some(0),
         };
         assert_eq!(
             generate_params(&request),
-            Ok(GenerateParams {
-                max_tokens: 3,
-                sampling
-            })
+            Ok(GenerateParams::new(3, sampling))
         );
+    }
+
+    #[test]
+    fn biases_stop_sequences_and_logprobs_keep_their_tokens_and_order() {
+        let request = v1::GenerateRequest {
+            max_tokens: 3,
+            logit_bias: vec![bias(9, -100.0), bias(2, 0.5)],
+            stop_sequences: vec![stop(&[5, 6, 5]), stop(&[1])],
+            top_logprobs: Some(0),
+            ..Default::default()
+        };
+        let expected = GenerateParams {
+            logit_bias: vec![(9, -100.0), (2, 0.5)],
+            stop: vec![vec![5, 6, 5], vec![1]],
+            top_logprobs: Some(0),
+            ..GenerateParams::new(3, Sampling::default())
+        };
+        assert_eq!(generate_params(&request), Ok(expected));
+    }
+
+    fn bias(token_id: u32, bias: f32) -> v1::TokenBias {
+        v1::TokenBias { token_id, bias }
+    }
+
+    fn stop(token_ids: &[u32]) -> v1::TokenSequence {
+        let token_ids = token_ids.to_vec();
+        v1::TokenSequence { token_ids }
     }
 
     #[test]
@@ -221,6 +292,41 @@ mod tests {
                 EngineError::from(SamplingError::TopP { value })
             );
         }
+        let refused_argument = |request, expected: InvalidArgument| {
+            assert_eq!(refusal(request), EngineError::from(expected));
+        };
+        refused_argument(
+            v1::GenerateRequest {
+                repetition_penalty: Some(0.0),
+                ..request.clone()
+            },
+            SamplingError::RepetitionPenalty { value: 0.0 }.into(),
+        );
+        refused_argument(
+            v1::GenerateRequest {
+                logit_bias: vec![bias(4, 1.0), bias(4, 2.0)],
+                ..request.clone()
+            },
+            LogitBiasError::Duplicate { token: 4 }.into(),
+        );
+        refused_argument(
+            v1::GenerateRequest {
+                stop_sequences: vec![stop(&[1]), stop(&[])],
+                ..request.clone()
+            },
+            StopError::Length {
+                index: 1,
+                length: 0,
+            }
+            .into(),
+        );
+        refused_argument(
+            v1::GenerateRequest {
+                top_logprobs: Some(21),
+                ..request
+            },
+            InvalidArgument::TopLogprobs { value: 21 },
+        );
     }
 
     #[test]
@@ -231,6 +337,7 @@ mod tests {
             (StopReason::Eos, Wire::Eos),
             (StopReason::Cancelled, Wire::Cancelled),
             (StopReason::Truncated, Wire::Truncated),
+            (StopReason::StopSequence, Wire::StopSequence),
         ] {
             let (prefill, total) = (Duration::from_millis(250), Duration::from_millis(1500));
             let message = generate_response(GenerateEvent::Done(GenerateDone {
@@ -255,15 +362,47 @@ mod tests {
     #[test]
     fn tokens_and_truncation_keep_their_numbers() {
         use v1::generate_response::Payload;
-        assert_eq!(
-            generate_response(GenerateEvent::Token(49_151)).payload,
-            Some(Payload::TokenId(49_151))
-        );
+        let token = generate_response(GenerateEvent::Token(49_151.into()));
+        assert_eq!(token.payload, Some(Payload::TokenId(49_151)));
+        assert_eq!(token.logprobs, None);
         let truncated = v1::HistoryTruncated {
             dropped_token_count: 1 << 40,
         };
         let message = generate_response(GenerateEvent::Truncated { dropped: 1 << 40 });
         assert_eq!(message.payload, Some(Payload::Truncated(truncated)));
+    }
+
+    #[test]
+    fn log_probabilities_travel_beside_their_token() {
+        let logprobs = TokenLogprobs {
+            logprob: -3.5,
+            top: vec![
+                TokenLogprob {
+                    token: 8,
+                    logprob: -0.25,
+                },
+                TokenLogprob {
+                    token: 3,
+                    logprob: -1.75,
+                },
+            ],
+        };
+        let message = generate_response(GenerateEvent::Token(GeneratedToken {
+            id: 7,
+            logprobs: Some(Box::new(logprobs)),
+        }));
+        let top = [(8, -0.25), (3, -1.75)];
+        let expected = v1::TokenLogprobs {
+            logprob: -3.5,
+            top: top
+                .map(|(token_id, logprob)| v1::TokenLogprob { token_id, logprob })
+                .to_vec(),
+        };
+        assert_eq!(
+            message.payload,
+            Some(v1::generate_response::Payload::TokenId(7))
+        );
+        assert_eq!(message.logprobs, Some(expected));
     }
 
     #[test]

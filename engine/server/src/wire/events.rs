@@ -90,11 +90,15 @@ mod tests {
     });
     const TRUNCATED: GenerateEvent = GenerateEvent::Truncated { dropped: 5 };
 
+    fn token(id: u32) -> GenerateEvent {
+        GenerateEvent::Token(id.into())
+    }
+
     /// A stream that holds `events`, and the end that still sends to it.
     fn stream_of(events: &[GenerateEvent]) -> (Events, GenerateStream) {
         let (producer, consumer) = bounded(8);
         for event in events {
-            producer.try_send(*event).expect("room");
+            producer.try_send(event.clone()).expect("room");
         }
         (producer, GenerateStream::new(consumer))
     }
@@ -115,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_come_as_messages_in_their_order_and_done_is_last() {
-        let events = [TRUNCATED, GenerateEvent::Token(7), GenerateEvent::Token(8)];
+        let events = [TRUNCATED, token(7), token(8)];
         let (producer, stream) = stream_of(&events);
         producer.finish_with(DONE);
         let expected: Vec<_> = events
@@ -128,15 +132,15 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_follows_done() {
-        let (producer, stream) = stream_of(&[DONE, GenerateEvent::Token(7)]);
+        let (producer, stream) = stream_of(&[DONE, token(7)]);
         producer.finish();
         assert_eq!(read(stream).await, (vec![generate_response(DONE)], None));
     }
 
     #[tokio::test]
     async fn truncated_twice_or_late_is_an_internal_error() {
-        for (first, second) in [(TRUNCATED, TRUNCATED), (GenerateEvent::Token(7), TRUNCATED)] {
-            let (producer, stream) = stream_of(&[first, second]);
+        for (first, second) in [(TRUNCATED, TRUNCATED), (token(7), TRUNCATED)] {
+            let (producer, stream) = stream_of(&[first.clone(), second]);
             producer.finish_with(DONE);
             assert_eq!(
                 read(stream).await,
@@ -147,27 +151,21 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_without_done_is_an_internal_error() {
-        let (producer, stream) = stream_of(&[GenerateEvent::Token(7)]);
+        let (producer, stream) = stream_of(&[token(7)]);
         producer.finish();
         assert_eq!(
             read(stream).await,
-            (
-                vec![generate_response(GenerateEvent::Token(7))],
-                Some(Code::Internal)
-            )
+            (vec![generate_response(token(7))], Some(Code::Internal))
         );
     }
 
     #[tokio::test]
     async fn an_error_surfaces_after_the_tokens_in_flight() {
-        let (producer, stream) = stream_of(&[GenerateEvent::Token(7)]);
+        let (producer, stream) = stream_of(&[token(7)]);
         producer.fail(EngineError::Draining);
         assert_eq!(
             read(stream).await,
-            (
-                vec![generate_response(GenerateEvent::Token(7))],
-                Some(Code::Unavailable)
-            )
+            (vec![generate_response(token(7))], Some(Code::Unavailable))
         );
     }
 
@@ -180,7 +178,7 @@ mod tests {
 
     #[test]
     fn dropping_the_stream_cancels_the_generation() {
-        let (producer, stream) = stream_of(&[GenerateEvent::Token(7)]);
+        let (producer, stream) = stream_of(&[token(7)]);
         assert!(!producer.is_cancelled());
         drop(stream);
         assert!(producer.is_cancelled());

@@ -1,7 +1,6 @@
 //! Engine errors as gRPC statuses: the one table.
 
-use kakeya_core::engine::GenerateEvent;
-use kakeya_core::{EngineError, PipelineError};
+use kakeya_core::{EngineError, GenerateEvent, PipelineError};
 use tonic::{Code, Status};
 
 /// The status of an engine error; its text is the error's own.
@@ -42,7 +41,9 @@ pub fn out_of_order(event: Option<&GenerateEvent>) -> Status {
 mod tests {
     use std::time::Duration;
 
-    use kakeya_core::{InvalidArgument, InvariantViolation, SamplingError, SessionId};
+    use kakeya_core::{
+        InvalidArgument, InvariantViolation, LogitBiasError, SamplingError, SessionId, StopError,
+    };
 
     use super::*;
 
@@ -116,6 +117,21 @@ mod tests {
                 SamplingError::TopP { value: 2.0 }.into(),
                 Code::InvalidArgument,
                 "top_p is 2",
+            ),
+            (
+                InvalidArgument::from(LogitBiasError::Duplicate { token: 4 }).into(),
+                Code::InvalidArgument,
+                "token 4 twice",
+            ),
+            (
+                InvalidArgument::from(StopError::TooMany { count: 17 }).into(),
+                Code::InvalidArgument,
+                "17 stop sequences",
+            ),
+            (
+                InvalidArgument::TopLogprobs { value: 21 }.into(),
+                Code::InvalidArgument,
+                "top_logprobs is 21",
             ),
             (exceeded.into(), Code::InvalidArgument, "context of 8192"),
             (inv1.into(), Code::FailedPrecondition, "INV-1"),

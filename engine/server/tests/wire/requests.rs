@@ -2,7 +2,8 @@
 
 use kakeya_core::Command;
 use kakeya_proto::v1::{
-    CloseSessionRequest, CreateSessionRequest, GenerateRequest, GetSessionInfoRequest,
+    CloseSessionRequest, CreateSessionRequest, GenerateRequest, GetSessionInfoRequest, TokenBias,
+    TokenSequence,
 };
 use kakeya_server::wire::limits::{MAX_REQUEST_BYTES, SAFE_APPEND_IDS};
 use tokio::time::timeout;
@@ -131,9 +132,61 @@ async fn generate_arguments_out_of_range_are_invalid_and_do_not_reach_the_engine
         (
             GenerateRequest {
                 top_p: Some(f32::NAN),
-                ..fine
+                ..fine.clone()
             },
             "top_p is NaN",
+        ),
+        (
+            GenerateRequest {
+                min_p: Some(1.5),
+                ..fine.clone()
+            },
+            "min_p is 1.5",
+        ),
+        (
+            GenerateRequest {
+                presence_penalty: Some(2.5),
+                ..fine.clone()
+            },
+            "presence_penalty is 2.5",
+        ),
+        (
+            GenerateRequest {
+                frequency_penalty: Some(f32::NAN),
+                ..fine.clone()
+            },
+            "frequency_penalty is NaN",
+        ),
+        (
+            GenerateRequest {
+                repetition_penalty: Some(0.0),
+                ..fine.clone()
+            },
+            "repetition_penalty is 0",
+        ),
+        (
+            GenerateRequest {
+                logit_bias: vec![TokenBias {
+                    token_id: 7,
+                    bias: -101.0,
+                }],
+                ..fine.clone()
+            },
+            "logit_bias of token 7 is -101",
+        ),
+        (
+            GenerateRequest {
+                stop_sequences: vec![TokenSequence::default()],
+                ..fine.clone()
+            },
+            "stop sequence 0 has 0 tokens",
+        ),
+        (
+            GenerateRequest {
+                top_logprobs: Some(21),
+                ..fine
+            },
+            "top_logprobs is 21",
         ),
     ] {
         let status = refused(client.generate(request).await);

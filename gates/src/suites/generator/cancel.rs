@@ -121,7 +121,7 @@ fn a_dropped_consumer_cancels(context: &SuiteContext) -> CaseResult {
     let emitted: Vec<u32> = drain(&mut consumer)?
         .into_iter()
         .filter_map(|event| match event {
-            GenerateEvent::Token(token) => Some(token),
+            GenerateEvent::Token(token) => Some(token.id),
             _ => None,
         })
         .collect();

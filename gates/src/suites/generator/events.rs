@@ -152,7 +152,7 @@ fn position_advances_by_exactly_the_tokens_emitted(context: &SuiteContext) -> Ca
                 ensure!(false, "{event:?} among the tokens");
                 continue;
             };
-            emitted.push(token);
+            emitted.push(token.id);
         }
         // After every step, not only at the end: what was emitted is what the session holds.
         let history = [&prompt[..], &emitted].concat();

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod events;
+mod options;
 mod sampling;
 mod stop;
 
@@ -17,4 +18,5 @@ pub fn suite() -> Suite {
     .cases(stop::cases())
     .cases(cancel::cases())
     .cases(sampling::cases())
+    .cases(options::cases())
 }

@@ -36,10 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
 const COUNT: u32 = 12;
 
 fn stream(context: &SuiteContext, sampling: Sampling) -> Result<Vec<u32>, CaseFailure> {
-    let params = GenerateParams {
-        max_tokens: COUNT,
-        sampling,
-    };
+    let params = GenerateParams::new(COUNT, sampling);
     let prompt = prose(context, 30)?;
     Ok(solo(context, &small(context), &prompt, params)?.tokens)
 }
@@ -124,14 +121,11 @@ fn one_candidate_equals_greedy_at_any_temperature(context: &SuiteContext) -> Cas
 fn likelier(context: &SuiteContext, sampling: Sampling) -> Result<Vec<(usize, f64)>, CaseFailure> {
     let mut engine = engine(context)?;
     let id = open_with(&mut engine, &prose(context, 30)?)?;
-    let one = GenerateParams {
-        max_tokens: 1,
-        sampling,
-    };
+    let one = GenerateParams::new(1, sampling);
     let mut found = Vec::new();
     for _ in 0..COUNT {
         let logits = engine.state(&id)?.next_logits.clone();
-        let drawn = logits[generate(&mut engine, &id, one)?.tokens[0] as usize];
+        let drawn = logits[generate(&mut engine, &id, one.clone())?.tokens[0] as usize];
         let weight =
             |logit: &f32| (f64::from(*logit - drawn) / f64::from(sampling.temperature)).exp();
         let above: Vec<f64> = logits

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use kakeya_core::{
-    EngineError, GenerateParams, InvalidArgument, Sampling, SamplingError, SessionId, StopReason,
-    Window,
+    EngineError, GenerateParams, InvalidArgument, LogitBiasError, Sampling, SamplingError,
+    SessionId, StopError, StopReason, Window,
 };
 use kakeya_runtime::{AppendCoordinator, EngineConfig, GenerationCoordinator};
 
@@ -165,13 +165,22 @@ fn bad_arguments_are_refused_and_leave_the_session(context: &SuiteContext) -> Ca
     let now = Instant::now();
     let empty = open(&mut engine)?;
     let warm = open_with(&mut engine, &prose(context, 50)?)?;
-    let with = |temperature: f32, top_p: f32| GenerateParams {
-        max_tokens: 4,
-        sampling: Sampling {
+    let with = |temperature: f32, top_p: f32| {
+        let sampling = Sampling {
             temperature,
             top_p,
             ..Sampling::default()
-        },
+        };
+        GenerateParams::new(4, sampling)
+    };
+    let vocabulary = context.model()?.config().vocabulary as u32;
+    let biased = |logit_bias: &[(u32, f32)]| GenerateParams {
+        logit_bias: logit_bias.to_vec(),
+        ..greedy(4)
+    };
+    let stopping = |stop: &[&[u32]]| GenerateParams {
+        stop: stop.iter().map(|sequence| sequence.to_vec()).collect(),
+        ..greedy(4)
     };
     let temperature = |value| InvalidArgument::from(SamplingError::Temperature { value });
     let top_p = |value| InvalidArgument::from(SamplingError::TopP { value });
@@ -182,6 +191,47 @@ fn bad_arguments_are_refused_and_leave_the_session(context: &SuiteContext) -> Ca
         (&warm, with(1.0, 0.0), top_p(0.0)),
         (&warm, with(1.0, 1.01), top_p(1.01)),
         (
+            &warm,
+            biased(&[(3, 1.0), (3, 2.0)]),
+            LogitBiasError::Duplicate { token: 3 }.into(),
+        ),
+        (
+            &warm,
+            biased(&[(vocabulary - 1, 1.0), (vocabulary, 1.0)]),
+            LogitBiasError::OutOfVocabulary {
+                token: vocabulary,
+                vocabulary,
+            }
+            .into(),
+        ),
+        (
+            &warm,
+            stopping(&[&[1], &[]]),
+            StopError::Length {
+                index: 1,
+                length: 0,
+            }
+            .into(),
+        ),
+        (
+            &warm,
+            stopping(&[&[vocabulary - 1], &[1, u32::MAX]]),
+            StopError::OutOfVocabulary {
+                index: 1,
+                token: u32::MAX,
+                vocabulary,
+            }
+            .into(),
+        ),
+        (
+            &warm,
+            GenerateParams {
+                top_logprobs: Some(21),
+                ..greedy(4)
+            },
+            InvalidArgument::TopLogprobs { value: 21 },
+        ),
+        (
             &empty,
             greedy(4),
             InvalidArgument::EmptySession { id: empty.clone() },
@@ -189,14 +239,14 @@ fn bad_arguments_are_refused_and_leave_the_session(context: &SuiteContext) -> Ca
     ];
     for (id, params, expected) in refusals {
         let (session, stats) = (snapshot(&engine, id)?, engine.stats());
-        let begun = GenerationCoordinator::begin(&mut engine, id, params, now);
+        let begun = GenerationCoordinator::begin(&mut engine, id, params.clone(), now);
         ensure_refused(&format!("{params:?}"), begun, &expected.into())?;
         ensure_eq!(snapshot(&engine, id)?, session, "after {params:?}");
         ensure_eq!(engine.stats(), stats, "the counts after {params:?}");
     }
     // Not a number equals nothing, so its refusal is told by its text.
     for params in [with(f32::NAN, 1.0), with(1.0, f32::NAN)] {
-        let begun = GenerationCoordinator::begin(&mut engine, &warm, params, now);
+        let begun = GenerationCoordinator::begin(&mut engine, &warm, params.clone(), now);
         ensure!(
             matches!(
                 begun,

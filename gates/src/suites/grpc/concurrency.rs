@@ -77,13 +77,13 @@ fn concurrent_sessions_stream_the_tokens_they_stream_alone(context: &SuiteContex
     ];
     let alone = plans
         .iter()
-        .map(|(prompt, _, params)| solo(context, &config, prompt, *params))
+        .map(|(prompt, _, params)| solo(context, &config, prompt, params.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     serving(context, config, async |served| {
         let address = &served.address;
         let together = plans
             .iter()
-            .map(|(prompt, piece, params)| converse(address, prompt, *piece, *params));
+            .map(|(prompt, piece, params)| converse(address, prompt, *piece, params.clone()));
         let together = futures::future::try_join_all(together).await?;
         for (at, (found, expected)) in together.iter().zip(&alone).enumerate() {
             found.ensure_same_as(&format!("session {at} among four"), expected)?;

@@ -1,9 +1,10 @@
 //! What one Generate says on the wire.
 
-use kakeya_core::StopReason;
+use kakeya_core::{GenerateEvent, StopReason};
 use kakeya_proto::v1;
+use tonic::Code;
 
-use super::support::serving;
+use super::support::{ensure_status, serving};
 use crate::context::SuiteContext;
 use crate::failure::CaseResult;
 use crate::suite::Case;
@@ -27,6 +28,10 @@ pub(super) fn cases() -> Vec<Case> {
         Case::fast(
             "a_seed_on_the_wire_is_the_engine_s_seed",
             a_seed_on_the_wire_is_the_engine_s_seed,
+        ),
+        Case::fast(
+            "penalties_biases_stop_sequences_and_log_probabilities_cross_the_wire",
+            penalties_biases_stop_sequences_and_log_probabilities_cross_the_wire,
         ),
     ]
 }
@@ -96,14 +101,14 @@ fn a_seed_on_the_wire_is_the_engine_s_seed(context: &SuiteContext) -> CaseResult
     let mut params = seeded(10, u64::MAX);
     params.sampling.top_k = 50;
     params.sampling.top_p = 0.95;
-    let expected = solo(context, &config, &prompt, params)?;
-    let mut other = params;
+    let expected = solo(context, &config, &prompt, params.clone())?;
+    let mut other = params.clone();
     other.sampling.seed = None;
     serving(context, config, async |served| {
         let client = &mut served.client;
         for _ in 0..2 {
             let id = client.create_with(&prompt).await?;
-            let generated = client.generate(&id, params).await?.finish().await?;
+            let generated = client.generate(&id, params.clone()).await?.finish().await?;
             generated.ensure_same_as("a seeded stream of the wire", &expected)?;
         }
         let id = client.create_with(&prompt).await?;
@@ -113,5 +118,45 @@ fn a_seed_on_the_wire_is_the_engine_s_seed(context: &SuiteContext) -> CaseResult
             "a stream without a seed is the seeded one"
         );
         Ok(())
+    })
+}
+
+fn penalties_biases_stop_sequences_and_log_probabilities_cross_the_wire(
+    context: &SuiteContext,
+) -> CaseResult {
+    let config = small(context);
+    let prompt = prose(context, 25)?;
+    let mut params = seeded(10, 4);
+    params.sampling.min_p = 0.001;
+    params.sampling.presence_penalty = 0.5;
+    params.sampling.frequency_penalty = 0.25;
+    params.sampling.repetition_penalty = 1.25;
+    params.logit_bias = vec![(260, 1.5), (28, -3.0)];
+    params.top_logprobs = Some(3);
+    let free = solo(context, &config, &prompt, params.clone())?;
+    params.stop = vec![free.tokens[4..6].to_vec()];
+    let expected = solo(context, &config, &prompt, params.clone())?;
+    ensure_eq!(
+        expected.done.reason,
+        StopReason::StopSequence,
+        "the reason of the stream to compare with"
+    );
+    serving(context, config, async |served| {
+        let client = &mut served.client;
+        let id = client.create_with(&prompt).await?;
+        let mut stream = client.generate(&id, params.clone()).await?;
+        while let Some(event) = stream.next().await? {
+            if let GenerateEvent::Token(token) = event {
+                let top = token.logprobs.map(|logprobs| logprobs.top.len());
+                ensure_eq!(top, Some(3), "log-probabilities beside a token");
+            }
+        }
+        let generated = stream.finish().await?;
+        generated.ensure_same_as("a stream of the wire with every option", &expected)?;
+        let vocabulary = context.model()?.config().vocabulary as u32;
+        params.logit_bias.push((vocabulary, 1.0));
+        let refused = client.generate(&id, params.clone()).await.map(|_| ());
+        let part = format!("logit_bias names token {vocabulary}");
+        ensure_status("Generate", refused, Code::InvalidArgument, &part)
     })
 }

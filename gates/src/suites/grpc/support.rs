@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    EngineHandle, GenerateDone, GenerateEvent, GenerateParams, SessionId, StopReason,
+    EngineHandle, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken, SessionId,
+    StopReason, TokenLogprob, TokenLogprobs,
 };
 use kakeya_proto::v1;
 use kakeya_proto::v1::generate_response::Payload;
@@ -193,6 +194,21 @@ pub(super) fn request(id: &str, params: GenerateParams) -> v1::GenerateRequest {
         temperature: Some(params.sampling.temperature),
         top_p: Some(params.sampling.top_p),
         top_k: Some(params.sampling.top_k),
+        min_p: Some(params.sampling.min_p),
+        presence_penalty: Some(params.sampling.presence_penalty),
+        frequency_penalty: Some(params.sampling.frequency_penalty),
+        repetition_penalty: Some(params.sampling.repetition_penalty),
+        logit_bias: params
+            .logit_bias
+            .into_iter()
+            .map(|(token_id, bias)| v1::TokenBias { token_id, bias })
+            .collect(),
+        stop_sequences: params
+            .stop
+            .into_iter()
+            .map(|token_ids| v1::TokenSequence { token_ids })
+            .collect(),
+        top_logprobs: params.top_logprobs,
     }
 }
 
@@ -209,7 +225,7 @@ impl Stream {
             return Ok(None);
         };
         let event = event(message)?;
-        self.events.push(event);
+        self.events.push(event.clone());
         Ok(Some(event))
     }
 
@@ -229,7 +245,7 @@ impl Stream {
     /// Tokens read so far.
     pub(super) fn tokens(&self) -> Vec<u32> {
         let token = |event: &GenerateEvent| match event {
-            GenerateEvent::Token(token) => Some(*token),
+            GenerateEvent::Token(token) => Some(token.id),
             _ => None,
         };
         self.events.iter().filter_map(token).collect()
@@ -263,7 +279,10 @@ fn event(message: v1::GenerateResponse) -> Result<GenerateEvent, CaseFailure> {
     use v1::generate_done::StopReason as Wire;
     let violated = |what: String| Err(CaseFailure::violated(what));
     let done = match message.payload {
-        Some(Payload::TokenId(token)) => return Ok(GenerateEvent::Token(token)),
+        Some(Payload::TokenId(id)) => {
+            let logprobs = message.logprobs.map(|found| Box::new(logprobs(found)));
+            return Ok(GenerateEvent::Token(GeneratedToken { id, logprobs }));
+        }
         Some(Payload::Truncated(notice)) => {
             let dropped = notice.dropped_token_count;
             return Ok(GenerateEvent::Truncated { dropped });
@@ -276,6 +295,7 @@ fn event(message: v1::GenerateResponse) -> Result<GenerateEvent, CaseFailure> {
         Wire::Eos => StopReason::Eos,
         Wire::Cancelled => StopReason::Cancelled,
         Wire::Truncated => StopReason::Truncated,
+        Wire::StopSequence => StopReason::StopSequence,
         Wire::Unspecified => return violated(format!("`done` without a reason: {done:?}")),
     };
     Ok(GenerateEvent::Done(GenerateDone {
@@ -284,6 +304,17 @@ fn event(message: v1::GenerateResponse) -> Result<GenerateEvent, CaseFailure> {
         prefill: Duration::try_from_secs_f64(done.prefill_duration_seconds)?,
         total: Duration::try_from_secs_f64(done.total_duration_seconds)?,
     }))
+}
+
+fn logprobs(message: v1::TokenLogprobs) -> TokenLogprobs {
+    let entry = |entry: v1::TokenLogprob| TokenLogprob {
+        token: entry.token_id,
+        logprob: entry.logprob,
+    };
+    TokenLogprobs {
+        logprob: message.logprob,
+        top: message.top.into_iter().map(entry).collect(),
+    }
 }
 
 /// Requires that a call was refused with `code` and a text that has `part` in it.

@@ -224,10 +224,7 @@ fn interleaved(ctx: &SuiteContext) -> CaseResult {
         }
         append.step(&mut engine, 11, now)?;
         let (events, mut stream) = pipeline::bounded(4);
-        let params = GenerateParams {
-            max_tokens: 9,
-            sampling: Sampling::default(),
-        };
+        let params = GenerateParams::new(9, Sampling::default());
         let mut generation = GenerationCoordinator::begin(&mut engine, &other, params, now)?;
         for _ in 0..3 {
             generation.step(&mut engine, &events, now)?;

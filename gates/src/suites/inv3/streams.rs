@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         top_p: 0.95,
         top_k: 50,
         seed: Some(2024),
+        ..Sampling::default()
     };
     let mut cases = Vec::new();
     for name in HISTORIES {
@@ -80,16 +81,13 @@ fn generate(
         AppendCoordinator::append(&mut engine, &id, chunk)?;
     }
     let (events, mut stream) = pipeline::bounded(4);
-    let params = GenerateParams {
-        max_tokens: TOKENS,
-        sampling,
-    };
+    let params = GenerateParams::new(TOKENS, sampling);
     let mut generation = GenerationCoordinator::begin(&mut engine, &id, params, now)?;
     let mut out = Vec::new();
     while out.len() < TOKENS as usize {
         generation.step(&mut engine, &events, now)?;
         if let Some(Ok(GenerateEvent::Token(token))) = stream.blocking_next() {
-            out.push(token);
+            out.push(token.id);
         }
     }
     Ok((out, kv_sha256(&engine.state(&id)?.verifier)))

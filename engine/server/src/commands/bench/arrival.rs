@@ -124,10 +124,7 @@ async fn stream(
 ) -> Result<Consumer<GenerateEvent, EngineError>, EngineError> {
     let id = engine.create_session(String::new(), Vec::new()).await?;
     engine.append(id.clone(), tokens.to_vec()).await?;
-    let params = GenerateParams {
-        max_tokens: u32::MAX,
-        sampling: Sampling::default(),
-    };
+    let params = GenerateParams::new(u32::MAX, Sampling::default());
     engine.generate(id, params).await
 }
 
