@@ -11,8 +11,16 @@ use kakeya_server::http::{ApiError, ErrorKind};
 
 use crate::support::Answer;
 
-/// Every kind: status, `type`, `code`, and the seconds after which to ask again.
-const KINDS: [(ErrorKind, u16, &str, Option<&str>, Option<&str>); 13] = {
+/// A kind: status, `type`, `code`, and the seconds after which to ask again.
+type Kind = (
+    ErrorKind,
+    u16,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+);
+
+const KINDS: [Kind; 13] = {
     use ErrorKind::*;
     const REQUEST: &str = "invalid_request_error";
     [
@@ -149,8 +157,11 @@ async fn the_time_to_come_back_is_whole_seconds_rounded_up_and_never_none() {
     }
 }
 
-/// Every engine error, with the kind it becomes, the field it names and a part of its text.
-fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>, &'static str)> {
+/// An engine error, the kind it becomes, the field it names and a part of its text.
+type Row = (EngineError, ErrorKind, Option<&'static str>, &'static str);
+
+/// Every engine error.
+fn table() -> Vec<Row> {
     let id: SessionId = "sess-00000000000000000000000000000007"
         .parse()
         .expect("an id");

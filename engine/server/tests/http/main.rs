@@ -1,5 +1,11 @@
 //! The HTTP door without an engine: bodies in, refusals and answers out.
 
 mod body;
+mod chat;
+mod completions;
 mod errors;
+mod messages;
+mod settings;
 mod support;
+mod tokens;
+mod tools;

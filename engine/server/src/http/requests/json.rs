@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -35,54 +35,54 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A list that may be written as its only element.
+/// A text, or something else in its place: a list of texts or of parts, or a struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Texts {
-    /// The element.
-    One(String),
-    /// The list.
-    Many(Vec<String>),
+pub enum TextOr<T> {
+    /// A text.
+    Text(String),
+    /// What is not one.
+    Other(T),
 }
 
-impl Texts {
-    /// The elements, and the name by which each stands in the request as `param`.
-    pub fn named(self, param: &str) -> Vec<(String, String)> {
-        match self {
-            Self::One(text) => vec![(param.to_owned(), text)],
-            Self::Many(texts) => texts
-                .into_iter()
-                .enumerate()
-                .map(|(index, text)| (format!("{param}[{index}]"), text))
-                .collect(),
-        }
-    }
+/// What may stand in the place of a text.
+pub trait InPlaceOfText {
+    /// Both, as errors name them.
+    const EXPECTED: &'static str;
 }
 
-impl<'de> Deserialize<'de> for Texts {
+impl<T> InPlaceOfText for Vec<T> {
+    const EXPECTED: &'static str = "a string or an array";
+}
+
+impl<T> InPlaceOfText for Object<T> {
+    const EXPECTED: &'static str = "a string or an object";
+}
+
+impl<'de, T: Deserialize<'de> + InPlaceOfText> Deserialize<'de> for TextOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
+        struct Either<T>(PhantomData<T>);
 
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Texts;
+        impl<'de, T: Deserialize<'de> + InPlaceOfText> Visitor<'de> for Either<T> {
+            type Value = TextOr<T>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a string or an array of strings")
+                out.write_str(T::EXPECTED)
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Texts::One(text.to_owned()))
+                Ok(TextOr::Text(text.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(text) = list.next_element()? {
-                    texts.push(text);
-                }
-                Ok(Texts::Many(texts))
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(SeqAccessDeserializer::new(list)).map(TextOr::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(TextOr::Other)
             }
         }
 
-        deserializer.deserialize_any(OneOrMany)
+        deserializer.deserialize_any(Either(PhantomData))
     }
 }
 
