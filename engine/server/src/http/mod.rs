@@ -8,5 +8,7 @@ pub mod body;
 pub mod error;
 pub mod ranges;
 pub mod requests;
+pub mod sse;
+pub mod stop;
 
 pub use error::{ApiError, ErrorKind};

@@ -6,6 +6,8 @@ mod completions;
 mod errors;
 mod messages;
 mod settings;
+mod sse;
+mod stop;
 mod support;
 mod tokens;
 mod tools;
