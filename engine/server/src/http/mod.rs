@@ -8,6 +8,7 @@ pub mod body;
 pub mod error;
 pub mod ranges;
 pub mod requests;
+pub mod responses;
 pub mod sse;
 pub mod stop;
 

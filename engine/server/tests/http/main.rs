@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod errors;
 mod messages;
+mod responses;
 mod settings;
 mod sse;
 mod stop;
