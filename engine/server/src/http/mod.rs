@@ -1,0 +1,15 @@
+//! The OpenAI-compatible door: what of it needs no model.
+//!
+//! A request passes two steps: [`body`] reads JSON into the structs of [`requests`], which hold whatever was sent,
+//! and their `validate` turns it into plain typed values, or refuses it and names the field. What goes out is in
+//! [`responses`], and every refusal in [`error`]. The allowed ranges stand once, in [`ranges`].
+
+pub mod body;
+pub mod error;
+pub mod ranges;
+pub mod requests;
+pub mod responses;
+pub mod sse;
+pub mod stop;
+
+pub use error::{ApiError, ErrorKind};

@@ -1,0 +1,14 @@
+//! The HTTP door without an engine: bodies in, refusals and answers out.
+
+mod body;
+mod chat;
+mod completions;
+mod errors;
+mod messages;
+mod responses;
+mod settings;
+mod sse;
+mod stop;
+mod support;
+mod tokens;
+mod tools;
