@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, InvalidArgument};
 use crate::events::GenerateEvent;
 use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
@@ -97,6 +97,21 @@ pub enum Command {
         /// Whether it was taken in.
         reply: Reply<()>,
     },
+    /// Generate once after a prompt, in a session of its own that ends with it.
+    Complete {
+        /// The client's label, for logs.
+        label: String,
+        /// Tokens after which the generation stops.
+        eos: Vec<u32>,
+        /// The prompt.
+        tokens: Vec<u32>,
+        /// What to do after it.
+        params: GenerateParams,
+        /// Where the events go.
+        events: Producer<GenerateEvent, EngineError>,
+        /// Whether it was taken in.
+        reply: Reply<()>,
+    },
     /// Close a session, and cancel what it is doing.
     Close {
         /// The session.
@@ -177,6 +192,37 @@ impl EngineHandle {
         let (events, consumer) = pipeline::bounded(EVENTS_IN_FLIGHT);
         self.ask(|reply| Command::Generate {
             id,
+            params,
+            events,
+            reply,
+        })
+        .await?;
+        Ok(consumer)
+    }
+
+    /// Generates once after `tokens`, in a session of its own, which ends with the generation however that ends.
+    /// Until then nothing can evict it. Dropping what is returned, or this future, cancels it.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidArgument`] (the parameters, an empty prompt, a token outside the vocabulary, a prompt
+    /// beyond the model's context), [`EngineError::NoSlab`], [`EngineError::QueueFull`], [`EngineError::Draining`],
+    /// [`EngineError::Stopped`].
+    pub async fn complete(
+        &self,
+        label: String,
+        eos: Vec<u32>,
+        tokens: Vec<u32>,
+        params: GenerateParams,
+    ) -> Result<Consumer<GenerateEvent, EngineError>, EngineError> {
+        params.validate()?;
+        if tokens.is_empty() {
+            return Err(InvalidArgument::EmptyPrompt.into());
+        }
+        let (events, consumer) = pipeline::bounded(EVENTS_IN_FLIGHT);
+        self.ask(|reply| Command::Complete {
+            label,
+            eos,
+            tokens,
             params,
             events,
             reply,

@@ -32,6 +32,9 @@ pub enum InvalidArgument {
         /// The session.
         id: SessionId,
     },
+    /// A single generation after nothing.
+    #[error("the prompt has no tokens: there must be something to continue")]
+    EmptyPrompt,
     /// A sampling value out of range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

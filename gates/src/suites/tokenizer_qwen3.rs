@@ -40,10 +40,7 @@ struct Golden {
 
 fn ids_equal_python_tokenizers(context: &SuiteContext) -> CaseResult {
     let golden: Golden = golden(context, "tokenizer-qwen3.json")?;
-    ensure!(
-        golden.cases.len() > 80,
-        "the golden file has too few cases"
-    );
+    ensure!(golden.cases.len() > 80, "the golden file has too few cases");
     let folder = context.scratch()?;
     fetch(&folder)?;
     let models = folder.join("package/models");

@@ -79,6 +79,15 @@ impl Source {
         }
     }
 
+    /// SHA-256 of the weights, in lower-case hex: of the GGUF file, or of the shards one after the other.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        match self {
+            Self::Gguf(file) => file.sha256(),
+            Self::Snapshot(snapshot) => snapshot.sha256(),
+        }
+    }
+
     /// The GGUF file, if it is one.
     #[must_use]
     pub fn gguf(&self) -> Option<&GgufFile> {

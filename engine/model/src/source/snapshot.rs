@@ -12,6 +12,7 @@ use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::{SourceError, TensorBytes, TensorEntry, kind};
 
@@ -215,6 +216,20 @@ impl Snapshot {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.shards.iter().map(|shard| shard.map.len() as u64).sum()
+    }
+
+    /// SHA-256 of the shards, one after the other in the order of the index, in lower-case hex.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        for shard in &self.shards {
+            digest.update(&shard.map[..]);
+        }
+        digest
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Whether there is a tensor of that name.

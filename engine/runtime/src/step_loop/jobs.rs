@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use kakeya_core::{AdmissionPolicy, EngineError, Scheduler, SessionId, Ticket};
 
-use super::answer;
 use super::pacing::Pacing;
 use super::turn::Lists;
-use super::work::Work;
+use super::work::{End, Work};
 use crate::engine::Engine;
 use crate::generate::Events;
 use crate::pass::Pass;
@@ -96,13 +95,9 @@ impl Jobs {
         };
         let ticket = match checked {
             Ok(ticket) => ticket,
-            Err(error) => return work.fail(error),
+            Err(error) => return leave_with(engine, &id, work, |work| work.fail(error)),
         };
-        if let Work::Generate { reply, .. } = &mut work
-            && let Some(reply) = reply.take()
-        {
-            answer(reply, Ok(()));
-        }
+        work.taken_in();
         let line = self.lines.entry(id.clone()).or_default();
         line.waiting.push_back(work);
         if let Some(ticket) = ticket {
@@ -120,12 +115,13 @@ impl Jobs {
                     .lines
                     .get_mut(&id)
                     .and_then(|line| line.waiting.pop_front());
+                self.next_in_line(engine, &id, now);
                 if let Some(work) = work {
-                    work.fail(EngineError::QueueTimeout {
-                        max_wait: self.max_wait,
+                    let max_wait = self.max_wait;
+                    leave_with(engine, &id, work, |work| {
+                        work.fail(EngineError::QueueTimeout { max_wait });
                     });
                 }
-                self.next_in_line(engine, &id, now);
             }
         }
         for ticket in self.scheduler.admit(now) {
@@ -152,10 +148,10 @@ impl Jobs {
             .iter()
             .filter_map(|id| match self.lines.get(id)?.waiting.front()? {
                 Work::Generate {
-                    events,
+                    asked,
                     blocked: true,
                     ..
-                } => Some(events),
+                } => Some(&asked.events),
                 _ => None,
             })
     }
@@ -192,14 +188,54 @@ impl Jobs {
         now: Instant,
         end: impl FnOnce(Work),
     ) {
-        if let Some(work) = self
+        let ended = self
             .lines
             .get_mut(id)
-            .and_then(|line| line.waiting.pop_front())
-        {
-            end(work);
-        }
+            .and_then(|line| line.waiting.pop_front());
         self.next_in_line(engine, id, now);
+        if let Some(work) = ended {
+            leave_with(engine, id, work, end);
+        }
+    }
+
+    /// Ends what a session was at work on, or lets it go on in its slot with what it leads to.
+    pub(super) fn end_or_go_on(
+        &mut self,
+        engine: &mut Engine,
+        id: &SessionId,
+        now: Instant,
+        end: End,
+    ) {
+        let end = match end {
+            End::Appended(length) => match self.go_on(engine, id, now) {
+                Some(Ok(())) => return,
+                Some(Err(error)) => End::Failed(error),
+                None => End::Appended(length),
+            },
+            other => other,
+        };
+        self.end_first(engine, id, now, |work| work.end(end));
+    }
+
+    /// `None` where the session's first request leads to nothing more.
+    fn go_on(
+        &mut self,
+        engine: &mut Engine,
+        id: &SessionId,
+        now: Instant,
+    ) -> Option<Result<(), EngineError>> {
+        let line = self.lines.get_mut(id)?;
+        match line.waiting.pop_front()?.next() {
+            Ok(mut next) => {
+                let begun = next.begin(engine, id, now);
+                line.waiting.push_front(next);
+                Some(begun)
+            }
+            Err(same) => {
+                line.waiting.push_front(same);
+                None
+            }
+        }
     }
 
     /// Frees the slot of a session's first request, and lets the one behind it ask for one.
@@ -220,7 +256,7 @@ impl Jobs {
                     self.lines.insert(id.clone(), line);
                     return;
                 }
-                Err(error) => work.fail(error),
+                Err(error) => leave_with(engine, id, work, |work| work.fail(error)),
             }
         }
         drop(engine.set_busy(id, false));
@@ -238,4 +274,13 @@ impl Jobs {
         }
         self.at_work.retain(|other| other != id);
     }
+}
+
+/// Tells the client how a request ended, and ends the session that was made for it. The session first: a client that
+/// has heard may ask for the next.
+fn leave_with(engine: &mut Engine, id: &SessionId, work: Work, tell: impl FnOnce(Work)) {
+    if work.ends_session() {
+        drop(engine.close_session(id));
+    }
+    tell(work);
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::engine::{Engine, EngineConfig, EngineStartError};
 use jobs::Jobs;
 use turn::Turn;
-use work::Work;
+use work::{Asked, Work};
 
 /// Commands that may wait for the loop; senders beyond that wait to send.
 const COMMANDS_IN_FLIGHT: usize = 256;
@@ -175,10 +175,40 @@ impl StepLoop {
                 self.jobs.submit(
                     &mut self.engine,
                     id,
-                    Work::generate(params, events, reply, now),
+                    Work::generate(Asked {
+                        params,
+                        events,
+                        reply: Some(reply),
+                        at: now,
+                        ends_session: false,
+                    }),
                     now,
                 );
             }
+            Command::Complete { reply, .. } if draining => {
+                answer(reply, Err(EngineError::Draining))
+            }
+            Command::Complete {
+                label,
+                eos,
+                tokens,
+                params,
+                events,
+                reply,
+            } => match self.engine.create_session(now, label, eos) {
+                Ok(id) => {
+                    let asked = Asked {
+                        params,
+                        events,
+                        reply: Some(reply),
+                        at: now,
+                        ends_session: true,
+                    };
+                    let work = Work::complete(tokens, asked);
+                    self.jobs.submit(&mut self.engine, id, work, now);
+                }
+                Err(error) => answer(reply, Err(error)),
+            },
             Command::Close { id, reply } => answer(reply, self.close(&id)),
             Command::Info { id, reply } => answer(reply, self.engine.info(&id, now)),
             Command::Stats { reply } => answer(reply, Ok(self.stats())),

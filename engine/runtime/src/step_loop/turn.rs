@@ -9,7 +9,7 @@ use std::time::Instant;
 use kakeya_core::SessionId;
 
 use super::jobs::{Jobs, Line};
-use super::work::{End, Work};
+use super::work::{Asked, End, Work};
 use crate::engine::{Engine, internal};
 use crate::generate::{Emitted, Step};
 
@@ -50,7 +50,7 @@ impl Jobs {
         };
         lists.members.clear();
         for (id, end) in lists.ended.drain(..) {
-            self.end_first(engine, &id, begun, |work| work.end(end));
+            self.end_or_go_on(engine, &id, begun, end);
         }
         self.lists = lists;
         turn
@@ -61,9 +61,8 @@ impl Jobs {
         for id in &self.at_work {
             let Some(Work::Generate {
                 begun: Some(generation),
-                events,
+                asked: Asked { events, .. },
                 blocked,
-                ..
             }) = first_of(&mut self.lines, id)
             else {
                 continue;
@@ -98,17 +97,23 @@ impl Jobs {
         }
         let mut left = slice;
         for id in &self.at_work {
-            let Some(Work::Append {
+            let Some(work) = first_of(&mut self.lines, id) else {
+                continue;
+            };
+            let given_up = work.is_given_up();
+            let Work::Append {
                 begun: Some(append),
                 ..
-            }) = first_of(&mut self.lines, id)
+            } = work
             else {
                 continue;
             };
             // What a short append leaves over goes to those after it.
             let share = left.div_ceil(appends);
             appends -= 1;
-            if append.is_done() {
+            if given_up {
+                lists.ended.push((id.clone(), End::GivenUp));
+            } else if append.is_done() {
                 lists.ended.push((id.clone(), appended(engine, id)));
             } else if share > 0 {
                 let rows = append.join(&mut self.pass, share);

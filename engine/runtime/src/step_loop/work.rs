@@ -15,17 +15,31 @@ pub(super) enum Work {
         /// Taken when the append begins.
         tokens: Vec<u32>,
         begun: Option<AppendCoordinator>,
-        reply: Reply<u64>,
+        after: After,
     },
     Generate {
-        params: GenerateParams,
+        asked: Asked,
         begun: Option<Box<GenerationCoordinator>>,
-        events: Events,
-        /// Until it is taken in.
-        reply: Option<Reply<()>>,
-        asked: Instant,
         blocked: bool,
     },
+}
+
+/// What an append leads to.
+pub(super) enum After {
+    Answer(Reply<u64>),
+    /// A generation in the same slot, after which the session ends.
+    Generate(Asked),
+}
+
+/// A generation that was asked for.
+pub(super) struct Asked {
+    pub(super) params: GenerateParams,
+    pub(super) events: Events,
+    /// Until it is taken in.
+    pub(super) reply: Option<Reply<()>>,
+    pub(super) at: Instant,
+    /// The session was made for this, and ends with it.
+    pub(super) ends_session: bool,
 }
 
 /// How a request that was at work ended.
@@ -33,6 +47,8 @@ pub(super) enum End {
     /// The history length after it.
     Appended(u64),
     Generated(StopReason),
+    /// Nobody waits for it any more.
+    GivenUp,
     Failed(EngineError),
 }
 
@@ -41,23 +57,24 @@ impl Work {
         Self::Append {
             tokens,
             begun: None,
-            reply,
+            after: After::Answer(reply),
         }
     }
 
-    pub(super) fn generate(
-        params: GenerateParams,
-        events: Events,
-        reply: Reply<()>,
-        asked: Instant,
-    ) -> Self {
+    pub(super) fn generate(asked: Asked) -> Self {
         Self::Generate {
-            params,
-            begun: None,
-            events,
-            reply: Some(reply),
             asked,
+            begun: None,
             blocked: false,
+        }
+    }
+
+    /// A prompt and what follows it.
+    pub(super) fn complete(tokens: Vec<u32>, asked: Asked) -> Self {
+        Self::Append {
+            tokens,
+            begun: None,
+            after: After::Generate(asked),
         }
     }
 
@@ -69,7 +86,15 @@ impl Work {
         now: Instant,
     ) -> Result<(), EngineError> {
         match self {
-            Self::Append { tokens, begun, .. } if begun.is_none() => {
+            Self::Append {
+                tokens,
+                begun,
+                after,
+            } if begun.is_none() => {
+                if let After::Generate(asked) = after {
+                    let vocabulary = engine.model().config().vocabulary as u32;
+                    asked.params.validate_tokens(vocabulary)?;
+                }
                 *begun = Some(AppendCoordinator::begin(
                     engine,
                     id,
@@ -77,36 +102,74 @@ impl Work {
                     now,
                 )?);
             }
-            Self::Generate {
-                params,
-                begun,
-                asked,
-                ..
-            } if begun.is_none() => {
-                *begun = Some(Box::new(GenerationCoordinator::begin(
-                    engine,
-                    id,
-                    params.clone(),
-                    *asked,
-                )?));
+            Self::Generate { asked, begun, .. } if begun.is_none() => {
+                *begun = Some(asked.begin(engine, id)?);
             }
             _ => {}
         }
         Ok(())
     }
 
+    /// The generation that this is, or leads to.
+    fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::Generate { asked, .. }
+            | Self::Append {
+                after: After::Generate(asked),
+                ..
+            } => Some(asked),
+            Self::Append { .. } => None,
+        }
+    }
+
+    /// Tells whoever asks for a generation that it is taken in.
+    pub(super) fn taken_in(&mut self) {
+        if let Self::Generate { asked, .. }
+        | Self::Append {
+            after: After::Generate(asked),
+            ..
+        } = self
+            && let Some(reply) = asked.reply.take()
+        {
+            answer(reply, Ok(()));
+        }
+    }
+
+    /// The generation that an append leads to; anything else comes back as it is.
+    pub(super) fn next(self) -> Result<Self, Self> {
+        match self {
+            Self::Append {
+                after: After::Generate(asked),
+                ..
+            } => Ok(Self::generate(asked)),
+            other => Err(other),
+        }
+    }
+
+    /// Whether the session ends with this.
+    pub(super) fn ends_session(&self) -> bool {
+        self.asked().is_some_and(|asked| asked.ends_session)
+    }
+
     /// Tells the client how it ended.
     pub(super) fn end(self, end: End) {
         match (self, end) {
-            (Self::Append { reply, .. }, End::Appended(length)) => answer(reply, Ok(length)),
+            (
+                Self::Append {
+                    after: After::Answer(reply),
+                    ..
+                },
+                End::Appended(length),
+            ) => answer(reply, Ok(length)),
             (
                 Self::Generate {
                     begun: Some(begun),
-                    events,
+                    asked,
                     ..
                 },
                 End::Generated(reason),
-            ) => events.finish_with(begun.done(reason)),
+            ) => asked.events.finish_with(begun.done(reason)),
+            (_, End::GivenUp) => {}
             (work, End::Failed(error)) => work.fail(error),
             (work, End::Appended(_) | End::Generated(_)) => {
                 work.fail(internal("a request ended as another kind would"));
@@ -116,11 +179,15 @@ impl Work {
 
     pub(super) fn fail(self, error: EngineError) {
         match self {
-            Self::Append { reply, .. } => answer(reply, Err(error)),
-            Self::Generate {
-                reply: Some(reply), ..
+            Self::Append {
+                after: After::Answer(reply),
+                ..
             } => answer(reply, Err(error)),
-            Self::Generate { events, .. } => events.fail(error),
+            Self::Generate { asked, .. }
+            | Self::Append {
+                after: After::Generate(asked),
+                ..
+            } => asked.fail(error),
         }
     }
 
@@ -129,8 +196,12 @@ impl Work {
         match self {
             Self::Generate {
                 begun: Some(begun),
-                events,
-                reply: None,
+                asked:
+                    Asked {
+                        events,
+                        reply: None,
+                        ..
+                    },
                 ..
             } => {
                 events.finish_with(begun.done(StopReason::Cancelled));
@@ -140,6 +211,24 @@ impl Work {
     }
 
     pub(super) fn is_given_up(&self) -> bool {
-        matches!(self, Self::Generate { events, .. } if events.is_cancelled())
+        self.asked()
+            .is_some_and(|asked| asked.events.is_cancelled())
+    }
+}
+
+impl Asked {
+    fn begin(
+        &self,
+        engine: &mut Engine,
+        id: &SessionId,
+    ) -> Result<Box<GenerationCoordinator>, EngineError> {
+        GenerationCoordinator::begin(engine, id, self.params.clone(), self.at).map(Box::new)
+    }
+
+    fn fail(self, error: EngineError) {
+        match self.reply {
+            Some(reply) => answer(reply, Err(error)),
+            None => self.events.fail(error),
+        }
     }
 }

@@ -286,8 +286,18 @@ fn field(error: &EngineError) -> Option<&'static str> {
     };
     match argument {
         InvalidArgument::ZeroMaxTokens => Some("max_tokens"),
-        InvalidArgument::Sampling(SamplingError::Temperature { .. }) => Some("temperature"),
-        InvalidArgument::Sampling(SamplingError::TopP { .. }) => Some("top_p"),
+        InvalidArgument::Sampling(error) => Some(match error {
+            SamplingError::Temperature { .. } => "temperature",
+            SamplingError::TopP { .. } => "top_p",
+            SamplingError::MinP { .. } => "min_p",
+            SamplingError::PresencePenalty { .. } => "presence_penalty",
+            SamplingError::FrequencyPenalty { .. } => "frequency_penalty",
+            SamplingError::RepetitionPenalty { .. } => "repetition_penalty",
+        }),
+        InvalidArgument::LogitBias(_) => Some("logit_bias"),
+        InvalidArgument::Stop(_) => Some("stop"),
+        InvalidArgument::TopLogprobs { .. } => Some("top_logprobs"),
+        InvalidArgument::EmptyPrompt => Some("prompt"),
         InvalidArgument::TokenOutOfVocabulary { .. }
         | InvalidArgument::EmptySession { .. }
         | InvalidArgument::ContextExceeded { .. } => None,

@@ -9,6 +9,8 @@ pub mod error;
 pub mod ranges;
 pub mod requests;
 pub mod responses;
+#[cfg(feature = "engine")]
+pub mod shim;
 pub mod sse;
 pub mod stop;
 

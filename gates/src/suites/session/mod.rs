@@ -2,6 +2,7 @@
 
 mod eviction;
 mod invariants;
+mod single;
 
 use crate::suite::Suite;
 
@@ -13,4 +14,5 @@ pub fn suite() -> Suite {
     )
     .cases(invariants::cases())
     .cases(eviction::cases())
+    .cases(single::cases())
 }

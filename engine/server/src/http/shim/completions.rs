@@ -1,0 +1,197 @@
+//! POST /v1/completions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, StreamExt};
+
+use super::answer::{Answer, Part, ScoredToken};
+use super::collect::{parts, whole};
+use super::{Asked, Shared, Shim, probabilities};
+use crate::http::body::ApiJson;
+use crate::http::error::{ApiError, ErrorKind};
+use crate::http::requests::{CompletionBody, CompletionRequest, Delivery, Prompt};
+use crate::http::responses::{
+    CompletionChoice, CompletionLogprobs, FinishReason, Head, TextCompletion, Usage,
+};
+use crate::http::sse;
+
+pub(super) async fn create(
+    axum::extract::State(shim): Shared,
+    ApiJson(body): ApiJson<CompletionBody>,
+) -> Result<Response, ApiError> {
+    let request = body.validate()?;
+    shim.model.require(&request.model)?;
+    if request.echo && request.logprobs.is_some() {
+        let what = "the probabilities of a prompt are not told, so it goes without `logprobs`";
+        return Err(ApiError::unsupported("echo", what));
+    }
+    let echoed = echoed(&shim, &request)?;
+    let (delivery, only_echo) = (request.delivery, request.max_tokens == 0);
+    let asked = asked(&shim, request)?;
+    let logprobs = asked.logprobs.is_some();
+    let prompt = asked.prompt_tokens();
+    let answers = if only_echo {
+        Vec::new()
+    } else {
+        shim.begin(asked).await?
+    };
+    let reply = Replying {
+        head: shim.head("cmpl"),
+        shim,
+        logprobs,
+        prompt,
+        echoed,
+    };
+    match delivery {
+        Delivery::Whole => reply.whole(answers).await,
+        Delivery::Stream { include_usage } => Ok(reply.stream(answers, include_usage)),
+    }
+}
+
+/// What each answer begins with: its prompt, where it is to be repeated.
+fn echoed(shim: &Shim, request: &CompletionRequest) -> Result<Vec<String>, ApiError> {
+    let mut all = Vec::new();
+    for prompt in &request.prompts {
+        let text = match prompt {
+            _ if !request.echo => String::new(),
+            Prompt::Text(text) => text.clone(),
+            Prompt::Tokens(tokens) => shim.model.text("prompt", tokens)?,
+        };
+        all.extend(std::iter::repeat_n(text, request.n as usize));
+    }
+    Ok(all)
+}
+
+fn asked(shim: &Shim, request: CompletionRequest) -> Result<Asked, ApiError> {
+    let several = request.prompts.len() > 1;
+    let tokens = |(index, prompt)| {
+        let param = if several {
+            format!("prompt[{index}]")
+        } else {
+            "prompt".to_owned()
+        };
+        let tokens = match prompt {
+            Prompt::Text(text) => shim.model.tokens(&param, &text, true)?,
+            Prompt::Tokens(tokens) => tokens,
+        };
+        if tokens.is_empty() {
+            let message = format!("`{param}` has no tokens: there must be something to continue");
+            return Err(ApiError::invalid(param, message));
+        }
+        Ok(tokens)
+    };
+    let prompts = request.prompts.into_iter().enumerate().map(tokens);
+    Ok(Asked {
+        prompts: prompts.collect::<Result<_, _>>()?,
+        n: request.n,
+        max_tokens: request.max_tokens,
+        stop: request.stop,
+        sampling: request.sampling,
+        logprobs: request.logprobs,
+    })
+}
+
+/// What all pieces of the reply need.
+struct Replying {
+    shim: Arc<Shim>,
+    head: Head,
+    logprobs: bool,
+    prompt: u64,
+    echoed: Vec<String>,
+}
+
+impl Replying {
+    fn logprobs(
+        &self,
+        tokens: &[ScoredToken],
+        offset: &mut usize,
+    ) -> Result<Option<CompletionLogprobs>, ApiError> {
+        let told = || probabilities::of_completion(&self.shim.model, tokens, offset);
+        self.logprobs.then(told).transpose()
+    }
+
+    async fn whole(mut self, answers: Vec<Answer>) -> Result<Response, ApiError> {
+        let mut answers = whole(answers).await?;
+        let generated = answers
+            .iter()
+            .map(|answer| u64::from(answer.generated))
+            .sum();
+        answers.resize_with(self.echoed.len(), Default::default);
+        let echoed = std::mem::take(&mut self.echoed);
+        let choices =
+            (0..)
+                .zip(answers.into_iter().zip(echoed))
+                .map(|(index, (answer, echoed))| {
+                    Ok(CompletionChoice {
+                        logprobs: self.logprobs(&answer.tokens, &mut 0)?,
+                        text: echoed + &answer.text,
+                        index,
+                        finish_reason: Some(answer.reason.unwrap_or(FinishReason::Length)),
+                    })
+                });
+        let choices = choices.collect::<Result<_, ApiError>>()?;
+        let usage = Usage::new(self.prompt, 0, generated);
+        Ok(Json(TextCompletion::new(self.head, choices, usage)).into_response())
+    }
+
+    fn stream(mut self, answers: Vec<Answer>, include_usage: bool) -> Response {
+        // Absent, or null in all chunks but the last.
+        let no_usage = include_usage.then_some(None);
+        let head = self.head.clone();
+        let prompt = self.prompt;
+        let chunk = {
+            let head = head.clone();
+            move |choice| TextCompletion::chunk(head.clone(), vec![choice], no_usage)
+        };
+        let only_echo = answers.is_empty();
+        let mut offsets = vec![0; answers.len()];
+        let echoed = std::mem::take(&mut self.echoed);
+        let begin = (0..)
+            .zip(echoed)
+            .filter(|(_, text)| only_echo || !text.is_empty());
+        let begin = begin.map(|(index, text)| CompletionChoice {
+            text,
+            index,
+            logprobs: None,
+            finish_reason: only_echo.then_some(FinishReason::Length),
+        });
+        let begin: Vec<_> = begin.map(|choice| Ok(chunk(choice))).collect();
+        let generated = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&generated);
+        let more = parts(answers).map(move |part| {
+            let (index, part) = part?;
+            let lost = || ApiError::new(ErrorKind::Server, "an answer without a number");
+            let offset = offsets.get_mut(index as usize).ok_or_else(lost)?;
+            let choice = match part {
+                Part::Text { text, tokens } => CompletionChoice {
+                    text,
+                    index,
+                    logprobs: self.logprobs(&tokens, offset)?,
+                    finish_reason: None,
+                },
+                Part::End { reason, generated } => {
+                    counted.fetch_add(u64::from(generated), Ordering::Relaxed);
+                    CompletionChoice {
+                        text: String::new(),
+                        index,
+                        logprobs: None,
+                        finish_reason: Some(reason),
+                    }
+                }
+            };
+            Ok(chunk(choice))
+        });
+        let usage = stream::iter(include_usage.then_some(())).map(move |()| {
+            let usage = Usage::new(prompt, 0, generated.load(Ordering::Relaxed));
+            Ok(TextCompletion::chunk(
+                head.clone(),
+                Vec::new(),
+                Some(Some(usage)),
+            ))
+        });
+        sse::respond(stream::iter(begin).chain(more).chain(usage))
+    }
+}

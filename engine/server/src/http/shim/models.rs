@@ -1,0 +1,91 @@
+//! The small routes: models, tokens, and whether the server is well.
+
+use axum::Json;
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use kakeya_core::EngineError;
+
+use super::Shared;
+use crate::http::body::ApiJson;
+use crate::http::error::ApiError;
+use crate::http::requests::{DetokenizeBody, TokenizeBody, TokenizeInput};
+use crate::http::responses::{Detokenized, Model, ModelList, Tokenized};
+
+pub(super) async fn list(axum::extract::State(shim): Shared) -> Json<ModelList> {
+    Json(ModelList::new(vec![Model::new(
+        &shim.model.name,
+        shim.model.created,
+    )]))
+}
+
+pub(super) async fn retrieve(
+    axum::extract::State(shim): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<Model>, ApiError> {
+    shim.model.require(&id)?;
+    Ok(Json(Model::new(id, shim.model.created)))
+}
+
+pub(super) async fn tokenize(
+    axum::extract::State(shim): Shared,
+    ApiJson(body): ApiJson<TokenizeBody>,
+) -> Result<Json<Tokenized>, ApiError> {
+    let request = body.validate()?;
+    let model = &shim.model;
+    request
+        .model
+        .as_deref()
+        .map_or(Ok(()), |name| model.require(name))?;
+    let tokens = match request.input {
+        TokenizeInput::Text {
+            prompt,
+            add_special_tokens,
+        } => model.tokens("prompt", &prompt, add_special_tokens)?,
+        TokenizeInput::Chat {
+            messages,
+            tools,
+            add_generation_prompt,
+            template_variables,
+        } => {
+            let variables = template_variables.as_ref();
+            let text = model.render(&messages, &tools, variables, add_generation_prompt)?;
+            model.tokens("messages", &text, false)?
+        }
+    };
+    let texts = request.with_texts.then(|| {
+        let text = |token: &u32| model.text("tokens", &[*token]);
+        tokens.iter().map(text).collect::<Result<_, _>>()
+    });
+    let texts = texts.transpose()?;
+    Ok(Json(Tokenized::new(tokens, texts, model.context as u64)))
+}
+
+pub(super) async fn detokenize(
+    axum::extract::State(shim): Shared,
+    ApiJson(body): ApiJson<DetokenizeBody>,
+) -> Result<Json<Detokenized>, ApiError> {
+    let request = body.validate()?;
+    let model = &shim.model;
+    request
+        .model
+        .as_deref()
+        .map_or(Ok(()), |name| model.require(name))?;
+    let prompt = model.text("tokens", &request.tokens)?;
+    Ok(Json(Detokenized { prompt }))
+}
+
+/// The process answers.
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// The engine answers, and takes new work.
+pub(super) async fn ready(axum::extract::State(shim): Shared) -> Response {
+    if shim.stopping.is_cancelled() {
+        return ApiError::from(EngineError::Draining).into_response();
+    }
+    match shim.engine.stats().await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}

@@ -1,0 +1,218 @@
+//! The model behind the shim, as far as texts are concerned.
+
+use std::time::SystemTime;
+
+use kakeya_core::CacheConfig;
+use kakeya_model::chat::{ChatInput, ChatTemplate, ChatTemplateError, TemplateText, TemplateValue};
+use kakeya_model::tokenizer::{Tokenizer, TokenizerError};
+use kakeya_model::{Model, NUMERICS_VERSION};
+use sha2::{Digest, Sha256};
+
+use crate::http::error::{ApiError, ErrorKind};
+use crate::http::requests::{Message, RawObject, Tool, messages_json, tools_json};
+
+/// What an answer's bits depend on, besides the request: it makes the fingerprint.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// SHA-256 of the weights' files, in hex.
+    pub weights_sha256: String,
+    /// The type that weights were quantised to while they were loaded; empty for none.
+    pub quantized: String,
+    /// Sinks, window and positions.
+    pub cache: CacheConfig,
+    /// Element type of the KV cache.
+    pub kv: String,
+}
+
+impl Identity {
+    /// `fp_` and 16 hex digits, other ones for another model, numerics version or setting.
+    fn fingerprint(&self) -> String {
+        let Self {
+            weights_sha256,
+            quantized,
+            cache,
+            kv,
+        } = self;
+        let text = format!("{NUMERICS_VERSION}\n{weights_sha256}\n{quantized}\n{cache:?}\n{kv}\n");
+        let digest = Sha256::digest(text);
+        let hex: String = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("fp_{hex}")
+    }
+}
+
+/// The model that is served.
+#[derive(Debug)]
+pub struct ServedModel {
+    /// What requests call it.
+    pub name: String,
+    /// From text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Tells answers of another model, numerics version or setting apart.
+    pub fingerprint: String,
+    /// When it was loaded, in seconds since 1970.
+    pub created: u64,
+    /// Positions that the model was trained for.
+    pub context: usize,
+    /// Token ids from 0 up to, and without, this.
+    pub vocabulary: usize,
+    /// Whether a session's tokens are bounded by the context.
+    pub full_window: bool,
+    chat: Chat,
+}
+
+/// The chat templates.
+#[derive(Debug)]
+enum Chat {
+    /// The default one, and the one for chats with tools where it is another.
+    Templates {
+        default: ChatTemplate,
+        tool_use: Option<ChatTemplate>,
+    },
+    /// Why there is none.
+    None(String),
+}
+
+impl ServedModel {
+    /// The model under `name`, with its own tokenizer and chat templates.
+    #[must_use]
+    pub fn new(name: String, model: &Model, tokenizer: Tokenizer, identity: &Identity) -> Self {
+        let created = SystemTime::UNIX_EPOCH.elapsed();
+        Self {
+            name,
+            chat: Chat::of(&tokenizer),
+            tokenizer,
+            fingerprint: identity.fingerprint(),
+            created: created.map_or(0, |since| since.as_secs()),
+            context: model.config().context,
+            vocabulary: model.config().vocabulary,
+            full_window: identity.cache.cached_limit().is_none(),
+        }
+    }
+
+    /// Requires that a request means this model.
+    ///
+    /// # Errors
+    /// An unknown model.
+    pub fn require(&self, name: &str) -> Result<(), ApiError> {
+        if name == self.name {
+            Ok(())
+        } else {
+            Err(ApiError::unknown_model(name))
+        }
+    }
+
+    /// The tokens of a text. The text of a control token stands for that token.
+    ///
+    /// # Errors
+    /// A text that the vocabulary cannot spell.
+    pub fn tokens(&self, param: &str, text: &str, whole: bool) -> Result<Vec<u32>, ApiError> {
+        let encoded = if whole {
+            self.tokenizer.encode_prompt(text, true)
+        } else {
+            self.tokenizer.encode(text, true)
+        };
+        encoded.map_err(|error| unspeakable(param, &error))
+    }
+
+    /// The text of tokens, with that of control tokens.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn text(&self, param: &str, tokens: &[u32]) -> Result<String, ApiError> {
+        let decoded = self.tokenizer.decode(tokens, false);
+        decoded.map_err(|error| ApiError::invalid(param, format!("`{param}`: {error}")))
+    }
+
+    /// The text that a chat becomes, as the model's template writes it.
+    ///
+    /// # Errors
+    /// A model without a template, or messages that the template refuses.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        variables: Option<&RawObject>,
+        add_generation_prompt: bool,
+    ) -> Result<String, ApiError> {
+        let Chat::Templates { default, tool_use } = &self.chat else {
+            return Err(self.no_template());
+        };
+        let with_tools = !tools.is_empty();
+        let template = tool_use.as_ref().filter(|_| with_tools).unwrap_or(default);
+        let unreadable =
+            |error: serde_json::Error| ApiError::new(ErrorKind::Server, error.to_string());
+        let value = |json: String| serde_json::from_str::<TemplateValue>(&json).map_err(unreadable);
+        let text_of = |token: Option<u32>| {
+            token
+                .and_then(|token| self.tokenizer.token_text(token))
+                .map(str::to_owned)
+        };
+        let input = ChatInput {
+            messages: value(messages_json(messages).map_err(unreadable)?)?,
+            tools: tools_json(tools)
+                .map_err(unreadable)?
+                .map(value)
+                .transpose()?,
+            add_generation_prompt,
+            bos_token: text_of(self.tokenizer.bos_token_id()),
+            eos_token: text_of(self.tokenizer.eos_token_id()),
+            variables: variables.map(variables_of).transpose()?.unwrap_or_default(),
+        };
+        template.render(&input).map_err(|error| refused(&error))
+    }
+
+    fn no_template(&self) -> ApiError {
+        let Chat::None(why) = &self.chat else {
+            return ApiError::new(ErrorKind::Server, "the chat template is lost");
+        };
+        let message = format!(
+            "the model `{}` cannot chat: {why}; use /v1/completions",
+            self.name
+        );
+        ApiError::new(ErrorKind::Unprocessable, message)
+    }
+}
+
+impl Chat {
+    fn of(tokenizer: &Tokenizer) -> Self {
+        let Some(default) = tokenizer.chat_template() else {
+            return Self::None("its files have no chat template".to_owned());
+        };
+        let compile = |template: &TemplateText| {
+            ChatTemplate::compile(template).map_err(|error| error.to_string())
+        };
+        let named = tokenizer.chat_templates().iter();
+        let tool_use = named
+            .filter(|template| template.name == "tool_use")
+            .map(compile)
+            .next()
+            .transpose();
+        match (compile(default), tool_use) {
+            (Ok(default), Ok(tool_use)) => Self::Templates { default, tool_use },
+            (Err(why), _) | (_, Err(why)) => Self::None(why),
+        }
+    }
+}
+
+fn variables_of(given: &RawObject) -> Result<Vec<(String, TemplateValue)>, ApiError> {
+    const PARAM: &str = "chat_template_kwargs";
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(given.text())
+        .map_err(|error| ApiError::invalid(PARAM, format!("`{PARAM}` cannot be read: {error}")))?;
+    Ok(object
+        .into_iter()
+        .map(|(name, value)| (name, TemplateValue::from_serialize(value)))
+        .collect())
+}
+
+/// What a template refuses is wrong with the messages; the text is the template's own.
+fn refused(error: &ChatTemplateError) -> ApiError {
+    ApiError::invalid("messages", error.to_string())
+}
+
+fn unspeakable(param: &str, error: &TokenizerError) -> ApiError {
+    ApiError::invalid(param, format!("`{param}` has no tokens: {error}"))
+}
