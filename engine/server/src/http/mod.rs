@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod error;
+pub mod openapi;
 pub mod ranges;
 pub mod requests;
 pub mod responses;

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod errors;
 mod messages;
+mod openapi;
 mod responses;
 mod settings;
 mod sse;

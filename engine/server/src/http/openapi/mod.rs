@@ -1,0 +1,294 @@
+//! The OpenAPI document of the HTTP door.
+//!
+//! It is written by hand rather than derived: a body is read into structs that take any number and any role, so that
+//! a refusal can name the field, and what is allowed is said by [`ranges`](super::ranges), which the schemas here
+//! read as well.
+
+mod requests;
+mod responses;
+
+use serde_json::{Map, Value, json};
+
+use super::error::ErrorKind;
+
+/// What a route answers when all is well.
+#[derive(Debug, Clone, Copy)]
+enum Success {
+    /// JSON of this schema.
+    Json(&'static str),
+    /// JSON of the first schema, or events of the second with `stream` set.
+    Streamable(&'static str, &'static str),
+    /// A text.
+    Text,
+    /// Any JSON object.
+    AnyJson,
+}
+
+/// A route.
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    request: Option<&'static str>,
+    success: Success,
+    errors: &'static [ErrorKind],
+    /// Whether a key is asked for, where keys are set up.
+    guarded: bool,
+}
+
+/// What reading a body may come to.
+const BODY: [ErrorKind; 4] = {
+    use ErrorKind::*;
+    [
+        InvalidRequest,
+        BodyTooLarge,
+        UnsupportedMediaType,
+        Unprocessable,
+    ]
+};
+
+/// What generating may come to.
+const GENERATE: [ErrorKind; 11] = {
+    use ErrorKind::*;
+    let [invalid, large, media, unprocessable] = BODY;
+    [
+        invalid,
+        ContextLength,
+        InvalidApiKey,
+        ModelNotFound,
+        large,
+        media,
+        unprocessable,
+        RateLimited,
+        Overloaded,
+        Server,
+        Unavailable,
+    ]
+};
+
+/// What turning text into tokens, or back, may come to.
+const TOKENS: [ErrorKind; 8] = {
+    use ErrorKind::*;
+    let [invalid, large, media, unprocessable] = BODY;
+    [
+        invalid,
+        InvalidApiKey,
+        ModelNotFound,
+        large,
+        media,
+        unprocessable,
+        RateLimited,
+        Server,
+    ]
+};
+
+const ROUTES: [Route; 10] = [
+    Route {
+        method: "post",
+        path: "/v1/chat/completions",
+        summary: "Answer a chat",
+        request: Some("ChatRequest"),
+        success: Success::Streamable("ChatCompletion", "ChatCompletionChunk"),
+        errors: &GENERATE,
+        guarded: true,
+    },
+    Route {
+        method: "post",
+        path: "/v1/completions",
+        summary: "Continue a text",
+        request: Some("CompletionRequest"),
+        success: Success::Streamable("TextCompletion", "TextCompletion"),
+        errors: &GENERATE,
+        guarded: true,
+    },
+    Route {
+        method: "get",
+        path: "/v1/models",
+        summary: "List the models that are served",
+        request: None,
+        success: Success::Json("ModelList"),
+        errors: &[ErrorKind::InvalidApiKey, ErrorKind::RateLimited],
+        guarded: true,
+    },
+    Route {
+        method: "get",
+        path: "/v1/models/{id}",
+        summary: "Tell of a model that is served",
+        request: None,
+        success: Success::Json("Model"),
+        errors: &[
+            ErrorKind::InvalidApiKey,
+            ErrorKind::ModelNotFound,
+            ErrorKind::RateLimited,
+        ],
+        guarded: true,
+    },
+    Route {
+        method: "post",
+        path: "/tokenize",
+        summary: "Turn a text or a chat into tokens",
+        request: Some("TokenizeRequest"),
+        success: Success::Json("Tokenized"),
+        errors: &TOKENS,
+        guarded: true,
+    },
+    Route {
+        method: "post",
+        path: "/detokenize",
+        summary: "Turn tokens into text",
+        request: Some("DetokenizeRequest"),
+        success: Success::Json("Detokenized"),
+        errors: &TOKENS,
+        guarded: true,
+    },
+    Route {
+        method: "get",
+        path: "/healthz",
+        summary: "Whether the process lives",
+        request: None,
+        success: Success::Text,
+        errors: &[],
+        guarded: false,
+    },
+    Route {
+        method: "get",
+        path: "/readyz",
+        summary: "Whether requests are taken",
+        request: None,
+        success: Success::Text,
+        errors: &[ErrorKind::Unavailable],
+        guarded: false,
+    },
+    Route {
+        method: "get",
+        path: "/metrics",
+        summary: "Counters, in Prometheus' text form",
+        request: None,
+        success: Success::Text,
+        errors: &[],
+        guarded: false,
+    },
+    Route {
+        method: "get",
+        path: "/openapi.json",
+        summary: "This document",
+        request: None,
+        success: Success::AnyJson,
+        errors: &[],
+        guarded: false,
+    },
+];
+
+/// The document.
+pub fn document() -> Value {
+    let mut schemas = requests::schemas();
+    schemas.extend(responses::schemas());
+    let paths: Map<_, _> = ROUTES
+        .iter()
+        .map(|route| {
+            (
+                route.path.to_owned(),
+                json!({ route.method: operation(route) }),
+            )
+        })
+        .collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kakeya",
+            "description": "OpenAI-compatible single-shot requests. Sessions are kept over gRPC.",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut responses = Map::new();
+    let content = content(route.success);
+    responses.insert(
+        "200".into(),
+        json!({ "description": "What was asked for", "content": content }),
+    );
+    for kind in route.errors {
+        let status = kind.status();
+        let mut response = json!({
+            "description": status.canonical_reason(),
+            "content": { "application/json": { "schema": reference("Error") } },
+        });
+        if kind.retry_after().is_some() {
+            let header = json!({ "schema": { "type": "integer", "minimum": 1 } });
+            response["headers"] = json!({ "Retry-After": header });
+        }
+        responses.insert(status.as_str().to_owned(), response);
+    }
+    let mut operation = json!({ "summary": route.summary, "responses": responses });
+    if let Some(schema) = route.request {
+        operation["requestBody"] = json!({
+            "required": true,
+            "content": { "application/json": { "schema": reference(schema) } },
+        });
+    }
+    if route.path.ends_with("/{id}") {
+        let id =
+            json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } });
+        operation["parameters"] = json!([id]);
+    }
+    if route.guarded {
+        // A server without keys asks for none.
+        operation["security"] = json!([{ "key": [] }, {}]);
+    }
+    operation
+}
+
+fn content(success: Success) -> Value {
+    match success {
+        Success::Json(schema) => json!({ "application/json": { "schema": reference(schema) } }),
+        Success::Streamable(whole, chunk) => json!({
+            "application/json": { "schema": reference(whole) },
+            "text/event-stream": { "schema": {
+                "type": "string",
+                "description": format!(
+                    "Events, each a line `data: ` with a {chunk} and an empty line; the last is `data: [DONE]`"
+                ),
+            } },
+        }),
+        Success::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
+        Success::AnyJson => json!({ "application/json": { "schema": { "type": "object" } } }),
+    }
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+/// The schema of an object with these properties.
+fn object(required: &[&str], properties: Vec<(&str, Value)>) -> Value {
+    let properties: Map<_, _> = properties
+        .into_iter()
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .collect();
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+/// A schema, or null.
+fn nullable(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn array(items: Value) -> Value {
+    json!({ "type": "array", "items": items })
+}
+
+fn string() -> Value {
+    json!({ "type": "string" })
+}
+
+fn boolean() -> Value {
+    json!({ "type": "boolean" })
+}

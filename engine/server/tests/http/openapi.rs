@@ -1,0 +1,362 @@
+//! The OpenAPI document says what the code does.
+
+use std::collections::BTreeSet;
+
+use kakeya_server::http::ApiError;
+use kakeya_server::http::openapi::document;
+use kakeya_server::http::ranges;
+use kakeya_server::http::responses::chat::{Call, CallDelta, Reply};
+use kakeya_server::http::responses::{
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, CompletionChoice,
+    CompletionLogprobs, Delta, Detokenized, FinishReason, Head, Model, ModelList, TextCompletion,
+    TokenLogprob, Tokenized, Usage,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, chat, completion, refusal};
+
+fn schema(name: &str) -> Value {
+    let schema = document()["components"]["schemas"][name].take();
+    assert!(schema.is_object(), "{name}");
+    schema
+}
+
+/// A property's schema, without the null that every optional one may be.
+fn property(of: &str, name: &str) -> Value {
+    let mut property = schema(of)["properties"][name].take();
+    match property.pointer_mut("/anyOf/0").map(Value::take) {
+        None => property,
+        Some(inner) => inner,
+    }
+}
+
+#[test]
+fn every_route_is_there_with_the_statuses_it_may_answer() {
+    let document = document();
+    assert_eq!(document["openapi"], "3.1.0");
+    let generate = "200 400 401 404 413 415 422 429 500 503";
+    let tokens = "200 400 401 404 413 415 422 429 500";
+    let expected = [
+        ("/detokenize", "post", tokens),
+        ("/healthz", "get", "200"),
+        ("/metrics", "get", "200"),
+        ("/openapi.json", "get", "200"),
+        ("/readyz", "get", "200 503"),
+        ("/tokenize", "post", tokens),
+        ("/v1/chat/completions", "post", generate),
+        ("/v1/completions", "post", generate),
+        ("/v1/models", "get", "200 401 429"),
+        ("/v1/models/{id}", "get", "200 401 404 429"),
+    ];
+    let paths = document["paths"].as_object().expect("paths");
+    assert_eq!(paths.len(), expected.len());
+    for (path, method, statuses) in expected {
+        let operation = &paths[path][method];
+        let found: Vec<_> = operation["responses"]
+            .as_object()
+            .expect(path)
+            .keys()
+            .collect();
+        assert_eq!(found, statuses.split(' ').collect::<Vec<_>>(), "{path}");
+        assert_eq!(
+            operation["requestBody"].is_object(),
+            method == "post",
+            "{path}"
+        );
+        assert_eq!(
+            operation["parameters"].is_array(),
+            path.ends_with("{id}"),
+            "{path}"
+        );
+        let open = ["/healthz", "/metrics", "/openapi.json", "/readyz"].contains(&path);
+        assert_eq!(operation["security"].is_array(), !open, "{path}");
+        for (status, response) in operation["responses"].as_object().expect(path) {
+            let waits = matches!(status.as_str(), "429" | "503");
+            assert_eq!(
+                response["headers"]["Retry-After"].is_object(),
+                waits,
+                "{path} {status}"
+            );
+        }
+    }
+}
+
+/// Every `$ref` in a value.
+fn references<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|field| references(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_reference_leads_to_a_schema_and_every_schema_is_referred_to() {
+    let document = document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    let schemas = document["components"]["schemas"]
+        .as_object()
+        .expect("schemas");
+    // A chunk is named in words alone: an event stream has no schema.
+    let known: BTreeSet<_> = schemas
+        .keys()
+        .filter(|name| *name != "ChatCompletionChunk")
+        .map(|name| format!("#/components/schemas/{name}"))
+        .collect();
+    assert_eq!(found, known.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn the_ranges_are_those_that_refuse() {
+    let both = ["ChatRequest", "CompletionRequest"];
+    let (of_chat, of_completion) = (&both[..1], &both[1..]);
+    use ranges::*;
+    let integers: [(Integers, &[&str]); 9] = [
+        (TOP_K, &both),
+        (SEED, &both),
+        (N, &both),
+        (MAX_TOKENS, of_chat),
+        (MAX_COMPLETION_TOKENS, of_chat),
+        (TOP_LOGPROBS, of_chat),
+        (MAX_TOKENS_WITH_ECHO, of_completion),
+        (LOGPROBS, of_completion),
+        (BEST_OF, of_completion),
+    ];
+    for (Integers { name, least, most }, schemas) in integers {
+        for of in schemas {
+            let found = property(of, name);
+            assert_eq!(found["type"], "integer", "{of} {name}");
+            assert_eq!(
+                (&found["minimum"], &found["maximum"]),
+                (&json!(least), &json!(most))
+            );
+        }
+    }
+    let numbers: [Numbers; 6] = [
+        TEMPERATURE,
+        TOP_P,
+        MIN_P,
+        PRESENCE_PENALTY,
+        FREQUENCY_PENALTY,
+        REPETITION_PENALTY,
+    ];
+    for Numbers {
+        name,
+        least,
+        above,
+        most,
+    } in numbers
+    {
+        for of in both {
+            let found = property(of, name);
+            let end = if above { "exclusiveMinimum" } else { "minimum" };
+            assert_eq!(found["type"], "number", "{of} {name}");
+            assert_eq!(
+                (&found[end], &found["maximum"]),
+                (&json!(least), &json!(most)),
+                "{name}"
+            );
+        }
+    }
+    for of in both {
+        let bias = &property(of, "logit_bias")["additionalProperties"];
+        let (least, most) = (json!(LOGIT_BIAS.least), json!(LOGIT_BIAS.most));
+        assert_eq!((&bias["minimum"], &bias["maximum"]), (&least, &most));
+    }
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let chat = &schemas["ChatRequest"]["properties"];
+    assert_eq!(
+        chat["stop"]["anyOf"][0]["anyOf"][1]["maxItems"],
+        json!(MAX_STOPS)
+    );
+    assert_eq!(chat["tools"]["anyOf"][0]["maxItems"], json!(MAX_TOOLS));
+    let prompt = &schemas["CompletionRequest"]["properties"]["prompt"]["anyOf"];
+    assert_eq!(prompt[2]["maxItems"], json!(MAX_PROMPTS));
+    assert_eq!(prompt[1]["items"], TOKEN_ID.schema());
+    let author = &schemas["Message"]["properties"]["name"]["anyOf"][0];
+    assert_eq!(author["maxLength"], json!(MAX_NAME));
+    let name = &schemas["Tool"]["properties"]["function"]["properties"]["name"];
+    assert_eq!(name["pattern"], "^[a-zA-Z0-9_-]{1,64}$");
+}
+
+#[test]
+fn a_value_at_either_end_of_a_documented_range_is_taken_and_the_next_is_refused() {
+    type Read = fn(Value) -> Result<(), ApiError>;
+    let reads: [(&str, Read, Value); 2] = [
+        (
+            "ChatRequest",
+            |fields| chat(fields).map(drop),
+            json!({"logprobs": true}),
+        ),
+        (
+            "CompletionRequest",
+            |fields| completion(fields).map(drop),
+            json!({"echo": true}),
+        ),
+    ];
+    let mut tried = 0;
+    for (of, read, others) in reads {
+        let properties = schema(of)["properties"].take();
+        for name in properties.as_object().expect("properties").keys() {
+            let found = property(of, name);
+            let ends = [
+                ("minimum", -0.25, true),
+                ("exclusiveMinimum", 0.0, false),
+                ("maximum", 0.25, true),
+            ];
+            for (end, step, taken) in ends {
+                let Some(value) = found.get(end) else {
+                    continue;
+                };
+                tried += 1;
+                let mut fields = others.clone();
+                fields[name] = value.clone();
+                // Every answer that is generated is sent.
+                if name == "best_of" {
+                    fields["n"] = value.clone();
+                }
+                assert_eq!(read(fields.clone()).is_ok(), taken, "{of} {name} {value}");
+                // Beyond the ends of what a float tells apart, the next one is a whole binade away.
+                let value = value.as_f64().expect("a number");
+                fields[name] = json!(value + step * value.abs().max(4.0));
+                assert_eq!(refusal(read(fields)).0, *name);
+            }
+        }
+    }
+    assert_eq!(tried, 2 * 2 * (6 + 6), "two ends of each range");
+}
+
+/// Asserts that a value has the properties of its schema and no others, all the way down.
+fn assert_described(value: &Value, schema: &Value, document: &Value) {
+    let described = |value, schema| assert_described(value, schema, document);
+    if let Some(path) = schema["$ref"].as_str() {
+        return described(value, document.pointer(&path[1..]).expect("a schema"));
+    }
+    if let Some(either) = schema["anyOf"].as_array() {
+        let null = either
+            .iter()
+            .position(|schema| schema["type"] == "null")
+            .expect("nullable");
+        return if value.is_null() {
+            described(value, &either[null])
+        } else {
+            described(value, &either[0])
+        };
+    }
+    match value {
+        Value::Object(fields) if schema["properties"].is_object() => {
+            for (name, field) in fields {
+                let property = &schema["properties"][name];
+                assert!(property.is_object(), "`{name}` is not described");
+                described(field, property);
+            }
+            for name in schema["required"].as_array().expect("a list") {
+                assert!(
+                    fields.contains_key(name.as_str().expect("a name")),
+                    "{name} in {value}"
+                );
+            }
+        }
+        Value::Object(fields) => fields.values().for_each(|field| {
+            described(field, &schema["additionalProperties"]);
+        }),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| described(item, &schema["items"])),
+        _ if schema["const"].is_string() => assert_eq!(value, &schema["const"]),
+        _ if schema["enum"].is_array() => {
+            assert!(
+                schema["enum"].as_array().expect("a list").contains(value),
+                "{value}"
+            );
+        }
+        Value::String(_) => assert_eq!(schema["type"], "string", "{value}"),
+        Value::Number(number) if number.is_f64() => assert_eq!(schema["type"], "number"),
+        Value::Number(_) => assert_eq!(schema["type"], "integer", "{value}"),
+        Value::Null => assert_eq!(schema["type"], "null"),
+        Value::Bool(_) => panic!("no answer has one"),
+    }
+}
+
+fn assert_answer(of: &str, answer: &impl Serialize) {
+    let answer = serde_json::to_value(answer).expect("JSON");
+    assert_described(&answer, &schema(of), &document());
+}
+
+#[tokio::test]
+async fn answers_have_the_properties_of_their_schemas() {
+    let head = || Head {
+        id: "id".into(),
+        created: 1,
+        model: "m".into(),
+        system_fingerprint: Some("fp".into()),
+    };
+    let token = || TokenLogprob::new(vec![104, 105], -0.5);
+    let call = || Call::new("c".into(), "look".into(), "{}".into());
+    let usage = Usage::new(1, 0, 1);
+    let mut logprobs = ChatLogprobs::default();
+    logprobs.push(token(), vec![token()]);
+    let logprobs = Some(logprobs);
+    let mut columns = CompletionLogprobs::default();
+    columns.push_first(b"a");
+    columns.push(token(), vec![token()], 1);
+    for message in [Reply::text("a"), Reply::calls(None, vec![call()])] {
+        let choice = ChatChoice {
+            index: 0,
+            message,
+            logprobs: logprobs.clone(),
+            finish_reason: FinishReason::ToolCalls,
+        };
+        assert_answer(
+            "ChatCompletion",
+            &ChatCompletion::new(head(), vec![choice], usage),
+        );
+    }
+    let calls = vec![
+        CallDelta::begin(0, call()),
+        CallDelta::arguments(0, "{".into()),
+    ];
+    for delta in [
+        Delta::begin(),
+        Delta::text("a"),
+        Delta::calls(calls),
+        Delta::default(),
+    ] {
+        let choice = ChatChunkChoice {
+            index: 0,
+            delta,
+            logprobs: None,
+            finish_reason: None,
+        };
+        assert_answer(
+            "ChatCompletionChunk",
+            &ChatChunk::new(head(), vec![choice], Some(None)),
+        );
+    }
+    let choice = CompletionChoice {
+        text: "a".into(),
+        index: 0,
+        logprobs: Some(columns),
+        finish_reason: Some(FinishReason::Stop),
+    };
+    assert_answer(
+        "TextCompletion",
+        &TextCompletion::new(head(), vec![choice], usage),
+    );
+    assert_answer("ModelList", &ModelList::new(vec![Model::new("m", 1)]));
+    assert_answer(
+        "Tokenized",
+        &Tokenized::new(vec![1], Some(vec!["a".into()]), 9),
+    );
+    assert_answer("Detokenized", &Detokenized { prompt: "a".into() });
+    assert_answer(
+        "Error",
+        &Answer::error(ApiError::missing("model")).await.json(),
+    );
+}
