@@ -1,5 +1,8 @@
 //! A folder of its own for each process, where a case's files lie: models are read from files, by mapping them.
 
+// Each target uses its part of this.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -19,4 +22,12 @@ pub fn write(name: &str, bytes: &[u8]) -> PathBuf {
     let _ = std::fs::remove_file(&path);
     std::fs::write(&path, bytes).expect("a temporary file can be written");
     path
+}
+
+/// Writes a file anew, or sees to it that there is none.
+pub fn write_or_remove(name: &str, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => drop(write(name, bytes)),
+        None => drop(std::fs::remove_file(path(name))),
+    }
 }
