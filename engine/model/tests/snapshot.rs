@@ -1,5 +1,5 @@
-//! Snapshot folders whose tokenizer must be refused, each with its reason. None of them becomes a tokenizer:
-//! those that do are compared in the gates, on a real vocabulary.
+//! Snapshot folders whose tokenizer must be refused, each with its reason, and some that are refused only with a text.
+//! What becomes of a text is compared in the gates, on a real vocabulary.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -235,5 +235,87 @@ fn what_stands_beside_it_is_checked_too() {
     ] {
         let message = refused_beside(name, content);
         assert!(message.contains(expected), "{content}: {message}");
+    }
+}
+
+/// What begins and ends a text, as a file may have it.
+fn template(mark: &str) -> Value {
+    json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": mark, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|im_end|>": {"id": "<|im_end|>", "ids": [2], "tokens": ["<|im_end|>"]}},
+    })
+}
+
+/// The library looks the mark up without asking whether it is there.
+#[test]
+fn a_template_of_marks_that_it_does_not_list_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut description = smallest();
+    description["post_processor"] = template("<|no_mark|>");
+    fs::write(
+        folder.path().join("tokenizer.json"),
+        description.to_string(),
+    )
+    .unwrap();
+    let config = json!({"bos_token": "<|im_end|>"}).to_string();
+    fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    let error = Tokenizer::from_snapshot(folder.path()).unwrap_err();
+    let TokenizerError::InFile { source, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(matches!(*source, TokenizerError::Library(_)), "{source}");
+}
+
+/// What a file says of filling texts up and cutting them off is for training, and could ask for any memory.
+#[test]
+fn padding_and_truncation_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut description = smallest();
+    description["post_processor"] = template("<|im_end|>");
+    description["padding"] = json!({
+        "strategy": {"Fixed": 1_u64 << 62}, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "a",
+    });
+    description["truncation"] = json!({
+        "direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 0,
+    });
+    fs::write(
+        folder.path().join("tokenizer.json"),
+        description.to_string(),
+    )
+    .unwrap();
+    let config = json!({"bos_token": "<|im_end|>"}).to_string();
+    fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    let tokenizer = Tokenizer::from_snapshot(folder.path()).unwrap();
+    assert_eq!(tokenizer.encode_prompt("ab", true).unwrap(), [2, 0, 1]);
+}
+
+/// The library believes what it has read: it takes the words of no characters that the first asks for, and looks
+/// beyond the end of the table that the second has.
+#[test]
+fn a_part_that_fails_only_with_a_text_is_an_error_then() {
+    for (part, value) in [
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        (
+            "normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}),
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut description = smallest();
+        description[part] = value;
+        fs::write(
+            folder.path().join("tokenizer.json"),
+            description.to_string(),
+        )
+        .unwrap();
+        let tokenizer = Tokenizer::from_snapshot(folder.path()).unwrap();
+        let error = tokenizer.encode("ab", true).unwrap_err();
+        assert!(
+            matches!(error, TokenizerError::Library(_)),
+            "{part}: {error}"
+        );
     }
 }

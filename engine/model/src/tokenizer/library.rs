@@ -4,6 +4,8 @@
 //! the pattern allows it: the library's engine for look-ahead gives up on a long run of blanks, and then
 //! leaves the rest of the text uncut without a word.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokenizers::{
     AddedVocabulary, Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType,
     PreTokenizer, PreTokenizerWrapper,
@@ -66,19 +68,20 @@ impl Library {
         } else {
             &self.added_text
         };
-        let mut pieces = added.extract_and_normalize(self.normalizer.as_ref(), text);
-        if let Words::Library {
-            pre_tokenizer,
-            model,
-        } = &self.words
-        {
-            if let Some(pre_tokenizer) = pre_tokenizer {
-                let cut = pre_tokenizer.pre_tokenize(&mut pieces);
-                cut.map_err(TokenizerError::Library)?;
+        let pieces = guarded(|| {
+            let mut pieces = added.extract_and_normalize(self.normalizer.as_ref(), text);
+            if let Words::Library {
+                pre_tokenizer,
+                model,
+            } = &self.words
+            {
+                if let Some(pre_tokenizer) = pre_tokenizer {
+                    pre_tokenizer.pre_tokenize(&mut pieces)?;
+                }
+                pieces.tokenize(|piece| model.tokenize(piece.get()))?;
             }
-            let tokenized = pieces.tokenize(|piece| model.tokenize(piece.get()));
-            tokenized.map_err(TokenizerError::Library)?;
-        }
+            Ok(pieces)
+        })?;
         for (piece, offsets, tokens) in
             pieces.get_splits(OffsetReferential::Original, OffsetType::Byte)
         {
@@ -90,4 +93,13 @@ impl Library {
         }
         Ok(())
     }
+}
+
+/// Runs the library, whose panics end here: it does not check all of a description when it reads it, and panics where
+/// a part turns out to contradict itself.
+pub(super) fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, TokenizerError> {
+    // What it may leave half done is its cache of words, which it passes over when a lock is poisoned.
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err("a part of the description contradicts itself".into()))
+        .map_err(TokenizerError::Library)
 }

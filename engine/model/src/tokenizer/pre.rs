@@ -145,10 +145,21 @@ impl WordCutter {
 /// Cuts out all that the step matches; what lies between matches stays whole.
 fn cut<'t>(step: &Regex, text: &'t str, pieces: &mut Vec<&'t str>) {
     let blanks = PatternID::must(1);
-    let mut start = 0;
-    while let Some(found) = step.search(&Input::new(text).range(start..)) {
+    // Where the text begins that is not cut yet, and where the next word is looked for.
+    let (mut start, mut from) = (0, 0);
+    while let Some(found) = step.search(&Input::new(text).range(from..)) {
         if start < found.start() {
             pieces.push(&text[start..found.start()]);
+        }
+        // A file's own pattern can match no text at all. It cuts there and is found there for ever: the search goes on
+        // one character further, as the library's does.
+        if found.is_empty() {
+            start = found.start();
+            match text[start..].chars().next() {
+                Some(next) => from = start + next.len_utf8(),
+                None => break,
+            }
+            continue;
         }
         let mut end = found.end();
         if found.pattern() == blanks && end < text.len() {
@@ -162,7 +173,7 @@ fn cut<'t>(step: &Regex, text: &'t str, pieces: &mut Vec<&'t str>) {
             }
         }
         pieces.push(&text[found.start()..end]);
-        start = end;
+        (start, from) = (end, end);
     }
     if start < text.len() {
         pieces.push(&text[start..]);
@@ -171,7 +182,7 @@ fn cut<'t>(step: &Regex, text: &'t str, pieces: &mut Vec<&'t str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::PreTokenization;
+    use super::{PreTokenization, Step, WordCutter};
 
     fn words<'t>(pre: &str, text: &'t str) -> Vec<&'t str> {
         let rule = PreTokenization::named(pre).expect("the rule is known");
@@ -204,6 +215,23 @@ mod tests {
         assert_eq!(words("qwen2", "it'Sally'll"), ["it", "'S", "ally", "'ll"]);
         assert_eq!(words("llama-bpe", "we'REd"), ["we", "'RE", "d"]);
         assert_eq!(words("gpt-2", "it'Sally'll"), ["it", "'", "Sally", "'ll"]);
+    }
+
+    /// A `tokenizer.json` brings patterns of its own. The library cuts "bab" by `a*` into the same words.
+    #[test]
+    fn a_pattern_that_fits_nothing_at_all_cuts_where_it_stands_and_goes_on() {
+        let words = |words, text| {
+            let step = Step {
+                words,
+                blanks: false,
+            };
+            let cutter = WordCutter::new(&[step]).expect("the pattern compiles");
+            cutter.words(text)
+        };
+        assert_eq!(words("a*", "bab"), ["b", "a", "b"]);
+        assert_eq!(words("a*", ""), [""; 0]);
+        assert_eq!(words("", "\u{e9}\u{6f22}b"), ["\u{e9}", "\u{6f22}", "b"]);
+        assert_eq!(words(r"\b", "ab cd"), ["ab", " ", "cd"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokenizers::{AddedVocabulary, ModelWrapper};
 
 use super::encoder::Encoder;
-use super::library::{Library, Words};
+use super::library::{Library, Words, guarded};
 use super::sentence_piece::byte_of;
 use super::spelling::{SpacePrefix, Spelling};
 use super::{TokenKind, Tokenizer, TokenizerError, ends};
@@ -68,9 +68,14 @@ impl Tokenizer {
 }
 
 fn assemble(
-    library: tokenizers::Tokenizer,
+    mut library: tokenizers::Tokenizer,
     configs: &Configs,
 ) -> Result<Tokenizer, TokenizerError> {
+    // Both are for training. No text of ours goes through them, and padding can ask for any memory.
+    library.with_padding(None);
+    library
+        .with_truncation(None)
+        .map_err(TokenizerError::Library)?;
     let model = library.get_model();
     let unknown = match model {
         ModelWrapper::BPE(bpe) => bpe.get_unk_token().clone(),
@@ -108,9 +113,7 @@ fn assemble(
         .chain(configs.generation_ends.iter().copied())
         .collect();
     let begins_with_bos = || {
-        let empty = library
-            .encode_fast("", true)
-            .map_err(TokenizerError::Library)?;
+        let empty = guarded(|| library.encode_fast("", true))?;
         Ok(bos.is_some() && empty.get_ids().first().copied() == bos)
     };
     let adds_bos = configs.add_bos_token.map_or_else(begins_with_bos, Ok)?;
