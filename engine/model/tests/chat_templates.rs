@@ -157,3 +157,51 @@ fn values_are_written_as_python_writes_them() {
          {\n  \"b\": [\n    1,\n    2.5,\n    \"<é>\"\n  ],\n  \"a\": {}\n}"
     );
 }
+
+#[test]
+fn a_length_that_no_memory_has_is_refused() {
+    for text in [
+        "{{ [1]|batch(9223372036854775807)|list }}",
+        "{{ [1]|batch(1000000000000)|list }}",
+        "{{ [1]|slice(1000000000000)|list }}",
+        "{{ ([1] * 9223372036854775807)|list }}",
+        "{{ ([1] * 100000000000)|batch(2)|list }}",
+        "{{ '%.70000f'|format(1.5) }}",
+        "{{ '%1000000000000d'|format(1) }}",
+        "{{ 'a'|indent(1000000000000, true) }}",
+        "{{ 'a'|indent(width=1000000000000, first=true) }}",
+    ] {
+        let error = compiled(text).unwrap().render(&input("[]")).unwrap_err();
+        assert!(
+            matches!(error, ChatTemplateError::Failed { .. }),
+            "{text}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_panic_of_the_library_is_an_error() {
+    let template = compiled("{{ ([1] * 9223372036854775807)|sort }}").unwrap();
+    let error = template.render(&input("[]")).unwrap_err();
+    assert!(
+        matches!(error, ChatTemplateError::Panicked { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn bounded_filters_do_what_jinja_does() {
+    // By Jinja2 3.1 in Python.
+    for (text, expected) in [
+        ("{{ [1, 2, 3]|batch(2)|list }}", "[[1, 2], [3]]"),
+        ("{{ [1, 2, 3]|slice(2)|list }}", "[[1, 2], [3]]"),
+        ("{{ 'abc'|list|join('-') }}", "a-b-c"),
+        ("{{ '%s is %05.2f'|format('x', 1.5) }}", "x is 01.50"),
+        ("{{ 'a\\n\\nb'|indent }}|", "a\n\n    b|"),
+        ("{{ 'a\\n\\nb\\n'|indent(2, true) }}|", "  a\n\n  b\n|"),
+        ("{{ 'a\\n\\nb'|indent(width=1, blank=true) }}|", "a\n \n b|"),
+    ] {
+        let rendered = compiled(text).unwrap().render(&input("[]")).unwrap();
+        assert_eq!(rendered, expected, "{text}");
+    }
+}

@@ -4,6 +4,7 @@ mod architectures;
 mod coordinator;
 mod generator;
 mod grpc;
+mod http;
 mod inv3;
 mod isa;
 mod model;
@@ -32,6 +33,7 @@ pub fn registry() -> Vec<Suite> {
         generator::suite(),
         session::suite(),
         grpc::suite(),
+        http::suite(),
         perf::suite(),
     ]
 }

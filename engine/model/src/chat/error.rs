@@ -52,6 +52,12 @@ pub enum ChatTemplateError {
         /// The most that is kept.
         limit: usize,
     },
+    /// It asks for what the template library cannot do.
+    #[error("the chat template in {template} asks for a length that no memory has")]
+    Panicked {
+        /// The template's source.
+        template: String,
+    },
     /// It is larger than any template known.
     #[error("the chat template in {template} has {size} bytes, expected at most {limit}")]
     TooLarge {

@@ -3,12 +3,14 @@
 //! A model brings its template along, written in Jinja for the Python library `transformers`. It is rendered
 //! here as that library does, by [`minijinja`] with Python's string methods and Python's way of writing JSON;
 //! `gates/goldens` holds renderings to compare. A template is a program from outside: it has no access to
-//! anything, and a bound on its steps and on its text.
+//! anything, a bound on its steps and on its text, and on what its filters take ([`bounds`]).
 
+mod bounds;
 mod error;
 mod python;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, context};
 
@@ -94,6 +96,7 @@ impl ChatTemplate {
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python::to_json);
         environment.add_function("raise_exception", raise_exception);
+        bounds::set(&mut environment);
         environment.set_fuel(Some(FUEL));
         environment
             .add_template_owned(NAME, template.text.clone())
@@ -125,10 +128,16 @@ impl ChatTemplate {
             .chain(input.variables.iter().cloned());
         let values = context! { ..Value::from_iter(given), ..own };
         let mut output = Output::default();
-        let rendered = self.environment.get_template(NAME).and_then(|template| {
-            let captured = template.render_captured_to(values, &mut output);
-            captured.map(drop)
-        });
+        let render = || {
+            let template = self.environment.get_template(NAME)?;
+            template.render_captured_to(values, &mut output).map(drop)
+        };
+        // The library counts on lengths that a template can make up.
+        let Ok(rendered) = catch_unwind(AssertUnwindSafe(render)) else {
+            return Err(ChatTemplateError::Panicked {
+                template: self.source.clone(),
+            });
+        };
         match rendered {
             Ok(()) => {}
             Err(_) if output.full => {

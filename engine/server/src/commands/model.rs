@@ -30,16 +30,53 @@ pub fn load(options: &EngineOptions) -> Result<Arc<Model>, Failure> {
 /// # Errors
 /// As [`load`], or when the file has no tokenizer that can be used.
 pub fn load_with_tokenizer(options: &EngineOptions) -> Result<(Arc<Model>, Tokenizer), Failure> {
-    let (model, tokenizer) = load_and(options, |file| {
-        Tokenizer::of(file).context("the model's tokenizer cannot be used")
-    })?;
+    let (model, tokenizer) = load_and(options, usable_tokenizer)?;
+    check_vocabulary(&model, &tokenizer)?;
+    Ok((model, tokenizer))
+}
+
+/// As [`load_with_tokenizer`], with the SHA-256 of the weights, in hex.
+///
+/// # Errors
+/// As [`load_with_tokenizer`].
+pub fn load_to_chat(options: &EngineOptions) -> Result<(Arc<Model>, Tokenizer, String), Failure> {
+    let (model, (tokenizer, sha256)) =
+        load_and(options, |file| Ok((usable_tokenizer(file)?, file.sha256())))?;
+    check_vocabulary(&model, &tokenizer)?;
+    Ok((model, tokenizer, sha256))
+}
+
+/// What a model is called: by the catalogue, or by its file or folder.
+pub fn name(options: &EngineOptions, model: &Model) -> String {
+    match &options.source {
+        ModelSource::Named(Some(name)) => name.clone(),
+        ModelSource::Named(None) => Catalogue::embedded().default_name().to_owned(),
+        ModelSource::File(_) => {
+            let path = model.source().path();
+            let name = if path.is_dir() {
+                path.file_name()
+            } else {
+                path.file_stem()
+            };
+            name.map_or_else(
+                || path.display().to_string(),
+                |name| name.to_string_lossy().into_owned(),
+            )
+        }
+    }
+}
+
+fn usable_tokenizer(file: &Source) -> anyhow::Result<Tokenizer> {
+    Tokenizer::of(file).context("the model's tokenizer cannot be used")
+}
+
+fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> anyhow::Result<()> {
     tokenizer
         .check_vocabulary(model.config().vocabulary)
         .with_context(|| {
             let path = model.source().path();
             format!("the tokenizer of {} cannot be used", path.display())
-        })?;
-    Ok((model, tokenizer))
+        })
 }
 
 /// Where a catalogued model lies, or the default one. Nothing is fetched, and nothing is hashed.

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use kakeya_core::{AdmissionPolicy, EngineHandle};
 use kakeya_runtime::{EngineConfig, StepLoopThread};
+use kakeya_server::http::shim::{self, Identity, ServedModel, Shim, Slots};
 use kakeya_server::wire::{Drain, bind, serve_with};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,12 @@ pub struct ServeArgs {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     bind: String,
+    /// Serve the OpenAI-compatible HTTP routes on this address as well; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// What HTTP requests call the model [default: the catalogue's name, or the file's without its extension]
+    #[arg(long, value_name = "NAME", requires = "http")]
+    served_model_name: Option<String>,
     /// Sessions that can live at once
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     capacity: NonZeroUsize,
@@ -51,6 +59,7 @@ pub struct ServeArgs {
 #[derive(Debug)]
 struct ServeOptions {
     engine: EngineOptions,
+    slots: Slots,
     config: EngineConfig,
     drain: Drain,
 }
@@ -72,24 +81,29 @@ impl ServeArgs {
             admission,
             ..engine::config(&engine)
         };
+        let max_wait = Duration::from_secs(self.queue_max_wait);
+        let slots = Slots::new(config.capacity, self.queue_cap.get(), max_wait);
         let drain = Drain {
             grace: Duration::from_secs(self.grace),
             ..Drain::default()
         };
         Ok(ServeOptions {
             engine,
+            slots,
             config,
             drain,
         })
     }
 }
 
-/// Runs `kakeya serve`. The port is taken first, so that a port in use is told before a model is fetched and loaded.
+/// Runs `kakeya serve`. The ports are taken first, so that one in use is told before a model is fetched and loaded.
 pub fn run(args: ServeArgs) -> Outcome {
     args.logs.start()?;
-    let address = args.bind.clone();
+    let (address, http) = (args.bind.clone(), args.http.clone());
+    let name = args.served_model_name.clone();
     let ServeOptions {
         engine: options,
+        slots,
         config,
         drain,
     } = args.validate()?;
@@ -98,27 +112,59 @@ pub fn run(args: ServeArgs) -> Outcome {
         .enable_all()
         .build()?;
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
-    let address = listener.local_addr()?;
+    let http = match http {
+        Some(address) => Some(runtime.block_on(bind(&address)).context("--http")?),
+        None => None,
+    };
 
-    let model = model::load(&options)?;
+    let (model, texts) = match http {
+        Some(_) => {
+            let (model, tokenizer, sha256) = model::load_to_chat(&options)?;
+            (model, Some((tokenizer, sha256)))
+        }
+        None => (model::load(&options)?, None),
+    };
     tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
+    let served_model = texts.map(|(tokenizer, weights_sha256)| {
+        let name = name.unwrap_or_else(|| model::name(&options, &model));
+        let quantized = options.load.quantize.map(|to| to.to_string());
+        let identity = Identity {
+            weights_sha256,
+            quantized: quantized.unwrap_or_default(),
+            cache: config.cache,
+            kv: config.kv.to_string(),
+        };
+        ServedModel::new(name, &model, tokenizer, &identity)
+    });
     let (engine, step_loop) = engine::start(model, config)?;
-    let served = runtime.block_on(serve_until_told(
-        listener, engine, step_loop, drain, address,
-    ));
+    let http = http.zip(served_model).map(|(listener, model)| HttpDoor {
+        listener,
+        model,
+        slots,
+    });
+    let served = runtime.block_on(serve_until_told(listener, http, engine, step_loop, drain));
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
     Ok(served?)
 }
 
+/// What the HTTP routes stand on.
+struct HttpDoor {
+    listener: TcpListener,
+    model: ServedModel,
+    slots: Slots,
+}
+
 async fn serve_until_told(
     listener: TcpListener,
+    http: Option<HttpDoor>,
     engine: EngineHandle,
     step_loop: StepLoopThread,
     drain: Drain,
-    address: SocketAddr,
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
+    // Cancelled when the engine has nothing left to do.
+    let drained = CancellationToken::new();
     let mut signals = StopSignals::listen()?;
     let told = shutdown.clone();
     tokio::spawn(async move {
@@ -131,9 +177,10 @@ async fn serve_until_told(
     });
 
     // A server without its engine has nothing to serve, so the end of one is the end of the other.
-    let stop = shutdown.clone();
+    let (stop, done) = (shutdown.clone(), drained.clone());
     let engine_end = tokio::spawn(async move {
         let ended = tokio::task::spawn_blocking(|| step_loop.join()).await;
+        done.cancel();
         let early = !stop.is_cancelled();
         stop.cancel();
         match ended {
@@ -143,13 +190,49 @@ async fn serve_until_told(
         }
     });
 
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "other machines can connect, and clients are not authenticated");
-    }
-    tracing::info!(%address, "listening");
-    output::print(&format!("listening on {address}\n"))?;
+    announce("", listener.local_addr()?)?;
+    let routes = match http {
+        None => None,
+        Some(HttpDoor {
+            listener,
+            model,
+            slots,
+        }) => {
+            announce("http ", listener.local_addr()?)?;
+            tracing::info!(
+                model = model.name,
+                fingerprint = model.fingerprint,
+                "served over HTTP"
+            );
+            let shim = Arc::new(Shim {
+                engine: engine.clone(),
+                model: Arc::new(model),
+                slots,
+                stopping: shutdown.clone(),
+            });
+            let stop = shutdown.clone();
+            Some(tokio::spawn(async move {
+                let served = shim::serve(listener, shim, drained, drain.flush).await;
+                // One port is no use to those who count on two.
+                stop.cancel();
+                served
+            }))
+        }
+    };
     serve_with(listener, engine, shutdown, drain).await?;
+    if let Some(routes) = routes {
+        routes.await?.context("the HTTP port failed")?;
+    }
     tokio::time::timeout(drain.flush, engine_end)
         .await
         .context("the step loop did not end in time")??
+}
+
+/// Says where a port is, on standard output for scripts, and in the log.
+fn announce(what: &str, address: SocketAddr) -> anyhow::Result<()> {
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "other machines can connect, and clients are not authenticated");
+    }
+    tracing::info!(%address, "{what}listening");
+    Ok(output::print(&format!("{what}listening on {address}\n"))?)
 }

@@ -1,0 +1,145 @@
+//! A server for one case, with both the engine and the routes in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kakeya_core::EngineHandle;
+use kakeya_model::tokenizer::Tokenizer;
+use kakeya_runtime::{EngineConfig, StepLoop, StepLoopThread};
+use kakeya_server::http::shim::{Identity, ServedModel, Shim, Slots, serve};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::SuiteContext;
+use crate::ensure_eq;
+use crate::failure::{CaseFailure, CaseResult};
+use crate::suites::support::{PATIENCE, block_on};
+
+/// The server of one case.
+pub(super) struct Served {
+    /// Where it listens, as clients write it.
+    pub(super) base_url: String,
+    /// What requests call the model.
+    pub(super) model: String,
+    /// The engine behind the routes, for what they do not tell.
+    pub(super) engine: EngineHandle,
+    /// Says that the server is told to stop.
+    pub(super) stopping: CancellationToken,
+    drained: CancellationToken,
+    routes: JoinHandle<std::io::Result<()>>,
+    step_loop: StepLoopThread,
+}
+
+/// How long a request may wait for a place, and how many may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queue {
+    pub(super) cap: usize,
+    pub(super) max_wait: Duration,
+}
+
+impl Queue {
+    /// Nobody is turned away.
+    pub(super) const PATIENT: Self = Self {
+        cap: 1000,
+        max_wait: PATIENCE,
+    };
+    /// Nobody waits.
+    pub(super) const NONE: Self = Self {
+        cap: 0,
+        max_wait: Duration::ZERO,
+    };
+}
+
+impl Served {
+    async fn start(
+        context: &SuiteContext,
+        config: EngineConfig,
+        queue: Queue,
+    ) -> Result<Self, CaseFailure> {
+        let model = context.model()?;
+        let identity = Identity {
+            weights_sha256: context.model_sha256().to_owned(),
+            quantized: String::new(),
+            cache: config.cache,
+            kv: config.kv.to_string(),
+        };
+        let name = context.model_name().to_owned();
+        let tokenizer = Tokenizer::of(model.source())?;
+        let served = ServedModel::new(name.clone(), model, tokenizer, &identity);
+        let slots = Slots::new(config.capacity, queue.cap, queue.max_wait);
+        let (engine, step_loop) = StepLoop::spawn(model.clone(), config)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let base_url = format!("http://{}", listener.local_addr()?);
+        let (stopping, drained) = (CancellationToken::new(), CancellationToken::new());
+        let shim = Shim {
+            engine: engine.clone(),
+            model: Arc::new(served),
+            slots,
+            stopping: stopping.clone(),
+        };
+        let flush = Duration::from_secs(5);
+        let routes = tokio::spawn(serve(listener, Arc::new(shim), drained.clone(), flush));
+        Ok(Self {
+            base_url,
+            model: name,
+            engine,
+            stopping,
+            drained,
+            routes,
+            step_loop,
+        })
+    }
+
+    /// Waits until no session is left, however long ago its client has gone.
+    pub(super) async fn ensure_nothing_left(&self) -> CaseResult {
+        loop {
+            let stats = self.engine.stats().await?;
+            if (stats.sessions, stats.queued, stats.active) == (0, 0, 0) {
+                ensure_eq!(stats.free_slabs, stats.capacity, "free slabs at the end");
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn stop(self) -> CaseResult {
+        self.stopping.cancel();
+        // A case may have stopped it already.
+        drop(self.engine.shutdown(PATIENCE).await);
+        drop(self.engine);
+        self.drained.cancel();
+        timeout(PATIENCE, self.routes).await???;
+        let joined = tokio::task::spawn_blocking(|| self.step_loop.join());
+        timeout(PATIENCE, joined).await??;
+        Ok(())
+    }
+}
+
+/// Runs a case against a server of its own, requires that no session is left behind, and stops the server.
+pub(super) fn serving(
+    context: &SuiteContext,
+    config: EngineConfig,
+    queue: Queue,
+    case: impl AsyncFnOnce(&Served) -> CaseResult,
+) -> CaseResult {
+    block_on(PATIENCE, async {
+        let served = Served::start(context, config, queue).await?;
+        case(&served).await?;
+        if !served.stopping.is_cancelled() {
+            served.ensure_nothing_left().await?;
+        }
+        served.stop().await
+    })
+}
+
+/// Four sessions with the default cache.
+pub(super) fn four(context: &SuiteContext) -> EngineConfig {
+    EngineConfig {
+        capacity: 4,
+        threads: context.threads(),
+        isa: context.isa(),
+        ..EngineConfig::default()
+    }
+}
