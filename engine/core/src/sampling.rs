@@ -100,35 +100,34 @@ impl Sampling {
     /// # Errors
     /// The first value that is out of range, in the order of [`SamplingError`].
     pub fn validate(&self) -> Result<(), SamplingError> {
-        use SamplingError as Error;
         // The next number above 0 is the least that can be asked for where 0 cannot.
         let above_zero = f32::from_bits(1);
-        let rules: [(f32, RangeInclusive<f32>, fn(f32) -> Error); 6] = [
-            (self.temperature, 0.0..=HOTTEST, |value| {
-                Error::Temperature { value }
-            }),
-            (self.top_p, above_zero..=1.0, |value| Error::TopP { value }),
-            (self.min_p, 0.0..=1.0, |value| Error::MinP { value }),
-            (self.presence_penalty, PENALTIES, |value| {
-                Error::PresencePenalty { value }
-            }),
-            (self.frequency_penalty, PENALTIES, |value| {
-                Error::FrequencyPenalty { value }
-            }),
-            (self.repetition_penalty, above_zero..=STRONGEST, |value| {
-                Error::RepetitionPenalty { value }
-            }),
-        ];
-        for (value, range, error) in rules {
-            if !range.contains(&value) {
-                return Err(error(value));
-            }
-        }
-        Ok(())
+        let value = self.temperature;
+        within(value, 0.0..=HOTTEST, SamplingError::Temperature { value })?;
+        let value = self.top_p;
+        within(value, above_zero..=1.0, SamplingError::TopP { value })?;
+        let value = self.min_p;
+        within(value, 0.0..=1.0, SamplingError::MinP { value })?;
+        let value = self.presence_penalty;
+        within(value, PENALTIES, SamplingError::PresencePenalty { value })?;
+        let value = self.frequency_penalty;
+        within(value, PENALTIES, SamplingError::FrequencyPenalty { value })?;
+        let value = self.repetition_penalty;
+        let range = above_zero..=STRONGEST;
+        within(value, range, SamplingError::RepetitionPenalty { value })
     }
 
     /// Whether the largest logit is taken and nothing is drawn.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
+}
+
+/// What is no number is within no range.
+fn within(
+    value: f32,
+    range: RangeInclusive<f32>,
+    error: SamplingError,
+) -> Result<(), SamplingError> {
+    range.contains(&value).then_some(()).ok_or(error)
 }
