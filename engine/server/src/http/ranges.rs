@@ -28,62 +28,115 @@ pub struct Numbers {
     pub most: f32,
 }
 
-const fn integers(name: &'static str, least: i64, most: i64) -> Integers {
-    Integers { name, least, most }
-}
-
-const fn numbers(name: &'static str, least: f32, most: f32) -> Numbers {
-    Numbers {
-        name,
-        least,
-        above: false,
-        most,
-    }
-}
-
-const fn numbers_above(name: &'static str, least: f32, most: f32) -> Numbers {
-    Numbers {
-        name,
-        least,
-        above: true,
-        most,
-    }
-}
-
 /// Softens or sharpens the distribution; 0 takes the most likely token.
-pub const TEMPERATURE: Numbers = numbers("temperature", 0.0, 2.0);
+pub const TEMPERATURE: Numbers = Numbers {
+    name: "temperature",
+    least: 0.0,
+    above: false,
+    most: 2.0,
+};
 /// The probability mass that is kept.
-pub const TOP_P: Numbers = numbers_above("top_p", 0.0, 1.0);
+pub const TOP_P: Numbers = Numbers {
+    name: "top_p",
+    least: 0.0,
+    above: true,
+    most: 1.0,
+};
 /// How many of the most likely tokens are kept; -1 and 0 keep all.
-pub const TOP_K: Integers = integers("top_k", -1, u32::MAX as i64);
+pub const TOP_K: Integers = Integers {
+    name: "top_k",
+    least: -1,
+    most: u32::MAX as i64,
+};
 /// The least probability that is kept, as a share of the largest.
-pub const MIN_P: Numbers = numbers("min_p", 0.0, 1.0);
+pub const MIN_P: Numbers = Numbers {
+    name: "min_p",
+    least: 0.0,
+    above: false,
+    most: 1.0,
+};
 /// What makes a draw repeatable.
-pub const SEED: Integers = integers("seed", i64::MIN, i64::MAX);
+pub const SEED: Integers = Integers {
+    name: "seed",
+    least: i64::MIN,
+    most: i64::MAX,
+};
 /// Taken from the logits of tokens that were generated before.
-pub const PRESENCE_PENALTY: Numbers = numbers("presence_penalty", -2.0, 2.0);
+pub const PRESENCE_PENALTY: Numbers = Numbers {
+    name: "presence_penalty",
+    least: -2.0,
+    above: false,
+    most: 2.0,
+};
 /// Taken from the logits of tokens for each time they were generated before.
-pub const FREQUENCY_PENALTY: Numbers = numbers("frequency_penalty", -2.0, 2.0);
+pub const FREQUENCY_PENALTY: Numbers = Numbers {
+    name: "frequency_penalty",
+    least: -2.0,
+    above: false,
+    most: 2.0,
+};
 /// Divides the logits of tokens that came before; 1 changes nothing.
-pub const REPETITION_PENALTY: Numbers = numbers_above("repetition_penalty", 0.0, 10.0);
+pub const REPETITION_PENALTY: Numbers = Numbers {
+    name: "repetition_penalty",
+    least: 0.0,
+    above: true,
+    most: 10.0,
+};
 /// Added to the logit of one token.
-pub const LOGIT_BIAS: Numbers = numbers("logit_bias", -100.0, 100.0);
+pub const LOGIT_BIAS: Numbers = Numbers {
+    name: "logit_bias",
+    least: -100.0,
+    above: false,
+    most: 100.0,
+};
 /// The most tokens to generate.
-pub const MAX_TOKENS: Integers = integers("max_tokens", 1, u32::MAX as i64);
+pub const MAX_TOKENS: Integers = Integers {
+    name: "max_tokens",
+    least: 1,
+    most: u32::MAX as i64,
+};
 /// The same, under the name that newer clients use.
-pub const MAX_COMPLETION_TOKENS: Integers = integers("max_completion_tokens", 1, u32::MAX as i64);
+pub const MAX_COMPLETION_TOKENS: Integers = Integers {
+    name: "max_completion_tokens",
+    least: 1,
+    most: u32::MAX as i64,
+};
 /// The same for a completion, which may only echo its prompt.
-pub const MAX_TOKENS_WITH_ECHO: Integers = integers("max_tokens", 0, u32::MAX as i64);
+pub const MAX_TOKENS_WITH_ECHO: Integers = Integers {
+    name: "max_tokens",
+    least: 0,
+    most: u32::MAX as i64,
+};
 /// How many answers are generated.
-pub const N: Integers = integers("n", 1, 16);
+pub const N: Integers = Integers {
+    name: "n",
+    least: 1,
+    most: 16,
+};
 /// How many are generated of which `n` are answered; here they must be the same.
-pub const BEST_OF: Integers = integers("best_of", 1, N.most);
+pub const BEST_OF: Integers = Integers {
+    name: "best_of",
+    least: 1,
+    most: N.most,
+};
 /// How many alternatives are told for each token of a chat.
-pub const TOP_LOGPROBS: Integers = integers("top_logprobs", 0, 20);
+pub const TOP_LOGPROBS: Integers = Integers {
+    name: "top_logprobs",
+    least: 0,
+    most: 20,
+};
 /// How many alternatives are told for each token of a completion.
-pub const LOGPROBS: Integers = integers("logprobs", 0, 20);
+pub const LOGPROBS: Integers = Integers {
+    name: "logprobs",
+    least: 0,
+    most: 20,
+};
 /// A token id of a prompt; the model's vocabulary bounds it further.
-pub const TOKEN_ID: Integers = integers("prompt", 0, u32::MAX as i64);
+pub const TOKEN_ID: Integers = Integers {
+    name: "prompt",
+    least: 0,
+    most: u32::MAX as i64,
+};
 
 /// The most stop strings of a request.
 pub const MAX_STOPS: usize = 16;
