@@ -36,6 +36,13 @@ async fn every_call_on_a_closed_channel_answers_stopped() {
         engine.generate(id.clone(), asked()).await.unwrap_err(),
         EngineError::Stopped
     );
+    assert_eq!(
+        engine
+            .complete(String::new(), vec![], vec![1], asked())
+            .await
+            .unwrap_err(),
+        EngineError::Stopped
+    );
     assert_eq!(engine.close(id.clone()).await, Err(EngineError::Stopped));
     assert_eq!(engine.info(id).await, Err(EngineError::Stopped));
     assert_eq!(engine.stats().await, Err(EngineError::Stopped));
@@ -81,6 +88,55 @@ async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() 
             .unwrap_err(),
         EngineError::from(SamplingError::Temperature { value: -1.0 })
     );
+    let cold = GenerateParams::new(5, sampling);
+    assert_eq!(
+        engine
+            .complete(String::new(), vec![], vec![1], cold)
+            .await
+            .unwrap_err(),
+        EngineError::from(SamplingError::Temperature { value: -1.0 })
+    );
+    assert_eq!(
+        engine
+            .complete(String::new(), vec![], vec![], asked())
+            .await
+            .unwrap_err(),
+        EngineError::from(InvalidArgument::EmptyPrompt)
+    );
+}
+
+#[tokio::test]
+async fn a_single_generation_carries_its_prompt_and_streams_what_is_sent_into_it() {
+    let (engine, mut commands) = EngineHandle::channel(1);
+    let asking = tokio::spawn(async move {
+        engine
+            .complete("http".to_owned(), vec![2], vec![7, 8], asked())
+            .await
+    });
+    let Some(Command::Complete {
+        label,
+        eos,
+        tokens,
+        params,
+        events,
+        reply,
+    }) = commands.recv().await
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (label.as_str(), eos, tokens, params),
+        ("http", vec![2], vec![7, 8], asked())
+    );
+    reply.send(Ok(())).unwrap();
+    let mut consumer = asking.await.unwrap().unwrap();
+    events.try_send(GenerateEvent::Token(2.into())).unwrap();
+    events.finish();
+    assert_eq!(
+        consumer.next().await,
+        Some(Ok(GenerateEvent::Token(2.into())))
+    );
+    assert_eq!(consumer.next().await, None);
 }
 
 #[tokio::test]

@@ -109,6 +109,11 @@ mod tests {
                 "token 50000 at index 3",
             ),
             (
+                InvalidArgument::EmptyPrompt.into(),
+                Code::InvalidArgument,
+                "has no tokens",
+            ),
+            (
                 InvalidArgument::EmptySession { id }.into(),
                 Code::InvalidArgument,
                 "is empty: append",

@@ -5,7 +5,8 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use kakeya_core::{
-    EngineError, InvalidArgument, InvariantViolation, KvSide, SamplingError, SessionId,
+    EngineError, InvalidArgument, InvariantViolation, KvSide, LogitBiasError, SamplingError,
+    SessionId, StopError,
 };
 use kakeya_server::http::{ApiError, ErrorKind};
 
@@ -239,6 +240,54 @@ fn table() -> Vec<Row> {
             "temperature is 200",
         ),
         (top_p.into(), InvalidRequest, Some("top_p"), "top_p is 2"),
+        (
+            SamplingError::MinP { value: 2.0 }.into(),
+            InvalidRequest,
+            Some("min_p"),
+            "min_p is 2",
+        ),
+        (
+            SamplingError::PresencePenalty { value: 3.0 }.into(),
+            InvalidRequest,
+            Some("presence_penalty"),
+            "from -2 to 2",
+        ),
+        (
+            SamplingError::FrequencyPenalty { value: 3.0 }.into(),
+            InvalidRequest,
+            Some("frequency_penalty"),
+            "from -2 to 2",
+        ),
+        (
+            SamplingError::RepetitionPenalty { value: 0.0 }.into(),
+            InvalidRequest,
+            Some("repetition_penalty"),
+            "above 0",
+        ),
+        (
+            InvalidArgument::from(LogitBiasError::TooMany { count: 2000 }).into(),
+            InvalidRequest,
+            Some("logit_bias"),
+            "2000 entries",
+        ),
+        (
+            InvalidArgument::from(StopError::TooMany { count: 17 }).into(),
+            InvalidRequest,
+            Some("stop"),
+            "17 stop sequences",
+        ),
+        (
+            InvalidArgument::TopLogprobs { value: 21 }.into(),
+            InvalidRequest,
+            Some("top_logprobs"),
+            "top_logprobs is 21",
+        ),
+        (
+            InvalidArgument::EmptyPrompt.into(),
+            InvalidRequest,
+            Some("prompt"),
+            "no tokens",
+        ),
         (exceeded.into(), ContextLength, None, "context of 8192"),
         (inv1.into(), Server, None, "INV-1"),
         (inv2.into(), Server, None, "INV-2"),

@@ -32,8 +32,6 @@ struct Route {
     request: Option<&'static str>,
     success: Success,
     errors: &'static [ErrorKind],
-    /// Whether a key is asked for, where keys are set up.
-    guarded: bool,
 }
 
 /// What reading a body may come to.
@@ -48,18 +46,16 @@ const BODY: [ErrorKind; 4] = {
 };
 
 /// What generating may come to.
-const GENERATE: [ErrorKind; 11] = {
+const GENERATE: [ErrorKind; 9] = {
     use ErrorKind::*;
     let [invalid, large, media, unprocessable] = BODY;
     [
         invalid,
         ContextLength,
-        InvalidApiKey,
         ModelNotFound,
         large,
         media,
         unprocessable,
-        RateLimited,
         Overloaded,
         Server,
         Unavailable,
@@ -67,22 +63,13 @@ const GENERATE: [ErrorKind; 11] = {
 };
 
 /// What turning text into tokens, or back, may come to.
-const TOKENS: [ErrorKind; 8] = {
+const TOKENS: [ErrorKind; 6] = {
     use ErrorKind::*;
     let [invalid, large, media, unprocessable] = BODY;
-    [
-        invalid,
-        InvalidApiKey,
-        ModelNotFound,
-        large,
-        media,
-        unprocessable,
-        RateLimited,
-        Server,
-    ]
+    [invalid, ModelNotFound, large, media, unprocessable, Server]
 };
 
-const ROUTES: [Route; 10] = [
+const ROUTES: [Route; 9] = [
     Route {
         method: "post",
         path: "/v1/chat/completions",
@@ -90,7 +77,6 @@ const ROUTES: [Route; 10] = [
         request: Some("ChatRequest"),
         success: Success::Streamable("ChatCompletion", "ChatCompletionChunk"),
         errors: &GENERATE,
-        guarded: true,
     },
     Route {
         method: "post",
@@ -99,7 +85,6 @@ const ROUTES: [Route; 10] = [
         request: Some("CompletionRequest"),
         success: Success::Streamable("TextCompletion", "TextCompletion"),
         errors: &GENERATE,
-        guarded: true,
     },
     Route {
         method: "get",
@@ -107,8 +92,7 @@ const ROUTES: [Route; 10] = [
         summary: "List the models that are served",
         request: None,
         success: Success::Json("ModelList"),
-        errors: &[ErrorKind::InvalidApiKey, ErrorKind::RateLimited],
-        guarded: true,
+        errors: &[],
     },
     Route {
         method: "get",
@@ -116,12 +100,7 @@ const ROUTES: [Route; 10] = [
         summary: "Tell of a model that is served",
         request: None,
         success: Success::Json("Model"),
-        errors: &[
-            ErrorKind::InvalidApiKey,
-            ErrorKind::ModelNotFound,
-            ErrorKind::RateLimited,
-        ],
-        guarded: true,
+        errors: &[ErrorKind::ModelNotFound],
     },
     Route {
         method: "post",
@@ -130,7 +109,6 @@ const ROUTES: [Route; 10] = [
         request: Some("TokenizeRequest"),
         success: Success::Json("Tokenized"),
         errors: &TOKENS,
-        guarded: true,
     },
     Route {
         method: "post",
@@ -139,7 +117,6 @@ const ROUTES: [Route; 10] = [
         request: Some("DetokenizeRequest"),
         success: Success::Json("Detokenized"),
         errors: &TOKENS,
-        guarded: true,
     },
     Route {
         method: "get",
@@ -148,7 +125,6 @@ const ROUTES: [Route; 10] = [
         request: None,
         success: Success::Text,
         errors: &[],
-        guarded: false,
     },
     Route {
         method: "get",
@@ -157,16 +133,6 @@ const ROUTES: [Route; 10] = [
         request: None,
         success: Success::Text,
         errors: &[ErrorKind::Unavailable],
-        guarded: false,
-    },
-    Route {
-        method: "get",
-        path: "/metrics",
-        summary: "Counters, in Prometheus' text form",
-        request: None,
-        success: Success::Text,
-        errors: &[],
-        guarded: false,
     },
     Route {
         method: "get",
@@ -175,7 +141,6 @@ const ROUTES: [Route; 10] = [
         request: None,
         success: Success::AnyJson,
         errors: &[],
-        guarded: false,
     },
 ];
 
@@ -201,10 +166,7 @@ pub fn document() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
-        },
+        "components": { "schemas": schemas },
     })
 }
 
@@ -238,10 +200,6 @@ fn operation(route: &Route) -> Value {
         let id =
             json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } });
         operation["parameters"] = json!([id]);
-    }
-    if route.guarded {
-        // A server without keys asks for none.
-        operation["security"] = json!([{ "key": [] }, {}]);
     }
     operation
 }

@@ -53,6 +53,7 @@ pub fn router(shim: Arc<Shim>) -> Router {
         .route("/detokenize", post(models::detokenize))
         .route("/healthz", get(models::live))
         .route("/readyz", get(models::ready))
+        .route("/openapi.json", get(models::described))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shim)

@@ -8,6 +8,7 @@ use kakeya_core::EngineError;
 use super::Shared;
 use crate::http::body::ApiJson;
 use crate::http::error::ApiError;
+use crate::http::openapi::document;
 use crate::http::requests::{DetokenizeBody, TokenizeBody, TokenizeInput};
 use crate::http::responses::{Detokenized, Model, ModelList, Tokenized};
 
@@ -72,6 +73,11 @@ pub(super) async fn detokenize(
         .map_or(Ok(()), |name| model.require(name))?;
     let prompt = model.text("tokens", &request.tokens)?;
     Ok(Json(Detokenized { prompt }))
+}
+
+/// What all routes take and answer.
+pub(super) async fn described() -> Json<serde_json::Value> {
+    Json(document())
 }
 
 /// The process answers.
