@@ -48,6 +48,8 @@ const VALUE_DIM: Key = Key::gguf("attention.value_length");
 const LAYERS: Key = Key::both("block_count", "num_hidden_layers");
 const FEED_FORWARD: Key = Key::both("feed_forward_length", "intermediate_size");
 const CONTEXT: Key = Key::both("context_length", "max_position_embeddings");
+/// What [`is_positive`] asks for.
+pub(super) const POSITIVE: &str = "a number above 0 that a 32-bit float holds";
 const EPSILON: Key = Key::both("attention.layer_norm_rms_epsilon", "rms_norm_eps");
 const ACTIVATION: Key = Key::json("hidden_act");
 const GEMMA_ACTIVATION: Key = Key::json("hidden_activation");
@@ -128,8 +130,7 @@ impl<'a> Fields<'a> {
             context: self.required(CONTEXT, 1, 1 << 24)?,
             norm_epsilon: self
                 .positive(EPSILON)?
-                .ok_or_else(|| self.missing(EPSILON, "a number above 0"))?
-                as f32,
+                .ok_or_else(|| self.missing(EPSILON, POSITIVE))? as f32,
             attention_scale: attention_scale(head_dim),
             embedding_scale: 1.0,
             activation: self.activation()?,
@@ -252,8 +253,8 @@ impl<'a> Fields<'a> {
     /// A number above 0, where it is there and not null.
     pub(super) fn positive(&self, key: Key) -> Result<Option<f64>, SourceError> {
         match self.number(key)? {
-            Some(value) if value <= 0.0 => {
-                Err(self.unusable(key, value.to_string(), "a number above 0"))
+            Some(value) if !is_positive(value) => {
+                Err(self.unusable(key, shown(&Value::from(value)), POSITIVE))
             }
             found => Ok(found),
         }
@@ -366,6 +367,11 @@ impl Named for String {
     fn name(self, _: &Fields<'_>) -> String {
         self
     }
+}
+
+/// Whether a number is above 0 and stays so, and finite, in the 32 bits that are computed with.
+pub(super) fn is_positive(value: f64) -> bool {
+    (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&value)
 }
 
 /// A value as an error shows it: its beginning.

@@ -50,7 +50,7 @@ fn refine(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<(), SourceErr
         1 << 24,
     )?;
     // GGUF files say nothing of the other base.
-    let local = match fields.number(Key::both("rope.freq_base_swa", "rope_local_base_freq"))? {
+    let local = match fields.positive(Key::both("rope.freq_base_swa", "rope_local_base_freq"))? {
         Some(base) => base as f32,
         None => {
             rope::of_layer_type(fields, "sliding_attention")?.map_or(LOCAL_BASE, |rope| rope.base)

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, Key, shown};
+use super::fields::{Fields, Key, POSITIVE, is_positive, shown};
 use crate::config::{RopeConfig, RopeScaling};
 use crate::source::{Source, SourceError};
 
@@ -85,15 +85,9 @@ fn in_json(
     let wrong = |found: String, expected: &str| fields.unusable(key, found, expected);
     let number = |name: &str| match object.get(name).filter(|value| !value.is_null()) {
         None => Ok(None),
-        Some(value) => match value
-            .as_f64()
-            .filter(|value| value.is_finite() && *value > 0.0)
-        {
+        Some(value) => match value.as_f64().filter(|value| is_positive(*value)) {
             Some(value) => Ok(Some(value)),
-            None => Err(wrong(
-                format!("{name} {}", shown(value)),
-                "a number above 0",
-            )),
+            None => Err(wrong(format!("{name} {}", shown(value)), POSITIVE)),
         },
     };
     let needed = |name: &str| match number(name)? {
@@ -190,7 +184,7 @@ fn in_gguf(fields: &Fields<'_>, head_dim: usize) -> Result<RopeScaling, SourceEr
     let needed = |key: Key| {
         fields
             .positive(key)?
-            .ok_or_else(|| fields.unusable(key, "missing", "a number above 0"))
+            .ok_or_else(|| fields.unusable(key, "missing", POSITIVE))
     };
     match fields.string(TYPE)?.as_deref() {
         None | Some("none") => Ok(match fields.positive(LINEAR)? {

@@ -225,17 +225,10 @@ impl Jobs {
         now: Instant,
     ) -> Option<Result<(), EngineError>> {
         let line = self.lines.get_mut(id)?;
-        match line.waiting.pop_front()?.next() {
-            Ok(mut next) => {
-                let begun = next.begin(engine, id, now);
-                line.waiting.push_front(next);
-                Some(begun)
-            }
-            Err(same) => {
-                line.waiting.push_front(same);
-                None
-            }
-        }
+        let (mut work, goes_on) = line.waiting.pop_front()?.next();
+        let begun = goes_on.then(|| work.begin(engine, id, now));
+        line.waiting.push_front(work);
+        begun
     }
 
     /// Frees the slot of a session's first request, and lets the one behind it ask for one.

@@ -135,14 +135,14 @@ impl Work {
         }
     }
 
-    /// The generation that an append leads to; anything else comes back as it is.
-    pub(super) fn next(self) -> Result<Self, Self> {
+    /// The generation that an append leads to, and `true`; anything else comes back as it is.
+    pub(super) fn next(self) -> (Self, bool) {
         match self {
             Self::Append {
                 after: After::Generate(asked),
                 ..
-            } => Ok(Self::generate(asked)),
-            other => Err(other),
+            } => (Self::generate(asked), true),
+            other => (other, false),
         }
     }
 

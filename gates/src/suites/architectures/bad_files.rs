@@ -208,6 +208,18 @@ fn configurations(ctx: &SuiteContext) -> CaseResult {
             &["rms_norm_eps is \"small\""],
         ),
         (
+            "qwen3-tied",
+            "rms_norm_eps",
+            json!(1e-60),
+            &["rms_norm_eps is 1e-60", "a 32-bit float"],
+        ),
+        (
+            "llama-yarn",
+            "rope_parameters",
+            json!({ "rope_type": "default", "rope_theta": 1e300 }),
+            &["rope_parameters", "rope_theta 1e", "a 32-bit float"],
+        ),
+        (
             "llama-yarn",
             "rope_parameters",
             json!({ "rope_type": "dynamic", "factor": 2.0 }),

@@ -61,19 +61,16 @@ pub struct ServedModel {
     pub vocabulary: usize,
     /// Whether a session's tokens are bounded by the context.
     pub full_window: bool,
-    chat: Chat,
+    /// Or why it cannot chat.
+    templates: Result<Templates, String>,
 }
 
 /// The chat templates.
 #[derive(Debug)]
-enum Chat {
-    /// The default one, and the one for chats with tools where it is another.
-    Templates {
-        default: ChatTemplate,
-        tool_use: Option<ChatTemplate>,
-    },
-    /// Why there is none.
-    None(String),
+struct Templates {
+    default: ChatTemplate,
+    /// The one for chats with tools, where it is another.
+    tool_use: Option<ChatTemplate>,
 }
 
 impl ServedModel {
@@ -83,7 +80,7 @@ impl ServedModel {
         let created = SystemTime::UNIX_EPOCH.elapsed();
         Self {
             name,
-            chat: Chat::of(&tokenizer),
+            templates: Templates::of(&tokenizer),
             tokenizer,
             fingerprint: identity.fingerprint(),
             created: created.map_or(0, |since| since.as_secs()),
@@ -138,9 +135,12 @@ impl ServedModel {
         variables: Option<&RawObject>,
         add_generation_prompt: bool,
     ) -> Result<String, ApiError> {
-        let Chat::Templates { default, tool_use } = &self.chat else {
-            return Err(self.no_template());
-        };
+        let templates = self.templates.as_ref().map_err(|why| {
+            let name = &self.name;
+            let message = format!("the model `{name}` cannot chat: {why}; use /v1/completions");
+            ApiError::new(ErrorKind::Unprocessable, message)
+        })?;
+        let Templates { default, tool_use } = templates;
         let with_tools = !tools.is_empty();
         let template = tool_use.as_ref().filter(|_| with_tools).unwrap_or(default);
         let unreadable =
@@ -164,37 +164,23 @@ impl ServedModel {
         };
         template.render(&input).map_err(|error| refused(&error))
     }
-
-    fn no_template(&self) -> ApiError {
-        let Chat::None(why) = &self.chat else {
-            return ApiError::new(ErrorKind::Server, "the chat template is lost");
-        };
-        let message = format!(
-            "the model `{}` cannot chat: {why}; use /v1/completions",
-            self.name
-        );
-        ApiError::new(ErrorKind::Unprocessable, message)
-    }
 }
 
-impl Chat {
-    fn of(tokenizer: &Tokenizer) -> Self {
-        let Some(default) = tokenizer.chat_template() else {
-            return Self::None("its files have no chat template".to_owned());
-        };
+impl Templates {
+    /// Those of the model's files; or why it cannot chat.
+    fn of(tokenizer: &Tokenizer) -> Result<Self, String> {
+        let default = tokenizer
+            .chat_template()
+            .ok_or("its files have no chat template")?;
         let compile = |template: &TemplateText| {
             ChatTemplate::compile(template).map_err(|error| error.to_string())
         };
-        let named = tokenizer.chat_templates().iter();
-        let tool_use = named
-            .filter(|template| template.name == "tool_use")
-            .map(compile)
-            .next()
-            .transpose();
-        match (compile(default), tool_use) {
-            (Ok(default), Ok(tool_use)) => Self::Templates { default, tool_use },
-            (Err(why), _) | (_, Err(why)) => Self::None(why),
-        }
+        let mut named = tokenizer.chat_templates().iter();
+        let tool_use = named.find(|template| template.name == "tool_use");
+        Ok(Self {
+            default: compile(default)?,
+            tool_use: tool_use.map(compile).transpose()?,
+        })
     }
 }
 
