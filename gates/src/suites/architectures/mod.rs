@@ -8,6 +8,7 @@ mod inspection;
 mod types;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kakeya_model::{GgufFile, LoadOptions, Model, ModelConfig, Source};
 use serde_json::{Value, json};
@@ -47,7 +48,8 @@ pub fn suite() -> Suite {
     let mut suite = Suite::new(
         "architectures",
         "architectures, odd shapes and tensor types",
-    );
+    )
+    .full_timeout(Duration::from_secs(3 * 3600));
     for name in NAMES {
         suite = suite
             .case(Case::fast(

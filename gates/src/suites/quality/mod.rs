@@ -20,7 +20,7 @@ pub fn suite() -> Suite {
         "sinks and a window predict a text as well as a window computed anew, however long the session",
     )
     .timeout(Duration::from_secs(300))
-    .full_timeout(Duration::from_secs(2 * 3600))
+    .full_timeout(Duration::from_secs(4 * 3600))
     .cases(elements::cases())
     .cases(stretches::cases())
     .cases(needle::cases())

@@ -50,7 +50,7 @@ const LONG: Plan = Plan {
     window: 1024,
     stretches: 10,
     length: 10_000,
-    group: 256,
+    group: 64,
 };
 
 /// The policies that are compared.
