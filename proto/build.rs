@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 const ROOT: &str = "proto";
-const FILES: [&str; 1] = ["kakeya/v1/runtime.proto"];
+const FILES: [&str; 2] = ["kakeya/v1/runtime.proto", "kakeya/v1/session.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");

@@ -47,12 +47,30 @@ rpc RuntimeService.CloseSession(.kakeya.v1.CloseSessionRequest) .kakeya.v1.Close
 rpc RuntimeService.GetSessionInfo(.kakeya.v1.GetSessionInfoRequest) .kakeya.v1.GetSessionInfoResponse
 ";
 
-fn runtime_proto() -> FileDescriptorProto {
-    let mut set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
-    assert_eq!(set.file.len(), 1);
-    let file = set.file.remove(0);
-    assert_eq!(file.name(), "kakeya/v1/runtime.proto");
-    file
+const SESSIONS: &str = "\
+package kakeya.v1
+message ForkSessionRequest: 1 session_id string; 2 count optional uint32
+message ForkSessionResponse: 1 session_ids repeated string
+message SnapshotSessionRequest: 1 session_id string
+message SnapshotChunk: 1 data bytes
+message RestoreSessionResponse: 1 session_id string; 2 history_length uint64
+message ListSessionsRequest:
+message ListSessionsResponse: 1 sessions repeated .kakeya.v1.SessionSummary
+message SessionSummary: 1 session_id string; 2 client_label string; 3 history_length uint64; \
+4 kv_live_bytes uint64; 5 idle_seconds double; 6 busy bool
+message GetStateDigestRequest: 1 session_id string
+message GetStateDigestResponse: 1 history_length uint64; 2 history_sha256 string; \
+3 kv_sha256 string; 4 state_sha256 string; 5 settings_sha256 string
+rpc SessionService.ForkSession(.kakeya.v1.ForkSessionRequest) .kakeya.v1.ForkSessionResponse
+rpc SessionService.SnapshotSession(.kakeya.v1.SnapshotSessionRequest) stream .kakeya.v1.SnapshotChunk
+rpc SessionService.RestoreSession(stream .kakeya.v1.SnapshotChunk) .kakeya.v1.RestoreSessionResponse
+rpc SessionService.ListSessions(.kakeya.v1.ListSessionsRequest) .kakeya.v1.ListSessionsResponse
+rpc SessionService.GetStateDigest(.kakeya.v1.GetStateDigestRequest) .kakeya.v1.GetStateDigestResponse
+";
+
+fn files() -> [FileDescriptorProto; 2] {
+    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+    set.file.try_into().expect("two files")
 }
 
 fn field(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
@@ -99,7 +117,9 @@ fn describe(file: &FileDescriptorProto) -> String {
     let mut text = format!("package {}\n", file.package());
     for message in &file.message_type {
         let fields: Vec<_> = message.field.iter().map(|f| field(message, f)).collect();
-        text += &format!("message {}: {}\n", message.name(), fields.join("; "));
+        let fields = fields.join("; ");
+        let line = format!("message {}: {fields}", message.name());
+        text += &format!("{}\n", line.trim_end());
         text.extend(
             message
                 .enum_type
@@ -109,15 +129,15 @@ fn describe(file: &FileDescriptorProto) -> String {
     }
     for service in &file.service {
         for method in &service.method {
-            assert!(!method.client_streaming());
-            let stream = if method.server_streaming() {
-                "stream "
-            } else {
-                ""
-            };
-            let (service, name) = (service.name(), method.name());
+            let stream = |streaming| if streaming { "stream " } else { "" };
             let (input, output) = (method.input_type(), method.output_type());
-            text += &format!("rpc {service}.{name}({input}) {stream}{output}\n");
+            text += &format!(
+                "rpc {}.{}({}{input}) {}{output}\n",
+                service.name(),
+                method.name(),
+                stream(method.client_streaming()),
+                stream(method.server_streaming())
+            );
         }
     }
     text
@@ -125,9 +145,14 @@ fn describe(file: &FileDescriptorProto) -> String {
 
 #[test]
 fn the_contract_has_exactly_these_names_numbers_and_types() {
-    let file = runtime_proto();
-    assert_eq!(describe(&file), CONTRACT);
-    assert_eq!(file.enum_type.len(), 0);
+    for (file, (name, contract)) in files().iter().zip([
+        ("kakeya/v1/runtime.proto", CONTRACT),
+        ("kakeya/v1/session.proto", SESSIONS),
+    ]) {
+        assert_eq!(file.name(), name);
+        assert_eq!(describe(file), contract);
+        assert_eq!(file.enum_type.len(), 0);
+    }
 }
 
 #[test]
@@ -150,7 +175,9 @@ fn the_generated_code_has_the_contracts_numbers_on_the_wire() {
 }
 
 #[test]
-fn the_service_answers_under_its_full_name() {
+fn the_services_answer_under_their_full_names() {
     let name = crate::v1::runtime_service_server::SERVICE_NAME;
     assert_eq!(name, "kakeya.v1.RuntimeService");
+    let name = crate::v1::session_service_server::SERVICE_NAME;
+    assert_eq!(name, "kakeya.v1.SessionService");
 }

@@ -12,6 +12,7 @@ use crate::events::GenerateEvent;
 use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
 use crate::session::SessionId;
+use crate::snapshot::SessionImage;
 
 /// Events of one generation that may wait for a slow client before its session pauses.
 pub const EVENTS_IN_FLIGHT: usize = 64;
@@ -31,6 +32,19 @@ pub struct SessionInfo {
     pub inv2_violations: u64,
     /// Time since the session was last used.
     pub idle: Duration,
+}
+
+/// One session of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// The session.
+    pub id: SessionId,
+    /// The client's own label.
+    pub label: String,
+    /// Whether work is under way or waits.
+    pub busy: bool,
+    /// As [`EngineHandle::info`] tells it.
+    pub info: SessionInfo,
 }
 
 /// Counts of the engine as a whole: the first five as they are now, the rest since it started.
@@ -125,6 +139,34 @@ pub enum Command {
         id: SessionId,
         /// What is known.
         reply: Reply<SessionInfo>,
+    },
+    /// Tell of every session.
+    List {
+        /// What is known of each, in the order of their ids.
+        reply: Reply<Vec<SessionSummary>>,
+    },
+    /// Make sessions that go on from where one is. On a busy session it waits its turn.
+    Fork {
+        /// The session.
+        id: SessionId,
+        /// How many; all are made, or none.
+        count: u32,
+        /// Their ids.
+        reply: Reply<Vec<SessionId>>,
+    },
+    /// Copy a session's whole state. On a busy session it waits its turn.
+    Export {
+        /// The session.
+        id: SessionId,
+        /// The copy.
+        reply: Reply<Box<SessionImage>>,
+    },
+    /// Open a session with a state that another had.
+    Import {
+        /// The state, laid out for this engine.
+        image: Box<SessionImage>,
+        /// The id.
+        reply: Reply<SessionId>,
     },
     /// Tell of the engine.
     Stats {
@@ -245,6 +287,43 @@ impl EngineHandle {
     /// [`EngineError::NotFound`], [`EngineError::Stopped`].
     pub async fn info(&self, id: SessionId) -> Result<SessionInfo, EngineError> {
         self.ask(|reply| Command::Info { id, reply }).await
+    }
+
+    /// What is known of every session, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn list(&self) -> Result<Vec<SessionSummary>, EngineError> {
+        self.ask(|reply| Command::List { reply }).await
+    }
+
+    /// Makes `count` sessions, 1 or more, that go on from where a session is: with its history, its cache, its label and
+    /// its end tokens. All are made, or none. What they generate is what the session itself would.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidArgument`] (no count), [`EngineError::NotFound`], [`EngineError::NoSlab`] when idle sessions
+    /// cannot make room for all, [`EngineError::Draining`], [`EngineError::Stopped`].
+    pub async fn fork(&self, id: SessionId, count: u32) -> Result<Vec<SessionId>, EngineError> {
+        if count == 0 {
+            return Err(InvalidArgument::ZeroForks.into());
+        }
+        self.ask(|reply| Command::Fork { id, count, reply }).await
+    }
+
+    /// Copies a session's whole state as it is between two of the things it does.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::Stopped`]; [`EngineError::Internal`] when there is no memory for it.
+    pub async fn export(&self, id: SessionId) -> Result<Box<SessionImage>, EngineError> {
+        self.ask(|reply| Command::Export { id, reply }).await
+    }
+
+    /// Opens a session with a state that another had, and answers its id.
+    ///
+    /// # Errors
+    /// As [`EngineHandle::create_session`].
+    pub async fn import(&self, image: Box<SessionImage>) -> Result<SessionId, EngineError> {
+        self.ask(|reply| Command::Import { image, reply }).await
     }
 
     /// Counts of the engine.

@@ -35,6 +35,9 @@ pub enum InvalidArgument {
     /// A single generation after nothing.
     #[error("the prompt has no tokens: there must be something to continue")]
     EmptyPrompt,
+    /// A fork into nothing.
+    #[error("count is 0, and must be 1 or more")]
+    ZeroForks,
     /// A sampling value out of range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

@@ -15,10 +15,11 @@ pub mod sampling;
 pub mod scheduler;
 pub mod session;
 pub mod slab;
+pub mod snapshot;
 pub mod store;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
-pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo};
+pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo, SessionSummary};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
@@ -30,6 +31,9 @@ pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketSt
 pub use session::{CachedTokens, Session, SessionId, SessionIdError};
 pub use slab::{
     Int8Elements, KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool, SlabShape,
+};
+pub use snapshot::{
+    SessionImage, Snapshot, SnapshotError, SnapshotReader, SnapshotWriter, StateSettings,
 };
 pub use store::{
     CacheInspector, InvariantViolation, KvSide, SessionError, SessionStore, StoreLimits,

@@ -9,6 +9,7 @@
 //! handed out again before a fresh one. A released slab keeps its old contents; a position that was never
 //! written in this session is masked, and a masked key contributes nothing whatever its slot holds.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::KvElement;
@@ -158,6 +159,33 @@ pub struct Int8Elements {
 }
 
 impl KvStorage {
+    /// Storage of this shape that belongs to no pool, zero at first. Memory is taken as it is written.
+    ///
+    /// # Errors
+    /// As [`SlabPool::new`].
+    pub fn new(shape: SlabShape) -> Result<Self, SlabError> {
+        Self::zeroed(shape, shape.bytes()?)
+    }
+
+    /// Copies elements, and the scales of their blocks, to where `from` has them. Ranges begin and end with a block.
+    ///
+    /// # Panics
+    /// When the two are not of one shape, or have no such elements.
+    pub fn copy_from(&mut self, from: &Self, elements: impl Iterator<Item = Range<usize>>) {
+        for range in elements {
+            match (&mut *self, from) {
+                (Self::F16(to), Self::F16(from)) => copy(to, from, range),
+                (Self::F32(to), Self::F32(from)) => copy(to, from, range),
+                (Self::Int8(to), Self::Int8(from)) => {
+                    let blocks = range.start / KvElement::BLOCK..range.end / KvElement::BLOCK;
+                    copy(&mut to.quants, &from.quants, range);
+                    copy(&mut to.scales, &from.scales, blocks);
+                }
+                _ => panic!("storage of one element type is copied to that of another"),
+            }
+        }
+    }
+
     fn zeroed(shape: SlabShape, bytes: usize) -> Result<Self, SlabError> {
         let count = shape.vectors() * shape.head_dim;
         match shape.element {
@@ -172,6 +200,10 @@ impl KvStorage {
         }
         .ok_or(SlabError::Refused { shape, bytes })
     }
+}
+
+fn copy<T: Copy>(to: &mut [T], from: &[T], range: Range<usize>) {
+    to[range.clone()].copy_from_slice(&from[range]);
 }
 
 /// One session's keys and values. It is owned, so it cannot be released twice:

@@ -138,20 +138,37 @@ impl<R> SessionStore<R> {
         eos_token_ids: Vec<u32>,
         resource: R,
     ) -> Result<SessionId, (SessionError, R)> {
+        self.create_with_history(now, label, eos_token_ids, Vec::new(), resource)
+    }
+
+    /// Opens a session that has a history already, under a fresh id. `resource` stands at its end.
+    ///
+    /// # Errors
+    /// As [`SessionStore::create`].
+    pub fn create_with_history(
+        &mut self,
+        now: Instant,
+        label: String,
+        eos_token_ids: Vec<u32>,
+        history: Vec<u32>,
+        resource: R,
+    ) -> Result<SessionId, (SessionError, R)> {
         let capacity = self.limits.capacity;
         if self.sessions.len() >= capacity {
             return Err((SessionError::Full { capacity }, resource));
         }
         let id = SessionId::random();
+        let mut cached = CachedTokens::new(&self.cache);
+        cached.extend(&history);
         let session = Session {
             id: id.clone(),
             label,
             eos_token_ids,
-            history: Vec::new(),
-            cached: CachedTokens::new(&self.cache),
+            last_position: history.len() as u64,
+            history,
+            cached,
             resource,
             last_used: now,
-            last_position: 0,
             busy: false,
         };
         self.sessions.insert(id.clone(), session);
@@ -212,13 +229,12 @@ impl<R> SessionStore<R> {
         Ok(())
     }
 
-    /// Marks the session as having work under way, or none. A busy session is never evicted.
+    /// Marks the session as having work under way, or none, and says how it was marked. A busy session is never evicted.
     ///
     /// # Errors
     /// [`SessionError::NotFound`].
-    pub fn set_busy(&mut self, id: &SessionId, busy: bool) -> Result<(), SessionError> {
-        self.get_mut(id)?.busy = busy;
-        Ok(())
+    pub fn set_busy(&mut self, id: &SessionId, busy: bool) -> Result<bool, SessionError> {
+        Ok(std::mem::replace(&mut self.get_mut(id)?.busy, busy))
     }
 
     /// The sessions that are not busy and have been idle for the TTL or longer, the longest idle first.
@@ -293,6 +309,11 @@ impl<R> SessionStore<R> {
     /// How many sessions, and for how long.
     pub fn limits(&self) -> StoreLimits {
         self.limits
+    }
+
+    /// Sessions that [`SessionStore::least_recently_used`] could name, one after the other.
+    pub fn evictable_count(&self) -> usize {
+        self.evictable().count()
     }
 
     fn evictable(&self) -> impl Iterator<Item = &Session<R>> {

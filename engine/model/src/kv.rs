@@ -6,6 +6,7 @@
 //! `[block][dim][16]`, so that lanes run over keys; values as `[slot][dim]`, so that lanes run over the head
 //! dimension.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, SlabShape, Window};
@@ -178,6 +179,16 @@ impl LayerLayout {
     pub fn cached_length(&self, committed: u64) -> u64 {
         self.window
             .map_or(committed, |window| committed.min(self.sink + window))
+    }
+
+    /// Where `committed` tokens have left keys and values: ranges of elements of the slab, a head's keys or values each,
+    /// that begin and end with a block. What lies outside them is no part of the session.
+    pub fn written(&self, committed: u64) -> impl Iterator<Item = Range<usize>> + use<> {
+        let ring = committed.min(self.ring as u64) as usize;
+        let length = (self.sink_slots + ring).next_multiple_of(LANES) * self.head_dim;
+        let (first, stride) = (self.start, self.slots() * self.head_dim);
+        (0..2 * self.kv_heads)
+            .map(move |side| first + side * stride..first + side * stride + length)
     }
 
     /// The slot of a position, sinks first.

@@ -1,73 +1,17 @@
 //! What every session of one process shares: the model, the compute threads, the slabs and the store.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kakeya_core::{
-    AdmissionPolicy, CacheConfig, CacheInspector, ConfigError, EngineError, EngineStats, KvElement,
-    SessionId, SessionInfo, SessionStore, SlabError, SlabPool, StoreLimits,
+    CacheInspector, EngineError, EngineStats, KVSlab, SessionId, SessionInfo, SessionStore,
+    SessionSummary, SlabPool, StoreLimits,
 };
-use kakeya_model::{Compute, ComputeOptions, Isa, KvLayout, Model, ModelError, SequenceInput};
-use thiserror::Error;
+use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
+use crate::config::{EngineConfig, EngineStartError};
 use crate::pass::Pass;
 use crate::verifier::{MAX_CHUNK, SinkWindowVerifier, SlabMismatch};
-
-/// How an engine runs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EngineConfig {
-    /// Sinks, window and positions.
-    pub cache: CacheConfig,
-    /// Element type of the KV cache.
-    pub kv: KvElement,
-    /// Sessions that can live at once; each has a slab from the start.
-    pub capacity: usize,
-    /// Compute threads.
-    pub threads: usize,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// A session unused for this long ends.
-    pub idle_ttl: Duration,
-    /// Appends and generations at work at once, in shared passes.
-    pub active: usize,
-    /// What happens to those beyond.
-    pub admission: AdmissionPolicy,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            cache: CacheConfig::default(),
-            kv: KvElement::F16,
-            capacity: 16,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            isa: Isa::detect(),
-            idle_ttl: Duration::from_secs(1800),
-            active: 16,
-            admission: AdmissionPolicy::Queue {
-                max_wait: Duration::from_secs(60),
-                cap: 256,
-            },
-        }
-    }
-}
-
-/// Why an engine cannot start.
-#[derive(Debug, Error)]
-pub enum EngineStartError {
-    /// The cache policy makes no sense.
-    #[error(transparent)]
-    Cache(#[from] ConfigError),
-    /// The slabs cannot be allocated.
-    #[error(transparent)]
-    Slabs(#[from] SlabError),
-    /// The compute threads cannot start.
-    #[error(transparent)]
-    Compute(#[from] ModelError),
-    /// The step loop's thread cannot start.
-    #[error("cannot start the step loop: {0}")]
-    Thread(#[from] std::io::Error),
-}
 
 /// What a session holds of the engine.
 #[derive(Debug)]
@@ -136,6 +80,12 @@ impl Engine {
         &self.config
     }
 
+    /// How the sessions' slabs are laid out.
+    #[must_use]
+    pub fn layout(&self) -> &KvLayout {
+        &self.layout
+    }
+
     /// Slabs that no session holds.
     #[must_use]
     pub fn free_slabs(&self) -> usize {
@@ -157,6 +107,13 @@ impl Engine {
         label: String,
         eos: Vec<u32>,
     ) -> Result<SessionId, EngineError> {
+        let slab = self.slab(now)?;
+        let logits = Vec::with_capacity(self.model.config().vocabulary);
+        self.open(now, label, eos, Vec::new(), slab, logits)
+    }
+
+    /// A slab for a new session. When all are taken, the session that has been idle longest ends.
+    pub(crate) fn slab(&mut self, now: Instant) -> Result<KVSlab, EngineError> {
         self.expire(now);
         if self.pool.available() == 0 {
             let capacity = self.config.capacity;
@@ -168,26 +125,47 @@ impl Engine {
             self.counts.evicted_lru += 1;
             self.end(&victim)?;
         }
-        let slab = self.pool.acquire()?;
-        let verifier = SinkWindowVerifier::new(
+        Ok(self.pool.acquire()?)
+    }
+
+    /// Opens a session whose cache, after `history`, is in `slab`.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        label: String,
+        eos: Vec<u32>,
+        history: Vec<u32>,
+        slab: KVSlab,
+        next_logits: Vec<f32>,
+    ) -> Result<SessionId, EngineError> {
+        let verifier = SinkWindowVerifier::resume(
             Arc::clone(&self.model),
             self.config.cache,
             Arc::clone(&self.layout),
             slab,
+            history.len() as u64,
         )
         .map_err(|SlabMismatch { found, expected }| {
             internal(format!("slab {found:?}, expected {expected:?}"))
         })?;
         let state = Some(Box::new(SessionState {
             verifier,
-            next_logits: Vec::with_capacity(self.model.config().vocabulary),
+            next_logits,
         }));
-        self.store
-            .create(now, label, eos, state)
+        let id = self
+            .store
+            .create_with_history(now, label, eos, history, state)
             .map_err(|(error, state)| {
                 self.release(state);
-                error.into()
-            })
+                EngineError::from(error)
+            })?;
+        tracing::debug!(session = %id, "opened");
+        Ok(id)
+    }
+
+    /// Sessions that a new one could have the places of, free places included.
+    pub(crate) fn room(&self) -> usize {
+        self.pool.available() + self.store.evictable_count()
     }
 
     /// Ends a session and frees its slab. Returns its final history length.
@@ -230,6 +208,27 @@ impl Engine {
         })
     }
 
+    /// What is known of every session, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`], when a session is worked on.
+    pub fn list(&self, now: Instant) -> Result<Vec<SessionSummary>, EngineError> {
+        let mut sessions = self
+            .store
+            .iter()
+            .map(|session| {
+                Ok(SessionSummary {
+                    id: session.id().clone(),
+                    label: session.label().to_owned(),
+                    busy: session.is_busy(),
+                    info: self.info(session.id(), now)?,
+                })
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        sessions.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(sessions)
+    }
+
     /// Counts of the engine. The step loop adds what it alone knows.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
@@ -268,6 +267,14 @@ impl Engine {
         Ok(self.store.get(id)?.eos_token_ids())
     }
 
+    /// A session's label.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`].
+    pub fn label(&self, id: &SessionId) -> Result<&str, EngineError> {
+        Ok(self.store.get(id)?.label())
+    }
+
     /// A session's cache and next logits, to read.
     ///
     /// # Errors
@@ -293,11 +300,11 @@ impl Engine {
         Ok(self.store.reserve(id, additional)?)
     }
 
-    /// Marks a session as having work under way, which keeps it from being evicted.
+    /// Marks a session as having work under way, which keeps it from being evicted, and says how it was marked.
     ///
     /// # Errors
     /// [`EngineError::NotFound`].
-    pub fn set_busy(&mut self, id: &SessionId, busy: bool) -> Result<(), EngineError> {
+    pub fn set_busy(&mut self, id: &SessionId, busy: bool) -> Result<bool, EngineError> {
         Ok(self.store.set_busy(id, busy)?)
     }
 

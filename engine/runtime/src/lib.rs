@@ -3,6 +3,8 @@
 
 mod adjust;
 pub mod append;
+pub mod config;
+mod copies;
 pub mod digest;
 pub mod engine;
 pub mod generate;
@@ -10,16 +12,20 @@ pub mod likelihood;
 pub mod logprobs;
 pub mod pass;
 pub mod sampler;
+pub mod snapshot;
+mod state;
 pub mod step_loop;
 mod stop;
 pub mod verifier;
 
 pub use append::AppendCoordinator;
-pub use engine::{Engine, EngineConfig, EngineStartError};
+pub use config::{EngineConfig, EngineStartError};
+pub use engine::Engine;
 pub use generate::GenerationCoordinator;
 pub use likelihood::negative_log_likelihood;
 pub use logprobs::token_logprobs;
 pub use pass::Pass;
 pub use sampler::Sampler;
+pub use snapshot::{SnapshotCodec, StateDigest};
 pub use step_loop::{StepLoop, StepLoopThread};
 pub use verifier::{MAX_CHUNK, SinkWindowVerifier};

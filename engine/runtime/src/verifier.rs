@@ -46,6 +46,20 @@ impl SinkWindowVerifier {
         layout: Arc<KvLayout>,
         slab: KVSlab,
     ) -> Result<Self, SlabMismatch> {
+        Self::resume(model, cache, layout, slab, 0)
+    }
+
+    /// A verifier at position `committed` that owns `slab`, in which the keys and values before it are.
+    ///
+    /// # Errors
+    /// As [`SinkWindowVerifier::new`].
+    pub fn resume(
+        model: Arc<Model>,
+        cache: CacheConfig,
+        layout: Arc<KvLayout>,
+        slab: KVSlab,
+        committed: u64,
+    ) -> Result<Self, SlabMismatch> {
         let expected = layout.slab_shape(slab.shape().element);
         if *slab.shape() != expected {
             return Err(SlabMismatch {
@@ -53,14 +67,17 @@ impl SinkWindowVerifier {
                 expected,
             });
         }
-        let lengths = LayerLengths::empty(model.config().layers);
+        let lengths = LayerLengths {
+            keys: vec![committed; model.config().layers],
+            values: vec![committed; model.config().layers],
+        };
         Ok(Self {
             model,
             cache,
             layout,
             slab,
             lengths,
-            committed: 0,
+            committed,
         })
     }
 

@@ -6,4 +6,6 @@
 //! `kakeya` command beside it.
 
 pub mod http;
+#[cfg(feature = "engine")]
+pub mod sessions;
 pub mod wire;

@@ -218,10 +218,13 @@ impl Snapshot {
         self.shards.iter().map(|shard| shard.map.len() as u64).sum()
     }
 
-    /// SHA-256 of the shards, one after the other in the order of the index, in lower-case hex.
+    /// SHA-256 of what config.json says and of the shards, one after the other in the order of the index, in lower-case
+    /// hex.
     #[must_use]
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
+        // Its keys are sorted, so how the file is laid out does not matter.
+        digest.update(Value::Object(self.config.clone()).to_string());
         for shard in &self.shards {
             digest.update(&shard.map[..]);
         }

@@ -76,14 +76,12 @@ impl Jobs {
     }
 
     /// Takes a request in, or answers why not. What its session can tell at once is told at once.
-    pub(super) fn submit(
-        &mut self,
-        engine: &mut Engine,
-        id: SessionId,
-        mut work: Work,
-        now: Instant,
-    ) {
+    pub(super) fn submit(&mut self, engine: &mut Engine, id: SessionId, work: Work, now: Instant) {
         let waiting = self.lines.get(&id).map_or(0, |line| line.waiting.len());
+        let mut work = match work {
+            Work::Copy(copying) if waiting == 0 => return copying.run(engine, &id, now),
+            other => other,
+        };
         let checked = if waiting == 0 {
             work.begin(engine, &id, now)
                 .and_then(|()| Ok(self.scheduler.submit(now)?))
@@ -237,7 +235,14 @@ impl Jobs {
             return;
         };
         self.leave(&mut line, id);
-        while let Some(mut work) = line.waiting.pop_front() {
+        while let Some(work) = line.waiting.pop_front() {
+            let mut work = match work {
+                Work::Copy(copying) => {
+                    copying.run(engine, id, now);
+                    continue;
+                }
+                other => other,
+            };
             let ticket = work
                 .begin(engine, id, now)
                 .and_then(|()| Ok(self.scheduler.submit(now)?));

@@ -19,10 +19,11 @@ use kakeya_core::{Command, EngineError, EngineHandle, EngineStats, Reply, Sessio
 use kakeya_model::Model;
 use tokio::sync::mpsc;
 
-use crate::engine::{Engine, EngineConfig, EngineStartError};
+use crate::config::{EngineConfig, EngineStartError};
+use crate::engine::Engine;
 use jobs::Jobs;
 use turn::Turn;
-use work::{Asked, Work};
+use work::{Asked, Copying, Work};
 
 /// Commands that may wait for the loop; senders beyond that wait to send.
 const COMMANDS_IN_FLIGHT: usize = 256;
@@ -156,11 +157,7 @@ impl StepLoop {
                 answer(reply, Err(EngineError::Draining))
             }
             Command::CreateSession { label, eos, reply } => {
-                let created = self.engine.create_session(now, label, eos);
-                // A session whose caller has gone away could never be used or closed.
-                if let Err(Ok(id)) = reply.send(created) {
-                    drop(self.engine.close_session(&id));
-                }
+                self.answer_opened(reply, |engine| engine.create_session(now, label, eos));
             }
             Command::Append { id, tokens, reply } => {
                 self.jobs
@@ -188,6 +185,8 @@ impl StepLoop {
             Command::Complete { reply, .. } if draining => {
                 answer(reply, Err(EngineError::Draining))
             }
+            Command::Fork { reply, .. } if draining => answer(reply, Err(EngineError::Draining)),
+            Command::Import { reply, .. } if draining => answer(reply, Err(EngineError::Draining)),
             Command::Complete {
                 label,
                 eos,
@@ -209,10 +208,33 @@ impl StepLoop {
                 }
                 Err(error) => answer(reply, Err(error)),
             },
+            Command::Fork { id, count, reply } => {
+                let work = Work::Copy(Copying::Fork { count, reply });
+                self.jobs.submit(&mut self.engine, id, work, now);
+            }
+            Command::Export { id, reply } => {
+                let work = Work::Copy(Copying::Export { reply });
+                self.jobs.submit(&mut self.engine, id, work, now);
+            }
+            Command::Import { image, reply } => {
+                self.answer_opened(reply, |engine| engine.import(now, *image));
+            }
+            Command::List { reply } => answer(reply, self.engine.list(now)),
             Command::Close { id, reply } => answer(reply, self.close(&id)),
             Command::Info { id, reply } => answer(reply, self.engine.info(&id, now)),
             Command::Stats { reply } => answer(reply, Ok(self.stats())),
             Command::Shutdown { grace, reply } => self.start_drain(now + grace, reply),
+        }
+    }
+
+    /// A session whose caller has gone away could never be used or closed.
+    fn answer_opened(
+        &mut self,
+        reply: Reply<SessionId>,
+        open: impl FnOnce(&mut Engine) -> Result<SessionId, EngineError>,
+    ) {
+        if let Err(Ok(id)) = reply.send(open(&mut self.engine)) {
+            drop(self.engine.close_session(&id));
         }
     }
 

@@ -159,9 +159,11 @@ fn advance(engine: &mut Engine, id: &SessionId, work: &mut Work, rows: usize) ->
             Ok(Step::Progress | Step::Blocked) => None,
             Err(error) => Some(End::Failed(error)),
         },
-        Work::Append { begun: None, .. } | Work::Generate { begun: None, .. } => Some(End::Failed(
-            internal("a request that was not begun is in a pass"),
-        )),
+        Work::Append { begun: None, .. } | Work::Generate { begun: None, .. } | Work::Copy(_) => {
+            Some(End::Failed(internal(
+                "a request that was not begun is in a pass",
+            )))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kakeya_core::{EngineError, GenerateParams, Reply, SessionId, StopReason};
+use kakeya_core::{EngineError, GenerateParams, Reply, SessionId, SessionImage, StopReason};
 
 use super::answer;
 use crate::append::AppendCoordinator;
@@ -21,6 +21,19 @@ pub(super) enum Work {
         asked: Asked,
         begun: Option<Box<GenerationCoordinator>>,
         blocked: bool,
+    },
+    /// Takes no pass, and so no slot: it is done as soon as it is its turn.
+    Copy(Copying),
+}
+
+/// A copy of a session that was asked for.
+pub(super) enum Copying {
+    Fork {
+        count: u32,
+        reply: Reply<Vec<SessionId>>,
+    },
+    Export {
+        reply: Reply<Box<SessionImage>>,
     },
 }
 
@@ -118,7 +131,7 @@ impl Work {
                 after: After::Generate(asked),
                 ..
             } => Some(asked),
-            Self::Append { .. } => None,
+            Self::Append { .. } | Self::Copy(_) => None,
         }
     }
 
@@ -188,6 +201,7 @@ impl Work {
                 after: After::Generate(asked),
                 ..
             } => asked.fail(error),
+            Self::Copy(copying) => copying.fail(error),
         }
     }
 
@@ -213,6 +227,30 @@ impl Work {
     pub(super) fn is_given_up(&self) -> bool {
         self.asked()
             .is_some_and(|asked| asked.events.is_cancelled())
+    }
+}
+
+impl Copying {
+    pub(super) fn run(self, engine: &mut Engine, id: &SessionId, now: Instant) {
+        match self {
+            Self::Export { reply } if reply.is_closed() => {}
+            Self::Export { reply } => answer(reply, engine.export(id).map(Box::new)),
+            // Forks whose caller has gone away could never be used or closed.
+            Self::Fork { count, reply } => {
+                if let Err(Ok(forks)) = reply.send(engine.fork(now, id, count)) {
+                    for fork in forks {
+                        drop(engine.close_session(&fork));
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(self, error: EngineError) {
+        match self {
+            Self::Fork { reply, .. } => answer(reply, Err(error)),
+            Self::Export { reply } => answer(reply, Err(error)),
+        }
     }
 }
 

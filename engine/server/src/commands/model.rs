@@ -22,7 +22,7 @@ use super::options::{EngineOptions, ModelSource};
 /// # Errors
 /// A name that the catalogue does not have is a usage error; everything else says which file and why.
 pub fn load(options: &EngineOptions) -> Result<Arc<Model>, Failure> {
-    load_and(options, |_| Ok(())).map(|(model, ())| model)
+    load_and(options, |_, _| Ok(())).map(|(model, ())| model)
 }
 
 /// As [`load`], with the tokenizer that the model's own file describes.
@@ -30,20 +30,38 @@ pub fn load(options: &EngineOptions) -> Result<Arc<Model>, Failure> {
 /// # Errors
 /// As [`load`], or when the file has no tokenizer that can be used.
 pub fn load_with_tokenizer(options: &EngineOptions) -> Result<(Arc<Model>, Tokenizer), Failure> {
-    let (model, tokenizer) = load_and(options, usable_tokenizer)?;
+    let (model, tokenizer) = load_and(options, |file, _| usable_tokenizer(file))?;
     check_vocabulary(&model, &tokenizer)?;
     Ok((model, tokenizer))
 }
 
-/// As [`load_with_tokenizer`], with the SHA-256 of the weights, in hex.
+/// A model to serve.
+pub struct Servable {
+    /// The model.
+    pub model: Arc<Model>,
+    /// SHA-256 of the weights, in hex.
+    pub sha256: String,
+    /// Where texts are served.
+    pub tokenizer: Option<Tokenizer>,
+}
+
+/// As [`load`], with what serving it takes.
 ///
 /// # Errors
 /// As [`load_with_tokenizer`].
-pub fn load_to_chat(options: &EngineOptions) -> Result<(Arc<Model>, Tokenizer, String), Failure> {
-    let (model, (tokenizer, sha256)) =
-        load_and(options, |file| Ok((usable_tokenizer(file)?, file.sha256())))?;
-    check_vocabulary(&model, &tokenizer)?;
-    Ok((model, tokenizer, sha256))
+pub fn load_to_serve(options: &EngineOptions, with_texts: bool) -> Result<Servable, Failure> {
+    let (model, (tokenizer, sha256)) = load_and(options, |file, known| {
+        let tokenizer = with_texts.then(|| usable_tokenizer(file)).transpose()?;
+        Ok((tokenizer, known.unwrap_or_else(|| file.sha256())))
+    })?;
+    if let Some(tokenizer) = &tokenizer {
+        check_vocabulary(&model, tokenizer)?;
+    }
+    Ok(Servable {
+        model,
+        sha256,
+        tokenizer,
+    })
 }
 
 /// What a model is called: by the catalogue, or by its file or folder.
@@ -95,23 +113,28 @@ pub fn locate(name: Option<&str>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Loads the model and makes something of its files meanwhile. `also` is told their hash, where the catalogue knows it.
 fn load_and<T: Send>(
     options: &EngineOptions,
-    also: impl FnOnce(&Source) -> anyhow::Result<T> + Send,
+    also: impl FnOnce(&Source, Option<String>) -> anyhow::Result<T> + Send,
 ) -> Result<(Arc<Model>, T), Failure> {
     let load = options.load;
     match &options.source {
-        ModelSource::File(path) => Ok(read(path, load, also)?),
+        ModelSource::File(path) => Ok(read(path, load, |file| also(file, None))?),
         ModelSource::Named(name) => {
             let resolver = Resolver::new(Catalogue::embedded(), CacheSettings::from_env()?);
             let name = name
                 .as_deref()
                 .unwrap_or_else(|| resolver.catalogue().default_name());
             match resolver.locate(name) {
-                Ok(model) => verified(&resolver, &model, load, also),
+                Ok(model) => {
+                    let known = known_hash(&model);
+                    verified(&resolver, &model, load, |file| also(file, known))
+                }
                 Err(ResolveError::NotCached { .. }) => {
                     let model = resolver.prewarm(name, &mut TerminalProgress::stderr())?;
-                    Ok(read(&model.path, load, also)?)
+                    let known = known_hash(&model);
+                    Ok(read(&model.path, load, |file| also(file, known))?)
                 }
                 Err(error @ ResolveError::UnknownModel { .. }) => {
                     Err(Failure::usage(format!("--model: {error}")))
@@ -120,6 +143,12 @@ fn load_and<T: Send>(
             }
         }
     }
+}
+
+/// The hash of a single file, which has been compared, or will be before anything is handed out. That of a folder says
+/// what the catalogue has, and not what was loaded.
+fn known_hash(model: &ResolvedModel) -> Option<String> {
+    (model.files.len() == 1).then(|| model.sha256.clone())
 }
 
 /// Loads the model while its files are hashed. That they are the wrong ones is told before what loading them led to.

@@ -8,13 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use kakeya_core::{AdmissionPolicy, EngineHandle};
-use kakeya_runtime::{EngineConfig, StepLoopThread};
-use kakeya_server::http::shim::{self, Identity, ServedModel, Shim, Slots};
-use kakeya_server::wire::{Drain, bind, serve_with};
+use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoopThread};
+use kakeya_server::http::shim::{self, ServedModel, Shim, Slots};
+use kakeya_server::sessions;
+use kakeya_server::wire::{Drain, Services, bind, serve_all};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::logs::LogArgs;
+use super::model::Servable;
 use super::options::{EngineArgs, EngineOptions, positive};
 use super::signals::StopSignals;
 use super::{Failure, Outcome, engine, model, output};
@@ -117,24 +119,22 @@ pub fn run(args: ServeArgs) -> Outcome {
         None => None,
     };
 
-    let (model, texts) = match http {
-        Some(_) => {
-            let (model, tokenizer, sha256) = model::load_to_chat(&options)?;
-            (model, Some((tokenizer, sha256)))
-        }
-        None => (model::load(&options)?, None),
-    };
+    let Servable {
+        model,
+        sha256,
+        tokenizer,
+    } = model::load_to_serve(&options, http.is_some())?;
     tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
-    let served_model = texts.map(|(tokenizer, weights_sha256)| {
+    let quantized = options.load.quantize.map(|to| to.to_string());
+    let codec = SnapshotCodec::new(
+        Arc::clone(&model),
+        &config,
+        sha256,
+        quantized.unwrap_or_default(),
+    )?;
+    let served_model = tokenizer.map(|tokenizer| {
         let name = name.unwrap_or_else(|| model::name(&options, &model));
-        let quantized = options.load.quantize.map(|to| to.to_string());
-        let identity = Identity {
-            weights_sha256,
-            quantized: quantized.unwrap_or_default(),
-            cache: config.cache,
-            kv: config.kv.to_string(),
-        };
-        ServedModel::new(name, &model, tokenizer, &identity)
+        ServedModel::new(name, &model, tokenizer, codec.settings())
     });
     let (engine, step_loop) = engine::start(model, config)?;
     let http = http.zip(served_model).map(|(listener, model)| HttpDoor {
@@ -142,10 +142,20 @@ pub fn run(args: ServeArgs) -> Outcome {
         model,
         slots,
     });
-    let served = runtime.block_on(serve_until_told(listener, http, engine, step_loop, drain));
+    let grpc = GrpcDoor {
+        listener,
+        services: sessions::services(engine.clone(), Arc::new(codec)),
+    };
+    let served = runtime.block_on(serve_until_told(grpc, http, engine, step_loop, drain));
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
     Ok(served?)
+}
+
+/// What gRPC stands on.
+struct GrpcDoor {
+    listener: TcpListener,
+    services: Services,
 }
 
 /// What the HTTP routes stand on.
@@ -156,7 +166,7 @@ struct HttpDoor {
 }
 
 async fn serve_until_told(
-    listener: TcpListener,
+    grpc: GrpcDoor,
     http: Option<HttpDoor>,
     engine: EngineHandle,
     step_loop: StepLoopThread,
@@ -190,6 +200,7 @@ async fn serve_until_told(
         }
     });
 
+    let GrpcDoor { listener, services } = grpc;
     announce("", listener.local_addr()?)?;
     let routes = match http {
         None => None,
@@ -219,7 +230,7 @@ async fn serve_until_told(
             }))
         }
     };
-    serve_with(listener, engine, shutdown, drain).await?;
+    serve_all(listener, engine, services, shutdown, drain).await?;
     if let Some(routes) = routes {
         routes.await?.context("the HTTP port failed")?;
     }

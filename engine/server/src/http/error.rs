@@ -298,6 +298,7 @@ fn field(error: &EngineError) -> Option<&'static str> {
         InvalidArgument::Stop(_) => Some("stop"),
         InvalidArgument::TopLogprobs { .. } => Some("top_logprobs"),
         InvalidArgument::EmptyPrompt => Some("prompt"),
+        InvalidArgument::ZeroForks => Some("count"),
         InvalidArgument::TokenOutOfVocabulary { .. }
         | InvalidArgument::EmptySession { .. }
         | InvalidArgument::ContextExceeded { .. } => None,

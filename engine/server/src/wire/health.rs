@@ -7,22 +7,22 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::serve::SERVICE_NAME;
-
-/// The names that report: the whole server (the empty name, by the health protocol) and the one service on it.
-const NAMES: [&str; 2] = ["", SERVICE_NAME];
-
 /// The health of this server.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
+    /// What reports: the whole server (the empty name, by the health protocol) and each service on it.
+    names: Vec<&'static str>,
 }
 
 impl Health {
-    /// Health that says SERVING, and the gRPC service that says it.
-    pub async fn serving() -> (Self, HealthServer<HealthService>) {
+    /// Health that says SERVING, for the server and these services on it, and the gRPC service that says it.
+    pub async fn serving(
+        services: impl IntoIterator<Item = &'static str>,
+    ) -> (Self, HealthServer<HealthService>) {
         let health = Self {
             reporter: HealthReporter::new(),
+            names: std::iter::once("").chain(services).collect(),
         };
         health.set(ServingStatus::Serving).await;
         let service =
@@ -37,13 +37,13 @@ impl Health {
 
     /// Ends the streams of those who watch, which would otherwise hold their connections open for ever.
     pub async fn end_watches(&mut self) {
-        for name in NAMES {
+        for name in &self.names {
             self.reporter.clear_service_status(name).await;
         }
     }
 
     async fn set(&self, status: ServingStatus) {
-        for name in NAMES {
+        for name in &self.names {
             self.reporter.set_service_status(name, status).await;
         }
     }

@@ -11,8 +11,9 @@ pub mod limits;
 pub mod listen;
 pub mod serve;
 pub mod service;
+pub mod sessions;
 pub mod status;
 
 pub use listen::{ListenError, bind};
-pub use serve::{Drain, ServeError, serve, serve_with};
+pub use serve::{Drain, ServeError, Services, serve, serve_all, serve_with};
 pub use service::RuntimeServiceImpl;

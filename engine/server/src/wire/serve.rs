@@ -10,6 +10,7 @@ use kakeya_core::engine::EngineHandle;
 use kakeya_proto::v1::runtime_service_server::{RuntimeServiceServer, SERVICE_NAME as NAME};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -77,7 +78,31 @@ pub async fn serve_with(
     shutdown: CancellationToken,
     drain: Drain,
 ) -> Result<(), ServeError> {
-    let (health, health_service) = Health::serving().await;
+    serve_all(listener, engine, Services::default(), shutdown, drain).await
+}
+
+/// Services on the port besides RuntimeService, health and reflection.
+#[derive(Debug, Clone, Default)]
+pub struct Services {
+    /// Where their calls go.
+    pub routes: Routes,
+    /// Their full names, for health.
+    pub names: Vec<&'static str>,
+}
+
+/// [`serve_with`], with more services.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_all(
+    listener: TcpListener,
+    engine: EngineHandle,
+    services: Services,
+    shutdown: CancellationToken,
+    drain: Drain,
+) -> Result<(), ServeError> {
+    let names = services.names.into_iter().chain([SERVICE_NAME]);
+    let (health, health_service) = Health::serving(names).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(kakeya_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -89,6 +114,7 @@ pub async fn serve_with(
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(services.routes)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(ExplainLimit::new(runtime))

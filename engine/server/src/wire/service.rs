@@ -99,7 +99,8 @@ impl RuntimeService for RuntimeServiceImpl {
     }
 }
 
-fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Response<T>, Status> {
+/// The answer to `rpc`, or its refusal, which is logged.
+pub(crate) fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Response<T>, Status> {
     result
         .map(Response::new)
         .map_err(|error| refusal(rpc, error))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kakeya_core::EngineHandle;
 use kakeya_model::tokenizer::Tokenizer;
-use kakeya_runtime::{EngineConfig, StepLoop, StepLoopThread};
-use kakeya_server::http::shim::{Identity, ServedModel, Shim, Slots, serve};
+use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
+use kakeya_server::http::shim::{ServedModel, Shim, Slots, serve};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -59,15 +59,11 @@ impl Served {
         queue: Queue,
     ) -> Result<Self, CaseFailure> {
         let model = context.model()?;
-        let identity = Identity {
-            weights_sha256: context.model_sha256().to_owned(),
-            quantized: String::new(),
-            cache: config.cache,
-            kv: config.kv.to_string(),
-        };
+        let weights = context.model_sha256().to_owned();
+        let codec = SnapshotCodec::new(model.clone(), &config, weights, String::new())?;
         let name = context.model_name().to_owned();
         let tokenizer = Tokenizer::of(model.source())?;
-        let served = ServedModel::new(name.clone(), model, tokenizer, &identity);
+        let served = ServedModel::new(name.clone(), model, tokenizer, codec.settings());
         let slots = Slots::new(config.capacity, queue.cap, queue.max_wait);
         let (engine, step_loop) = StepLoop::spawn(model.clone(), config)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;

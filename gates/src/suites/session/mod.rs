@@ -1,5 +1,6 @@
-//! How sessions end, and that an end is never undone.
+//! How sessions end, that an end is never undone, and what they can be copied to.
 
+mod copies;
 mod eviction;
 mod invariants;
 mod single;
@@ -15,4 +16,5 @@ pub fn suite() -> Suite {
     .cases(invariants::cases())
     .cases(eviction::cases())
     .cases(single::cases())
+    .cases(copies::cases())
 }

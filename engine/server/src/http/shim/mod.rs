@@ -24,7 +24,7 @@ use super::requests::SamplingSettings;
 use super::responses::Head;
 use answer::{Answer, Wanted};
 pub use serve::serve;
-pub use served::{Identity, ServedModel};
+pub use served::ServedModel;
 pub use slots::Slots;
 
 /// What the routes share.

@@ -2,47 +2,13 @@
 
 use std::time::SystemTime;
 
-use kakeya_core::CacheConfig;
+use kakeya_core::{StateSettings, Window};
+use kakeya_model::Model;
 use kakeya_model::chat::{ChatInput, ChatTemplate, ChatTemplateError, TemplateText, TemplateValue};
 use kakeya_model::tokenizer::{Tokenizer, TokenizerError};
-use kakeya_model::{Model, NUMERICS_VERSION};
-use sha2::{Digest, Sha256};
 
 use crate::http::error::{ApiError, ErrorKind};
 use crate::http::requests::{Message, RawObject, Tool, messages_json, tools_json};
-
-/// What an answer's bits depend on, besides the request: it makes the fingerprint.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// SHA-256 of the weights' files, in hex.
-    pub weights_sha256: String,
-    /// The type that weights were quantised to while they were loaded; empty for none.
-    pub quantized: String,
-    /// Sinks, window and positions.
-    pub cache: CacheConfig,
-    /// Element type of the KV cache.
-    pub kv: String,
-}
-
-impl Identity {
-    /// `fp_` and 16 hex digits, other ones for another model, numerics version or setting.
-    fn fingerprint(&self) -> String {
-        let Self {
-            weights_sha256,
-            quantized,
-            cache,
-            kv,
-        } = self;
-        let text = format!("{NUMERICS_VERSION}\n{weights_sha256}\n{quantized}\n{cache:?}\n{kv}\n");
-        let digest = Sha256::digest(text);
-        let hex: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("fp_{hex}")
-    }
-}
 
 /// The model that is served.
 #[derive(Debug)]
@@ -76,17 +42,22 @@ struct Templates {
 impl ServedModel {
     /// The model under `name`, with its own tokenizer and chat templates.
     #[must_use]
-    pub fn new(name: String, model: &Model, tokenizer: Tokenizer, identity: &Identity) -> Self {
+    pub fn new(
+        name: String,
+        model: &Model,
+        tokenizer: Tokenizer,
+        settings: &StateSettings,
+    ) -> Self {
         let created = SystemTime::UNIX_EPOCH.elapsed();
         Self {
             name,
             templates: Templates::of(&tokenizer),
             tokenizer,
-            fingerprint: identity.fingerprint(),
+            fingerprint: fingerprint(settings),
             created: created.map_or(0, |since| since.as_secs()),
             context: model.config().context,
             vocabulary: model.config().vocabulary,
-            full_window: identity.cache.cached_limit().is_none(),
+            full_window: settings.window == Window::Full.to_string(),
         }
     }
 
@@ -164,6 +135,16 @@ impl ServedModel {
         };
         template.render(&input).map_err(|error| refused(&error))
     }
+}
+
+/// `fp_` and 16 hex digits, other ones for another model, numerics version or setting.
+fn fingerprint(settings: &StateSettings) -> String {
+    let digest = settings.digest();
+    let hex: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("fp_{hex}")
 }
 
 impl Templates {

@@ -1,0 +1,111 @@
+//! Sessions made from others: forks, and copies that leave the engine and come back.
+
+use std::time::Instant;
+
+use kakeya_core::{EngineError, KvStorage, SessionId, SessionImage};
+
+use crate::engine::{Engine, internal};
+
+impl Engine {
+    /// Makes `count` sessions that go on from where `id` is: all, or none. Idle sessions end where their places are
+    /// needed, as for any new session.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`]; [`EngineError::NoSlab`] when not enough places can be had.
+    pub fn fork(
+        &mut self,
+        now: Instant,
+        id: &SessionId,
+        count: u32,
+    ) -> Result<Vec<SessionId>, EngineError> {
+        self.touch(id, now)?;
+        let was_busy = self.set_busy(id, true)?;
+        let forks = self.fork_busy(now, id, count as usize);
+        self.set_busy(id, was_busy)?;
+        forks
+    }
+
+    fn fork_busy(
+        &mut self,
+        now: Instant,
+        id: &SessionId,
+        count: usize,
+    ) -> Result<Vec<SessionId>, EngineError> {
+        self.expire(now);
+        if self.room() < count {
+            let capacity = self.config().capacity;
+            return Err(EngineError::NoSlab { capacity });
+        }
+        // All places first: were they taken one by one, a fork could be evicted for the next.
+        let slabs = (0..count)
+            .map(|_| self.slab(now))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut forks = Vec::with_capacity(count);
+        for mut slab in slabs {
+            let state = self.state(id)?;
+            copy(
+                self,
+                slab.storage_mut(),
+                state.verifier.storage(),
+                state.verifier.position(),
+            );
+            let (logits, history) = (state.next_logits.clone(), self.history(id)?.to_vec());
+            let (label, eos) = (self.label(id)?.to_owned(), self.eos_token_ids(id)?.to_vec());
+            forks.push(self.open(now, label, eos, history, slab, logits)?);
+        }
+        Ok(forks)
+    }
+
+    /// Copies a session's whole state into memory of its own. The session's idle clock goes on.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`]; [`EngineError::Internal`] when the system refuses the memory.
+    pub fn export(&self, id: &SessionId) -> Result<SessionImage, EngineError> {
+        let state = self.state(id)?;
+        let slab = self.layout().slab_shape(self.config().kv);
+        let mut storage = KvStorage::new(slab)?;
+        copy(
+            self,
+            &mut storage,
+            state.verifier.storage(),
+            state.verifier.position(),
+        );
+        Ok(SessionImage {
+            label: self.label(id)?.to_owned(),
+            eos_token_ids: self.eos_token_ids(id)?.to_vec(),
+            history: self.history(id)?.to_vec(),
+            storage,
+            next_logits: state.next_logits.clone(),
+        })
+    }
+
+    /// Opens a session with the state of `image`, as [`Engine::create_session`] opens an empty one.
+    ///
+    /// # Errors
+    /// As [`Engine::create_session`].
+    pub fn import(&mut self, now: Instant, image: SessionImage) -> Result<SessionId, EngineError> {
+        let SessionImage {
+            label,
+            eos_token_ids,
+            history,
+            storage,
+            mut next_logits,
+        } = image;
+        let vocabulary = self.model().config().vocabulary;
+        if !history.is_empty() && next_logits.len() != vocabulary {
+            let found = next_logits.len();
+            return Err(internal(format!("an image with {found} logits")));
+        }
+        next_logits.reserve_exact(vocabulary - next_logits.len());
+        let mut slab = self.slab(now)?;
+        copy(self, slab.storage_mut(), &storage, history.len() as u64);
+        self.open(now, label, eos_token_ids, history, slab, next_logits)
+    }
+}
+
+/// Copies what `committed` tokens have left, and no more: a short session is copied in little time.
+fn copy(engine: &Engine, to: &mut KvStorage, from: &KvStorage, committed: u64) {
+    for layer in engine.layout().layers() {
+        to.copy_from(from, layer.written(committed));
+    }
+}
