@@ -188,6 +188,20 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
 }
 
+impl Command {
+    /// Whether it wants a place for a session, or places.
+    #[must_use]
+    pub fn opens_sessions(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateSession { .. }
+                | Self::Complete { .. }
+                | Self::Fork { .. }
+                | Self::Import { .. }
+        )
+    }
+}
+
 impl EngineHandle {
     /// A handle and the receiver the step loop reads. At most `capacity` commands wait; callers beyond that
     /// wait to send. With no room no command could ever pass, so 0 is taken as 1.

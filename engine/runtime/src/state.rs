@@ -145,7 +145,8 @@ impl Vector {
     /// The scale of the block that begins at `dim`, if one does.
     fn scale_before(&self, dim: usize) -> Option<usize> {
         let blocks = dim / KvElement::BLOCK;
-        (dim % KvElement::BLOCK == 0).then_some(self.scale + blocks * self.scale_step)
+        dim.is_multiple_of(KvElement::BLOCK)
+            .then_some(self.scale + blocks * self.scale_step)
     }
 }
 

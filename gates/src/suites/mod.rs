@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 mod inv3;
 mod isa;
+mod load;
 mod model;
 mod perf;
 mod quality;
@@ -34,6 +35,7 @@ pub fn registry() -> Vec<Suite> {
         session::suite(),
         grpc::suite(),
         http::suite(),
+        load::suite(),
         perf::suite(),
     ]
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kakeya_core::{
     Command, EngineError, EngineHandle, EngineStats, GenerateDone, GenerateEvent, GenerateParams,
-    InvalidArgument, Sampling, SamplingError, SessionId, SessionInfo, StopReason,
+    InvalidArgument, KvElement, KvStorage, Sampling, SamplingError, SessionId, SessionImage,
+    SessionInfo, SessionSummary, SlabShape, StopReason,
 };
 
 fn asked() -> GenerateParams {
@@ -18,6 +19,31 @@ fn asked() -> GenerateParams {
     };
     GenerateParams::new(5, sampling)
 }
+
+fn image() -> Box<SessionImage> {
+    let shape = SlabShape {
+        kv_heads: 1,
+        head_dim: 4,
+        slots: 1,
+        element: KvElement::F16,
+    };
+    Box::new(SessionImage {
+        label: "moved".to_owned(),
+        eos_token_ids: vec![2],
+        history: vec![7],
+        storage: KvStorage::new(shape).unwrap(),
+        next_logits: vec![0.5],
+    })
+}
+
+const INFO: SessionInfo = SessionInfo {
+    history_length: 2,
+    cached_length: 2,
+    kv_live_bytes: 64,
+    inv1_violations: 0,
+    inv2_violations: 0,
+    idle: Duration::from_secs(1),
+};
 
 #[tokio::test]
 async fn every_call_on_a_closed_channel_answers_stopped() {
@@ -44,7 +70,11 @@ async fn every_call_on_a_closed_channel_answers_stopped() {
         EngineError::Stopped
     );
     assert_eq!(engine.close(id.clone()).await, Err(EngineError::Stopped));
-    assert_eq!(engine.info(id).await, Err(EngineError::Stopped));
+    assert_eq!(engine.info(id.clone()).await, Err(EngineError::Stopped));
+    assert_eq!(engine.list().await, Err(EngineError::Stopped));
+    assert_eq!(engine.fork(id.clone(), 1).await, Err(EngineError::Stopped));
+    assert_eq!(engine.export(id).await.unwrap_err(), EngineError::Stopped);
+    assert_eq!(engine.import(image()).await, Err(EngineError::Stopped));
     assert_eq!(engine.stats().await, Err(EngineError::Stopped));
     assert_eq!(
         engine.shutdown(Duration::ZERO).await,
@@ -102,6 +132,10 @@ async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() 
             .await
             .unwrap_err(),
         EngineError::from(InvalidArgument::EmptyPrompt)
+    );
+    assert_eq!(
+        engine.fork(SessionId::random(), 0).await,
+        Err(EngineError::from(InvalidArgument::ZeroForks))
     );
 }
 
@@ -174,20 +208,14 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
         panic!()
     };
     assert_eq!(to, id);
-    let info = SessionInfo {
-        history_length: 2,
-        cached_length: 2,
-        kv_live_bytes: 64,
-        inv1_violations: 0,
-        inv2_violations: 0,
-        idle: Duration::from_secs(1),
-    };
-    reply.send(Ok(info)).unwrap();
-    assert_eq!(asking.await.unwrap(), Ok(info));
+    reply.send(Ok(INFO)).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(INFO));
 
     let e = engine.clone();
     let asking = tokio::spawn(async move { e.stats().await });
-    let Some(Command::Stats { reply }) = commands.recv().await else {
+    let command = commands.recv().await.unwrap();
+    assert!(!command.opens_sessions());
+    let Command::Stats { reply } = command else {
         panic!()
     };
     let stats = EngineStats {
@@ -218,6 +246,64 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
     assert_eq!(grace, Duration::from_secs(3));
     reply.send(Ok(())).unwrap();
     assert_eq!(asking.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn sessions_are_listed_forked_and_carried_in_and_out() {
+    let (engine, mut commands) = EngineHandle::channel(1);
+    let id = SessionId::random();
+
+    let e = engine.clone();
+    let asking = tokio::spawn(async move { e.list().await });
+    let Some(Command::List { reply }) = commands.recv().await else {
+        panic!()
+    };
+    let listed = vec![SessionSummary {
+        id: id.clone(),
+        label: "agent".to_owned(),
+        busy: true,
+        info: INFO,
+    }];
+    reply.send(Ok(listed.clone())).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(listed));
+
+    let (e, of) = (engine.clone(), id.clone());
+    let asking = tokio::spawn(async move { e.fork(of, 2).await });
+    let Some(Command::Fork {
+        id: of,
+        count,
+        reply,
+    }) = commands.recv().await
+    else {
+        panic!()
+    };
+    assert_eq!((of, count), (id.clone(), 2));
+    let forks = vec![SessionId::random(), SessionId::random()];
+    reply.send(Ok(forks.clone())).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(forks));
+
+    let (e, of) = (engine.clone(), id.clone());
+    let asking = tokio::spawn(async move { e.export(of).await });
+    let Some(Command::Export { id: of, reply }) = commands.recv().await else {
+        panic!()
+    };
+    assert_eq!(of, id);
+    reply.send(Ok(image())).unwrap();
+    let copied = asking.await.unwrap().unwrap();
+    assert_eq!((copied.label.as_str(), copied.history.len()), ("moved", 1));
+
+    let asking = tokio::spawn(async move { engine.import(copied).await });
+    let command = commands.recv().await.unwrap();
+    assert!(command.opens_sessions());
+    let Command::Import { image, reply } = command else {
+        panic!()
+    };
+    assert_eq!(
+        (image.label.as_str(), &image.history[..]),
+        ("moved", &[7][..])
+    );
+    reply.send(Ok(id.clone())).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(id));
 }
 
 #[tokio::test]

@@ -88,6 +88,10 @@ fn every_refused_argument_says_what_is_wrong() {
             "the prompt has no tokens: there must be something to continue".to_owned(),
         ),
         (
+            InvalidArgument::ZeroForks,
+            "count is 0, and must be 1 or more".to_owned(),
+        ),
+        (
             InvalidArgument::Sampling(SamplingError::TopP { value: 2.0 }),
             "top_p is 2, and must be above 0 and at most 1".to_owned(),
         ),

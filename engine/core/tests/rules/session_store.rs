@@ -178,6 +178,30 @@ fn an_ended_session_is_not_found_by_any_method_and_gives_its_resource_back() {
 }
 
 #[test]
+fn a_session_that_begins_with_a_history_is_like_one_that_came_to_it() {
+    let now = Instant::now();
+    let mut store = store();
+    let history = vec![7, 8, 9, 10, 11];
+    let begun = store
+        .create_with_history(now, "label".to_owned(), vec![2], history.clone(), "slab")
+        .unwrap();
+    let grown = open(&mut store, now);
+    store.record(&grown, &history, now).unwrap();
+    let cached = |id: &SessionId| store.get(id).unwrap().cached().iter().collect::<Vec<_>>();
+    assert_eq!(cached(&begun), cached(&grown));
+    assert_eq!(cached(&begun), [7, 10, 11]);
+    assert_eq!(store.get(&begun).unwrap().history(), history);
+    // Its position is at its end already: nothing may come before it.
+    let back = store.check(&begun, &Reported::uniform(3, 4)).unwrap_err();
+    let inv2 = InvariantViolation::Inv2 {
+        last: 5,
+        observed: 4,
+    };
+    assert_eq!(back, SessionError::Invariant(inv2));
+    assert_eq!(store.check(&begun, &Reported::uniform(3, 5)), Ok(()));
+}
+
+#[test]
 fn recording_and_touching_refresh_the_idle_clock_which_never_goes_back() {
     let start = Instant::now();
     let mut store = store();
@@ -228,12 +252,15 @@ fn a_busy_session_neither_expires_nor_is_evicted() {
     let mut store = store();
     let busy = open(&mut store, start);
     let idle = open(&mut store, start + SECOND);
-    store.set_busy(&busy, true).unwrap();
+    assert_eq!(store.set_busy(&busy, true), Ok(false));
+    assert_eq!(store.set_busy(&busy, true), Ok(true));
     assert!(store.get(&busy).unwrap().is_busy());
     let late = start + 2 * LIMITS.idle_ttl;
     assert_eq!(store.least_recently_used(), Some(idle.clone()));
+    assert_eq!(store.evictable_count(), 1);
     assert_eq!(store.expired(late), vec![idle.clone()]);
     store.set_busy(&idle, true).unwrap();
+    assert_eq!(store.evictable_count(), 0);
     assert_eq!(store.least_recently_used(), None);
     assert_eq!(store.expired(late), []);
     store.set_busy(&busy, false).unwrap();

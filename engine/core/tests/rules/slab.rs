@@ -266,3 +266,56 @@ fn untouched_slabs_cost_no_resident_memory() {
         assert!(grown < 64 * MIB, "{element}: {grown} bytes became resident");
     }
 }
+
+/// Storage of each element type whose elements are numbered from `first`.
+fn numbered(element: KvElement, first: u8) -> KvStorage {
+    let shape = SlabShape {
+        kv_heads: 1,
+        head_dim: 32,
+        slots: 2,
+        element,
+    };
+    let mut storage = KvStorage::new(shape).unwrap();
+    let numbers = (first..).take(128);
+    match &mut storage {
+        KvStorage::F16(all) => (all.iter_mut().zip(numbers)).for_each(|(to, n)| *to = n.into()),
+        KvStorage::F32(all) => (all.iter_mut().zip(numbers)).for_each(|(to, n)| *to = n.into()),
+        KvStorage::Int8(all) => {
+            all.scales.copy_from_slice(&[first.into(); 4]);
+            (all.quants.iter_mut().zip(numbers)).for_each(|(to, n)| *to = (n % 128) as i8);
+        }
+    }
+    storage
+}
+
+#[test]
+fn a_copy_takes_the_elements_it_is_told_of_with_their_scales_and_no_others() {
+    for element in [KvElement::F16, KvElement::F32, KvElement::Int8] {
+        let (mut to, from) = (numbered(element, 0), numbered(element, 100));
+        to.copy_from(&from, [0..32, 96..128].into_iter());
+        let differ: Vec<usize> = match (&to, &from, &numbered(element, 0)) {
+            (KvStorage::F16(to), KvStorage::F16(from), KvStorage::F16(old)) => (0..128)
+                .filter(|at| to[*at] == from[*at] && to[*at] != old[*at])
+                .collect(),
+            (KvStorage::F32(to), KvStorage::F32(from), KvStorage::F32(old)) => (0..128)
+                .filter(|at| to[*at] == from[*at] && to[*at] != old[*at])
+                .collect(),
+            (KvStorage::Int8(to), KvStorage::Int8(from), KvStorage::Int8(old)) => {
+                assert_eq!(*to.scales, [100, 0, 0, 100]);
+                (0..128)
+                    .filter(|at| to.quants[*at] == from.quants[*at])
+                    .filter(|at| to.quants[*at] != old.quants[*at])
+                    .collect()
+            }
+            _ => unreachable!("all three are of one element type"),
+        };
+        let copied: Vec<usize> = (0..32).chain(96..128).collect();
+        assert_eq!(differ, copied, "{element:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "storage of one element type is copied to that of another")]
+fn storage_of_another_element_type_is_not_copied() {
+    numbered(KvElement::F16, 0).copy_from(&numbered(KvElement::F32, 0), std::iter::once(0..32));
+}

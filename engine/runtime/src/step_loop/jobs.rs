@@ -140,6 +140,24 @@ impl Jobs {
         }
     }
 
+    /// Ends the single generations that nobody waits for any more, at work or not, so that their places are free for whom
+    /// their clients' going has let in.
+    pub(super) fn end_given_up(&mut self, engine: &mut Engine, now: Instant) {
+        let gone = |line: &Line| {
+            let first = line.waiting.front();
+            first.is_some_and(|work| work.ends_session() && work.is_given_up())
+        };
+        let given_up: Vec<SessionId> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| gone(line))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in given_up {
+            self.end_first(engine, &id, now, |work| work.cancel(EngineError::Stopped));
+        }
+    }
+
     /// The events of generations that wait for their clients.
     pub(super) fn blocked(&self) -> impl Iterator<Item = &Events> {
         self.at_work

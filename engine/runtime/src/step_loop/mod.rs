@@ -148,6 +148,9 @@ impl StepLoop {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         let draining = self.drain.is_some();
+        if command.opens_sessions() && self.engine.room() == 0 {
+            self.jobs.end_given_up(&mut self.engine, now);
+        }
         match command {
             Command::CreateSession { reply, .. } if draining => {
                 answer(reply, Err(EngineError::Draining))

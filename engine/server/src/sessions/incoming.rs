@@ -6,6 +6,7 @@ use kakeya_core::{SnapshotError, SnapshotReader};
 use kakeya_proto::v1::SnapshotChunk;
 use tonic::{Status, Streaming};
 
+use crate::wire::limits::explained;
 use crate::wire::sessions::{snapshot_status, stalled};
 
 /// How long a client may take to send the next message.
@@ -24,7 +25,7 @@ pub async fn receive(
         match next.await {
             Ok(Ok(Some(chunk))) => reader.push(&chunk.data).map_err(refusal)?,
             Ok(Ok(None)) => return Ok(reader),
-            Ok(Err(status)) => return Err(status),
+            Ok(Err(status)) => return Err(explained(&status).unwrap_or(status)),
             Err(_) => return Err(stalled("no more of the snapshot came", PATIENCE)),
         }
     }

@@ -71,3 +71,116 @@ pub fn lost(detail: impl ToString) -> Status {
     let detail = detail.to_string();
     status(EngineError::Internal { detail })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_one_unless_said() {
+        let request = |count| v1::ForkSessionRequest {
+            session_id: String::new(),
+            count,
+        };
+        let counts = [None, Some(0), Some(3)].map(|count| fork_count(&request(count)));
+        assert_eq!(counts, [1, 0, 3]);
+    }
+
+    #[test]
+    fn sessions_are_told_in_the_contracts_terms() {
+        let ids = [SessionId::random(), SessionId::random()];
+        assert_eq!(
+            fork_session_response(ids.to_vec()).session_ids,
+            ids.clone().map(|id| id.to_string())
+        );
+        let restored = restore_session_response(ids[0].clone(), 7);
+        assert_eq!(restored.session_id, ids[0].to_string());
+        assert_eq!(restored.history_length, 7);
+        let info = kakeya_core::SessionInfo {
+            history_length: 9,
+            cached_length: 5,
+            kv_live_bytes: 640,
+            inv1_violations: 0,
+            inv2_violations: 0,
+            idle: Duration::from_millis(1500),
+        };
+        let listed = list_sessions_response(vec![SessionSummary {
+            id: ids[1].clone(),
+            label: "agent".to_owned(),
+            busy: true,
+            info,
+        }]);
+        let expected = v1::SessionSummary {
+            session_id: ids[1].to_string(),
+            client_label: "agent".to_owned(),
+            history_length: 9,
+            kv_live_bytes: 640,
+            idle_seconds: 1.5,
+            busy: true,
+        };
+        assert_eq!(listed.sessions, [expected]);
+    }
+
+    #[test]
+    fn every_refused_snapshot_has_its_status_and_its_text() {
+        let header = SnapshotError::Header {
+            detail: "no colon".to_owned(),
+        };
+        let setting = SnapshotError::Setting {
+            setting: "kv",
+            snapshot: "int8".to_owned(),
+            here: "f16".to_owned(),
+        };
+        let no_memory = SnapshotError::NoMemory {
+            detail: "none left".to_owned(),
+        };
+        let truncated = SnapshotError::Truncated {
+            found: 1,
+            expected: 2,
+        };
+        let kv = SnapshotError::Kv {
+            found: 1,
+            expected: 2,
+        };
+        let logits = SnapshotError::Logits {
+            found: 1,
+            history: 1,
+            expected: 5,
+        };
+        let token = SnapshotError::Token {
+            index: 0,
+            token: 9,
+            vocabulary: 9,
+        };
+        for (error, code) in [
+            (setting, Code::FailedPrecondition),
+            (SnapshotError::Format { found: 2 }, Code::FailedPrecondition),
+            (no_memory, Code::ResourceExhausted),
+            (SnapshotError::Damaged, Code::DataLoss),
+            (SnapshotError::Foreign, Code::InvalidArgument),
+            (header, Code::InvalidArgument),
+            (truncated, Code::InvalidArgument),
+            (
+                SnapshotError::TooLong { expected: 2 },
+                Code::InvalidArgument,
+            ),
+            (kv, Code::InvalidArgument),
+            (logits, Code::InvalidArgument),
+            (token, Code::InvalidArgument),
+        ] {
+            let status = snapshot_status(&error);
+            assert_eq!(status.code(), code, "{error:?}");
+            assert_eq!(status.message(), error.to_string());
+        }
+    }
+
+    #[test]
+    fn a_client_that_stalls_and_work_that_died_are_told() {
+        let stalled = stalled("nothing came", Duration::from_secs(30));
+        assert_eq!(stalled.code(), Code::DeadlineExceeded);
+        assert!(stalled.message().contains("nothing came for 30 seconds"));
+        let lost = lost("a panic");
+        assert_eq!(lost.code(), Code::Internal);
+        assert!(lost.message().contains("a panic"));
+    }
+}

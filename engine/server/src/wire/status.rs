@@ -114,6 +114,11 @@ mod tests {
                 "has no tokens",
             ),
             (
+                InvalidArgument::ZeroForks.into(),
+                Code::InvalidArgument,
+                "count is 0",
+            ),
+            (
                 InvalidArgument::EmptySession { id }.into(),
                 Code::InvalidArgument,
                 "is empty: append",

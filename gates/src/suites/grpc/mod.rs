@@ -4,12 +4,13 @@
 //! it takes a bug in the cache to reach it, and the `session` suite shows what such a bug would do.
 
 mod concurrency;
+mod copies;
 mod limits;
 mod sessions;
 mod statuses;
 mod stopping;
 mod streams;
-mod support;
+pub(in crate::suites) mod support;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub fn suite() -> Suite {
     .cases(sessions::cases())
     .cases(streams::cases())
     .cases(concurrency::cases())
+    .cases(copies::cases())
     .cases(statuses::cases())
     .cases(limits::cases())
     .cases(stopping::cases())

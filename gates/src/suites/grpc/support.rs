@@ -1,5 +1,6 @@
 //! A server for one case, and a client that speaks to it in the suite's own terms.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
@@ -9,8 +10,9 @@ use kakeya_core::{
 use kakeya_proto::v1;
 use kakeya_proto::v1::generate_response::Payload;
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
-use kakeya_runtime::{EngineConfig, StepLoop, StepLoopThread};
-use kakeya_server::wire::{Drain, ServeError, bind, serve_with};
+use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
+use kakeya_server::sessions;
+use kakeya_server::wire::{Drain, ServeError, bind, serve_all};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,18 +25,18 @@ use crate::failure::{CaseFailure, CaseResult};
 use crate::suites::support::{Generated, PATIENCE, block_on};
 
 /// More tokens than any case lets a generation make: it ends because somebody ends it.
-pub(super) const WITHOUT_END: u32 = 1_000_000;
+pub(in crate::suites) const WITHOUT_END: u32 = 1_000_000;
 
 /// The server of one case.
-pub(super) struct Served {
+pub(in crate::suites) struct Served {
     /// Where it listens.
-    pub(super) address: String,
+    pub(in crate::suites) address: String,
     /// A connected client.
-    pub(super) client: Client,
+    pub(in crate::suites) client: Client,
     /// The engine behind the wire, for what the wire does not tell.
-    pub(super) engine: EngineHandle,
+    pub(in crate::suites) engine: EngineHandle,
     /// Stops the server.
-    pub(super) shutdown: CancellationToken,
+    pub(in crate::suites) shutdown: CancellationToken,
     server: JoinHandle<Result<(), ServeError>>,
     step_loop: StepLoopThread,
 }
@@ -45,11 +47,15 @@ impl Served {
         config: EngineConfig,
         drain: Drain,
     ) -> Result<Self, CaseFailure> {
-        let (engine, step_loop) = StepLoop::spawn(context.model()?.clone(), config)?;
+        let model = context.model()?.clone();
+        let weights = context.model_sha256().to_owned();
+        let codec = SnapshotCodec::new(model.clone(), &config, weights, String::new())?;
+        let (engine, step_loop) = StepLoop::spawn(model, config)?;
+        let services = sessions::services(engine.clone(), Arc::new(codec));
         let listener = bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let shutdown = CancellationToken::new();
-        let serving = serve_with(listener, engine.clone(), shutdown.clone(), drain);
+        let serving = serve_all(listener, engine.clone(), services, shutdown.clone(), drain);
         let server = tokio::spawn(serving);
         let client = Client::connect(&address).await?;
         Ok(Self {
@@ -63,7 +69,7 @@ impl Served {
     }
 
     /// Tells the server to stop, and requires that it does, with the engine behind it.
-    pub(super) async fn stop(self) -> CaseResult {
+    pub(in crate::suites) async fn stop(self) -> CaseResult {
         self.shutdown.cancel();
         drop(self.client);
         timeout(PATIENCE, self.server).await???;
@@ -75,7 +81,7 @@ impl Served {
 }
 
 /// Runs a case against a server of its own, and then stops the server.
-pub(super) fn serving(
+pub(in crate::suites) fn serving(
     context: &SuiteContext,
     config: EngineConfig,
     case: impl AsyncFnOnce(&mut Served) -> CaseResult,
@@ -87,7 +93,7 @@ pub(super) fn serving(
 }
 
 /// Runs a case that stops its server itself.
-pub(super) fn serving_until(
+pub(in crate::suites) fn serving_until(
     context: &SuiteContext,
     config: EngineConfig,
     drain: Drain,
@@ -104,15 +110,15 @@ pub(super) fn serving_until(
 
 /// A client that takes and gives plain values. Clones share a connection.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(in crate::suites) struct Client {
     /// The connection, for the other services on it.
-    pub(super) channel: Channel,
+    pub(in crate::suites) channel: Channel,
     raw: RuntimeServiceClient<Channel>,
 }
 
 impl Client {
     /// A client with a connection of its own.
-    pub(super) async fn connect(address: &str) -> Result<Self, tonic::transport::Error> {
+    pub(in crate::suites) async fn connect(address: &str) -> Result<Self, tonic::transport::Error> {
         let channel = Channel::from_shared(format!("http://{address}"))
             .expect("an address that a listener gave")
             .connect()
@@ -121,7 +127,7 @@ impl Client {
         Ok(Self { channel, raw })
     }
 
-    pub(super) async fn create(&mut self, eos: &[u32]) -> Result<String, Status> {
+    pub(in crate::suites) async fn create(&mut self, eos: &[u32]) -> Result<String, Status> {
         let request = v1::CreateSessionRequest {
             client_label: "gate".to_owned(),
             eos_token_ids: eos.to_vec(),
@@ -131,13 +137,20 @@ impl Client {
     }
 
     /// A session that holds `tokens`.
-    pub(super) async fn create_with(&mut self, tokens: &[u32]) -> Result<String, Status> {
+    pub(in crate::suites) async fn create_with(
+        &mut self,
+        tokens: &[u32],
+    ) -> Result<String, Status> {
         let id = self.create(&[]).await?;
         self.append(&id, tokens).await?;
         Ok(id)
     }
 
-    pub(super) async fn append(&mut self, id: &str, tokens: &[u32]) -> Result<u64, Status> {
+    pub(in crate::suites) async fn append(
+        &mut self,
+        id: &str,
+        tokens: &[u32],
+    ) -> Result<u64, Status> {
         let request = v1::AppendTokensRequest {
             session_id: id.to_owned(),
             token_ids: tokens.to_vec(),
@@ -148,18 +161,21 @@ impl Client {
 
     /// The history length once everything the session was asked to do before is over: an empty append waits
     /// for it, where the admission policy lets it.
-    pub(super) async fn settled_length(&mut self, id: &str) -> Result<u64, Status> {
+    pub(in crate::suites) async fn settled_length(&mut self, id: &str) -> Result<u64, Status> {
         self.append(id, &[]).await
     }
 
-    pub(super) async fn info(&mut self, id: &str) -> Result<v1::GetSessionInfoResponse, Status> {
+    pub(in crate::suites) async fn info(
+        &mut self,
+        id: &str,
+    ) -> Result<v1::GetSessionInfoResponse, Status> {
         let request = v1::GetSessionInfoRequest {
             session_id: id.to_owned(),
         };
         Ok(self.raw.get_session_info(request).await?.into_inner())
     }
 
-    pub(super) async fn close(&mut self, id: &str) -> Result<u64, Status> {
+    pub(in crate::suites) async fn close(&mut self, id: &str) -> Result<u64, Status> {
         let request = v1::CloseSessionRequest {
             session_id: id.to_owned(),
         };
@@ -168,7 +184,10 @@ impl Client {
     }
 
     /// Sends a Generate as it is.
-    pub(super) async fn send(&mut self, request: v1::GenerateRequest) -> Result<Stream, Status> {
+    pub(in crate::suites) async fn send(
+        &mut self,
+        request: v1::GenerateRequest,
+    ) -> Result<Stream, Status> {
         Ok(Stream {
             messages: self.raw.generate(request).await?.into_inner(),
             events: Vec::new(),
@@ -176,7 +195,7 @@ impl Client {
     }
 
     /// Starts a generation.
-    pub(super) async fn generate(
+    pub(in crate::suites) async fn generate(
         &mut self,
         id: &str,
         params: GenerateParams,
@@ -186,7 +205,7 @@ impl Client {
 }
 
 /// The request that asks for `params`.
-pub(super) fn request(id: &str, params: GenerateParams) -> v1::GenerateRequest {
+pub(in crate::suites) fn request(id: &str, params: GenerateParams) -> v1::GenerateRequest {
     v1::GenerateRequest {
         session_id: id.to_owned(),
         max_tokens: params.max_tokens,
@@ -213,14 +232,14 @@ pub(super) fn request(id: &str, params: GenerateParams) -> v1::GenerateRequest {
 }
 
 /// A generation's stream. Dropping it goes away without a word, as a client does.
-pub(super) struct Stream {
+pub(in crate::suites) struct Stream {
     messages: Streaming<v1::GenerateResponse>,
     events: Vec<GenerateEvent>,
 }
 
 impl Stream {
     /// The next event; `None` at the end of the stream.
-    pub(super) async fn next(&mut self) -> Result<Option<GenerateEvent>, CaseFailure> {
+    pub(in crate::suites) async fn next(&mut self) -> Result<Option<GenerateEvent>, CaseFailure> {
         let Some(message) = self.messages.message().await? else {
             return Ok(None);
         };
@@ -230,7 +249,7 @@ impl Stream {
     }
 
     /// Reads so many events more.
-    pub(super) async fn read(&mut self, count: usize) -> CaseResult {
+    pub(in crate::suites) async fn read(&mut self, count: usize) -> CaseResult {
         for _ in 0..count {
             if self.next().await?.is_none() {
                 return Err(CaseFailure::violated(format!(
@@ -243,7 +262,7 @@ impl Stream {
     }
 
     /// Tokens read so far.
-    pub(super) fn tokens(&self) -> Vec<u32> {
+    pub(in crate::suites) fn tokens(&self) -> Vec<u32> {
         let token = |event: &GenerateEvent| match event {
             GenerateEvent::Token(token) => Some(token.id),
             _ => None,
@@ -252,13 +271,13 @@ impl Stream {
     }
 
     /// Reads to the end, and checks the order of all events.
-    pub(super) async fn finish(mut self) -> Result<Generated, CaseFailure> {
+    pub(in crate::suites) async fn finish(mut self) -> Result<Generated, CaseFailure> {
         while self.next().await?.is_some() {}
         Generated::read(&self.events)
     }
 
     /// Reads to the status that ends the stream instead of `done`.
-    pub(super) async fn failure(mut self) -> Result<Status, CaseFailure> {
+    pub(in crate::suites) async fn failure(mut self) -> Result<Status, CaseFailure> {
         loop {
             match self.messages.message().await {
                 Ok(Some(message)) => self.events.push(event(message)?),
@@ -318,7 +337,7 @@ fn logprobs(message: v1::TokenLogprobs) -> TokenLogprobs {
 }
 
 /// Requires that a call was refused with `code` and a text that has `part` in it.
-pub(super) fn ensure_status<T>(
+pub(in crate::suites) fn ensure_status<T>(
     what: &str,
     answer: Result<T, Status>,
     code: Code,
@@ -344,7 +363,7 @@ pub(super) fn ensure_status<T>(
 }
 
 /// Requires that every call that names `id` answers NOT_FOUND.
-pub(super) async fn ensure_not_found(client: &mut Client, id: &str) -> CaseResult {
+pub(in crate::suites) async fn ensure_not_found(client: &mut Client, id: &str) -> CaseResult {
     let part = format!("`{id}` not found");
     let params = crate::suites::support::greedy(1);
     let append = client.append(id, &[1]).await;
@@ -360,7 +379,7 @@ pub(super) async fn ensure_not_found(client: &mut Client, id: &str) -> CaseResul
 }
 
 /// Looks again and again, for at most [`PATIENCE`], until `holds`.
-pub(super) async fn until(
+pub(in crate::suites) async fn until(
     what: &str,
     mut holds: impl AsyncFnMut() -> Result<bool, CaseFailure>,
 ) -> CaseResult {
@@ -373,6 +392,6 @@ pub(super) async fn until(
 }
 
 /// The id that a wire id is.
-pub(super) fn parsed(id: &str) -> Result<SessionId, CaseFailure> {
+pub(in crate::suites) fn parsed(id: &str) -> Result<SessionId, CaseFailure> {
     Ok(id.parse()?)
 }

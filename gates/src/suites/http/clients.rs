@@ -126,7 +126,7 @@ async fn installed(scratch: &Path) -> Result<PathBuf, CaseFailure> {
 }
 
 /// What a command prints, or how it failed.
-async fn output(command: &mut Command) -> Result<String, CaseFailure> {
+pub(super) async fn output(command: &mut Command) -> Result<String, CaseFailure> {
     let program = command
         .as_std()
         .get_program()

@@ -2,7 +2,8 @@
 
 mod clients;
 mod curl;
-mod server;
+mod node;
+pub(in crate::suites) mod server;
 
 use std::time::Duration;
 
@@ -16,5 +17,6 @@ pub fn suite() -> Suite {
     )
     .timeout(Duration::from_secs(300))
     .cases(clients::cases())
+    .cases(node::cases())
     .cases(curl::cases())
 }

@@ -13,20 +13,20 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::SuiteContext;
-use crate::ensure_eq;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suites::support::{PATIENCE, block_on};
+use crate::{Tier, ensure_eq};
 
 /// The server of one case.
-pub(super) struct Served {
+pub(in crate::suites) struct Served {
     /// Where it listens, as clients write it.
-    pub(super) base_url: String,
+    pub(in crate::suites) base_url: String,
     /// What requests call the model.
-    pub(super) model: String,
+    pub(in crate::suites) model: String,
     /// The engine behind the routes, for what they do not tell.
-    pub(super) engine: EngineHandle,
+    pub(in crate::suites) engine: EngineHandle,
     /// Says that the server is told to stop.
-    pub(super) stopping: CancellationToken,
+    pub(in crate::suites) stopping: CancellationToken,
     drained: CancellationToken,
     routes: JoinHandle<std::io::Result<()>>,
     step_loop: StepLoopThread,
@@ -34,19 +34,19 @@ pub(super) struct Served {
 
 /// How long a request may wait for a place, and how many may.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Queue {
-    pub(super) cap: usize,
-    pub(super) max_wait: Duration,
+pub(in crate::suites) struct Queue {
+    pub(in crate::suites) cap: usize,
+    pub(in crate::suites) max_wait: Duration,
 }
 
 impl Queue {
     /// Nobody is turned away.
-    pub(super) const PATIENT: Self = Self {
+    pub(in crate::suites) const PATIENT: Self = Self {
         cap: 1000,
         max_wait: PATIENCE,
     };
     /// Nobody waits.
-    pub(super) const NONE: Self = Self {
+    pub(in crate::suites) const NONE: Self = Self {
         cap: 0,
         max_wait: Duration::ZERO,
     };
@@ -89,7 +89,7 @@ impl Served {
     }
 
     /// Waits until no session is left, however long ago its client has gone.
-    pub(super) async fn ensure_nothing_left(&self) -> CaseResult {
+    pub(in crate::suites) async fn ensure_nothing_left(&self) -> CaseResult {
         loop {
             let stats = self.engine.stats().await?;
             if (stats.sessions, stats.queued, stats.active) == (0, 0, 0) {
@@ -114,13 +114,17 @@ impl Served {
 }
 
 /// Runs a case against a server of its own, requires that no session is left behind, and stops the server.
-pub(super) fn serving(
+pub(in crate::suites) fn serving(
     context: &SuiteContext,
     config: EngineConfig,
     queue: Queue,
     case: impl AsyncFnOnce(&Served) -> CaseResult,
 ) -> CaseResult {
-    block_on(PATIENCE, async {
+    let limit = match context.tier() {
+        Tier::Fast => PATIENCE,
+        Tier::Full => PATIENCE * 10,
+    };
+    block_on(limit, async {
         let served = Served::start(context, config, queue).await?;
         case(&served).await?;
         if !served.stopping.is_cancelled() {
@@ -131,7 +135,7 @@ pub(super) fn serving(
 }
 
 /// Four sessions with the default cache.
-pub(super) fn four(context: &SuiteContext) -> EngineConfig {
+pub(in crate::suites) fn four(context: &SuiteContext) -> EngineConfig {
     EngineConfig {
         capacity: 4,
         threads: context.threads(),

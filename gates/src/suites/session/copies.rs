@@ -5,7 +5,6 @@ use std::time::Instant;
 use kakeya_core::{
     CacheConfig, EngineError, KvElement, KvStorage, SessionId, SnapshotError, StateSettings, Window,
 };
-use kakeya_model::Isa;
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, SnapshotCodec};
 
 use crate::context::SuiteContext;
@@ -132,7 +131,11 @@ fn a_fork_takes_all_or_none(context: &SuiteContext) -> CaseResult {
     engine.close_session(busy)?;
     ensure_eq!(engine.free_slabs(), 4, "free slabs");
     let gone = not_found(&session);
-    ensure_refused("a fork of an ended one", engine.fork(now, &session, 1), &gone)
+    ensure_refused(
+        "a fork of an ended one",
+        engine.fork(now, &session, 1),
+        &gone,
+    )
 }
 
 /// The bytes of a session, and the session that they become elsewhere, taken in by pieces of `piece` bytes.
@@ -163,9 +166,8 @@ fn a_snapshot_goes_on_elsewhere(context: &SuiteContext) -> CaseResult {
     for config in with_elements(context) {
         let codec = codec(context, &config)?;
         let mut here = engine_with(context, config.clone())?;
-        // As far from this engine as can be: the plain kernels, one thread, and another session in its first slab.
+        // One thread, and another session in its first slab. Suite `grpc` moves one to plain kernels, which take long.
         let there = EngineConfig {
-            isa: Isa::Scalar,
             threads: 1,
             capacity: 2,
             ..config.clone()
@@ -252,7 +254,13 @@ fn other_settings_are_refused(context: &SuiteContext) -> CaseResult {
     };
     let refused = codec.settings().accept(&newer);
     ensure!(
-        matches!(&refused, Err(SnapshotError::Setting { setting: "numerics", .. })),
+        matches!(
+            &refused,
+            Err(SnapshotError::Setting {
+                setting: "numerics",
+                ..
+            })
+        ),
         "another numerics version: {refused:?}"
     );
     Ok(())
@@ -276,7 +284,10 @@ fn not_whole_is_refused(context: &SuiteContext) -> CaseResult {
         let mut bent = bytes.clone();
         bent[place] ^= 0x10;
         let refused = read(&bent, 4096, &codec);
-        ensure!(refused.is_err(), "byte {place} is another, and it was taken");
+        ensure!(
+            refused.is_err(),
+            "byte {place} is another, and it was taken"
+        );
     }
     let longer = [&bytes[..], &[0]].concat();
     let refused = read(&longer, 4096, &codec).map(drop);
