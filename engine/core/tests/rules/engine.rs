@@ -5,8 +5,14 @@ use std::time::Duration;
 
 use kakeya_core::{
     Command, EngineError, EngineHandle, EngineStats, GenerateDone, GenerateEvent, GenerateParams,
-    InvalidArgument, Sampling, SamplingError, SessionId, SessionInfo, StopReason,
+    InvalidArgument, Request, Sampling, SamplingError, SessionId, SessionInfo, StopReason,
 };
+use tokio::sync::mpsc::Receiver;
+
+/// The next command.
+async fn next(commands: &mut Receiver<Request>) -> Option<Command> {
+    Some(commands.recv().await?.command)
+}
 
 fn asked() -> GenerateParams {
     let sampling = Sampling {
@@ -120,7 +126,7 @@ async fn a_single_generation_carries_its_prompt_and_streams_what_is_sent_into_it
         params,
         events,
         reply,
-    }) = commands.recv().await
+    }) = next(&mut commands).await
     else {
         panic!()
     };
@@ -147,7 +153,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
     let (e, expected) = (engine.clone(), id.clone());
     let asking =
         tokio::spawn(async move { e.create_session("agent".to_owned(), vec![2, 3]).await });
-    let Some(Command::CreateSession { label, eos, reply }) = commands.recv().await else {
+    let Some(Command::CreateSession { label, eos, reply }) = next(&mut commands).await else {
         panic!()
     };
     assert_eq!((label.as_str(), eos), ("agent", vec![2, 3]));
@@ -160,7 +166,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
         id: to,
         tokens,
         reply,
-    }) = commands.recv().await
+    }) = next(&mut commands).await
     else {
         panic!()
     };
@@ -170,7 +176,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
 
     let (e, to) = (engine.clone(), id.clone());
     let asking = tokio::spawn(async move { e.info(to).await });
-    let Some(Command::Info { id: to, reply }) = commands.recv().await else {
+    let Some(Command::Info { id: to, reply }) = next(&mut commands).await else {
         panic!()
     };
     assert_eq!(to, id);
@@ -187,7 +193,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
 
     let e = engine.clone();
     let asking = tokio::spawn(async move { e.stats().await });
-    let Some(Command::Stats { reply }) = commands.recv().await else {
+    let Some(Command::Stats { reply }) = next(&mut commands).await else {
         panic!()
     };
     let stats = EngineStats {
@@ -199,7 +205,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
 
     let (e, to) = (engine.clone(), id.clone());
     let asking = tokio::spawn(async move { e.close(to).await });
-    let Some(Command::Close { id: to, reply }) = commands.recv().await else {
+    let Some(Command::Close { id: to, reply }) = next(&mut commands).await else {
         panic!()
     };
     assert_eq!(to, id);
@@ -212,7 +218,7 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
     );
 
     let asking = tokio::spawn(async move { engine.shutdown(Duration::from_secs(3)).await });
-    let Some(Command::Shutdown { grace, reply }) = commands.recv().await else {
+    let Some(Command::Shutdown { grace, reply }) = next(&mut commands).await else {
         panic!()
     };
     assert_eq!(grace, Duration::from_secs(3));
@@ -229,7 +235,7 @@ async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
         events,
         reply,
         ..
-    }) = commands.recv().await
+    }) = next(&mut commands).await
     else {
         panic!()
     };
@@ -264,7 +270,7 @@ async fn a_generation_that_was_taken_in_streams_what_is_sent_into_it() {
 async fn a_generation_whose_caller_goes_away_before_the_answer_is_cancelled() {
     let (engine, mut commands) = EngineHandle::channel(1);
     let asking = tokio::spawn(async move { engine.generate(SessionId::random(), asked()).await });
-    let Some(Command::Generate { events, .. }) = commands.recv().await else {
+    let Some(Command::Generate { events, .. }) = next(&mut commands).await else {
         panic!()
     };
     assert!(!events.is_cancelled());

@@ -11,3 +11,4 @@ mod sampling;
 mod scheduler;
 mod session_store;
 mod slab;
+mod tenants;
