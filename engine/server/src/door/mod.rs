@@ -113,6 +113,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_body_that_does_not_come_is_each_doors_own_error() {
+        let waited = Duration::from_millis(1500);
+        let text = "the rest of the request did not come within 1.5 seconds";
+        let grpc = Door::Grpc.too_slow(waited);
+        let status = grpc.downcast_ref::<Status>().expect("a status");
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(status.message(), text);
+        let http = Door::Http.too_slow(waited);
+        assert_eq!(http.downcast_ref(), Some(&ArrivalTimeout { waited }));
+        assert_eq!(http.to_string(), text);
+    }
+
+    #[test]
     fn what_is_open_is_open_by_its_whole_name() {
         for (door, path, open) in [
             (Door::Grpc, "/grpc.health.v1.Health/Check", true),

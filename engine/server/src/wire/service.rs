@@ -115,13 +115,15 @@ pub(crate) fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Res
         .map_err(|error| refusal(rpc, error))
 }
 
-/// Turns an engine error into its status, and logs it. A client's mistake is its own to read about, so
+/// Turns an engine error into its status, and logs it. A client's mistake, or its limit, is its own to read about, so
 /// it is logged for those who ask; a status that means trouble on this side is a warning.
 fn refusal(rpc: &str, error: EngineError) -> Status {
+    let limited = matches!(error, EngineError::Limit(_));
     let refused = status(error);
     let (code, reason) = (refused.code(), refused.message());
     match code {
         Code::NotFound | Code::InvalidArgument => tracing::debug!(rpc, ?code, reason, "refused"),
+        _ if limited => tracing::debug!(rpc, ?code, reason, "refused"),
         _ => tracing::warn!(rpc, ?code, reason, "refused"),
     }
     refused
@@ -129,6 +131,8 @@ fn refusal(rpc: &str, error: EngineError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use kakeya_core::LimitError;
+
     use super::*;
 
     #[test]
@@ -145,10 +149,14 @@ mod tests {
             .with_test_writer()
             .finish();
         tracing::subscriber::with_default(log, || {
-            let id = "sess-0".to_owned();
+            let (id, who) = ("sess-0".to_owned(), "key `app`".to_owned());
             for (error, code) in [
                 (EngineError::Draining, Code::Unavailable),
                 (EngineError::NotFound { id }, Code::NotFound),
+                (
+                    LimitError::Streams { who, limit: 1 }.into(),
+                    Code::ResourceExhausted,
+                ),
             ] {
                 let refused = answer::<()>("CloseSession", Err(error));
                 assert_eq!(refused.expect_err("a refusal").code(), code);

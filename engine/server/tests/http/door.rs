@@ -2,8 +2,9 @@
 //! because no client library can be made to behave so.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -257,6 +258,71 @@ async fn keys_are_asked_for_where_a_route_is_not_open() {
             .await
             .starts_with("HTTP/1.1 404 ")
     );
+}
+
+/// Everything that is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_has_the_requests_id_and_nothing_that_it_says() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("kakeya_server=trace,kakeya_core=trace")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let key = FreshKey::new("app").expect("a name");
+    let ring = KeyRing::new(parse_file(&key.lines()).expect("lines"), Limits::default());
+    let guard = Guard {
+        access: Arc::new(Access::Keys(ring)),
+        patience: quick(),
+        ..Guard::default()
+    };
+    let mut port = start(guard).await;
+    let secret = key.secret();
+    let head = format!("{POST}authorization: Bearer {secret}\r\nx-request-id: req-7\r\n");
+    for body in ["{\"a\":\"my prompt\"}", "{\"a\": my prompt", "my prompt"] {
+        let length = body.len();
+        port.answer(format!(
+            "{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        ))
+        .await;
+    }
+    port.get(
+        "/whose",
+        "authorization: Bearer sk-wrong\r\nx-request-id: req-8\r\n",
+    )
+    .await;
+    let endless = format!(
+        "GET /endless HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {secret}\r\nx-request-id: req-9\r\n\r\n"
+    );
+    let _unread = port.connect(endless).await;
+    assert_eq!(port.given_up.recv().await, Some(()));
+    let logged = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    for part in [
+        "request{id=\"req-8\" door=\"http\"}",
+        "refused: no key, or a wrong one",
+        "request{id=\"req-9\" door=\"http\" key=\"app\"}",
+        "a client did not read its answer",
+    ] {
+        assert!(logged.contains(part), "{part}: {logged}");
+    }
+    for part in ["my prompt", "sk-wrong", secret] {
+        assert!(!logged.contains(part), "{part}: {logged}");
+    }
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use kakeya_proto::v1::CreateSessionRequest;
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_server::door::Guard;
+use kakeya_server::door::patience::Patience;
 use kakeya_server::door::tls::{Tls, TlsError, TlsFiles};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
@@ -162,6 +164,26 @@ async fn calls_pass_in_tls_and_not_beside_it() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_does_not_come_frees_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, pair) = issued("localhost");
+    let guard = Guard {
+        patience: Patience {
+            arrival: Duration::from_millis(200),
+            connections: 1,
+            ..Patience::default()
+        },
+        ..guard(files(&folder, &pair, None))
+    };
+    let (_served, at) = Served::behind(guard).await;
+    let mut silent = TcpStream::connect(at).await.expect("a connection");
+    let read = timeout(PATIENCE, silent.read_u8()).await;
+    assert!(read.expect("the server closes").is_err());
+    let next = timeout(PATIENCE, shake_hands(at, &root, None, "h2")).await;
+    assert!(next.expect("in time").is_ok());
+}
+
+#[tokio::test]
 async fn with_a_client_ca_only_its_own_come_in() {
     let folder = tempfile::tempdir().expect("a folder");
     let (root, pair) = issued("localhost");
@@ -283,6 +305,15 @@ fn a_file_that_cannot_be_used_is_named_with_what_is_wrong() {
     let text = refused(&with(&good.cert, &garbled), None);
     assert!(
         text.contains("key.pem") && text.contains("is no valid PEM"),
+        "{text}"
+    );
+    let mut strange = params("root");
+    let mut extension = rcgen::CustomExtension::from_oid_content(&[2, 999, 1], vec![5, 0]);
+    extension.set_criticality(true);
+    strange.custom_extensions.push(extension);
+    let text = refused(&good, Some(&own(&strange).cert));
+    assert!(
+        text.contains("ca.pem cannot be used to check clients: "),
         "{text}"
     );
     let missing = TlsFiles {

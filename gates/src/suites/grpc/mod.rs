@@ -5,6 +5,7 @@
 
 mod concurrency;
 mod limits;
+mod security;
 mod sessions;
 mod statuses;
 mod stopping;
@@ -27,5 +28,6 @@ pub fn suite() -> Suite {
     .cases(concurrency::cases())
     .cases(statuses::cases())
     .cases(limits::cases())
+    .cases(security::cases())
     .cases(stopping::cases())
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod curl;
+mod security;
 mod server;
 
 use std::time::Duration;
@@ -17,4 +18,5 @@ pub fn suite() -> Suite {
     .timeout(Duration::from_secs(300))
     .cases(clients::cases())
     .cases(curl::cases())
+    .cases(security::cases())
 }
