@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kakeya_core::{Command, GenerateEvent, TrySend};
+use kakeya_proto::v1::GetSessionInfoRequest;
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_server::door::Guard;
 use kakeya_server::door::patience::Patience;
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use crate::support::{PATIENCE, Served, connect, generate, id};
+use crate::support::{PATIENCE, Served, connect, generate, id, refused};
 
 fn guard(patience: Patience) -> Guard {
     Guard {
@@ -39,13 +40,28 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
         connections: 1,
         ..Patience::default()
     };
-    let (served, at) = Served::behind(guard(patience)).await;
+    let (mut served, _) = Served::behind(guard(patience)).await;
+    served.commands.close();
+    let call = async |channel: Channel| {
+        let info = GetSessionInfoRequest { session_id: id() };
+        refused(
+            RuntimeServiceClient::new(channel)
+                .get_session_info(info)
+                .await,
+        )
+    };
     let first = connect(&served.address).await.expect("a connection");
-    let second = tokio::spawn(async move { connect(&at.to_string()).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(
+        call(first.clone()).await.message(),
+        "the engine has stopped"
+    );
+    let second = connect(&served.address).await.expect("the system takes it");
+    let mut waiting = std::pin::pin!(call(second));
+    let early = timeout(Duration::from_millis(200), &mut waiting).await;
+    assert!(early.is_err(), "it was let in: {early:?}");
     drop(first);
-    let second = timeout(PATIENCE, second).await.expect("in time");
-    assert!(second.expect("no panic").is_ok());
+    let status = timeout(PATIENCE, waiting).await.expect("in time");
+    assert_eq!(status.message(), "the engine has stopped");
 }
 
 #[tokio::test]

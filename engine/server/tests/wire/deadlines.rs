@@ -1,7 +1,5 @@
 //! Deadlines, and compressed messages.
 
-use std::time::Duration;
-
 use kakeya_core::{Command, GenerateEvent};
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::time::timeout;
@@ -10,7 +8,7 @@ use tonic::{Code, Request};
 
 use crate::support::{PATIENCE, Served, append, connect, generate, id, refused};
 
-/// A call with this text for its deadline, which the client does not keep itself.
+/// A call with this text for its deadline.
 fn within<T>(text: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value = text.parse().expect("ascii");
@@ -21,7 +19,7 @@ fn within<T>(text: &str, message: T) -> Request<T> {
 #[tokio::test]
 async fn a_deadline_of_nothing_does_not_reach_the_engine() {
     let mut served = Served::start().await;
-    let mut client = served.client();
+    let mut client = served.bare_client().await;
     let status = refused(
         client
             .append_tokens(within("0S", append(id(), vec![1])))
@@ -34,14 +32,13 @@ async fn a_deadline_of_nothing_does_not_reach_the_engine() {
 #[tokio::test]
 async fn a_deadline_that_is_none_is_refused_and_quoted() {
     let mut served = Served::start().await;
+    let mut client = served.bare_client().await;
     for text in ["1x", "soon", "123456789S"] {
         let status = refused(
-            served
-                .client()
+            client
                 .append_tokens(within(text, append(id(), vec![1])))
                 .await,
         );
-        // The client reads it too, and may refuse before the server does.
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().contains(text), "{status:?}");
     }
@@ -51,7 +48,7 @@ async fn a_deadline_that_is_none_is_refused_and_quoted() {
 #[tokio::test]
 async fn a_deadline_ends_a_call_that_waits() {
     let mut served = Served::start().await;
-    let mut client = served.client();
+    let mut client = served.bare_client().await;
     let request = within("50m", generate(id()));
     let call = tokio::spawn(async move { client.generate(request).await });
     let Command::Generate { events, reply, .. } = served.next().await else {
@@ -68,7 +65,7 @@ async fn a_deadline_ends_a_call_that_waits() {
 #[tokio::test]
 async fn a_deadline_ends_a_stream_and_cancels_its_work() {
     let mut served = Served::start().await;
-    let mut client = served.client();
+    let mut client = served.bare_client().await;
     let request = within("400m", generate(id()));
     let call = tokio::spawn(async move { client.generate(request).await });
     let Command::Generate { events, reply, .. } = served.next().await else {
@@ -95,12 +92,12 @@ async fn a_deadline_ends_a_stream_and_cancels_its_work() {
 async fn a_call_that_ends_before_its_deadline_is_not_touched_by_it() {
     let mut served = Served::start().await;
     served.commands.close();
+    let mut client = served.bare_client().await;
     for far in ["99999999H", "30S"] {
         let request = within(far, append(id(), vec![1]));
-        let status = refused(served.client().append_tokens(request).await);
+        let status = refused(client.append_tokens(request).await);
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     }
-    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[tokio::test]

@@ -3,16 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kakeya_core::{Command, EngineHandle, Request, SessionId};
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_proto::v1::{AppendTokensRequest, GenerateRequest};
 use kakeya_server::door::Guard;
 use kakeya_server::wire::{Drain, ServeError, Services, bind, serve_guarded};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Context, Poll};
 use tonic::transport::{Channel, Endpoint};
 
 /// Long enough for a loaded machine; reached only by a test that fails.
@@ -76,9 +82,41 @@ impl Served {
         RuntimeServiceClient::new(self.channel.clone())
     }
 
+    /// A client that keeps no deadline itself, as the usual one does.
+    pub async fn bare_client(&self) -> RuntimeServiceClient<Bare> {
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .expect("a connection");
+        let io = TokioIo::new(stream);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
+            .await
+            .expect("HTTP/2");
+        tokio::spawn(connection);
+        let origin = "http://localhost".parse().expect("an address");
+        RuntimeServiceClient::with_origin(Bare(sender), origin)
+    }
+
     pub fn assert_engine_untouched(&mut self) {
         let arrived = self.commands.try_recv();
         assert!(arrived.is_err(), "the engine was touched: {arrived:?}");
+    }
+}
+
+/// A connection, and nothing around it.
+#[derive(Clone)]
+pub struct Bare(http2::SendRequest<Body>);
+
+impl tower::Service<hyper::Request<Body>> for Bare {
+    type Response = hyper::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<Self::Response, hyper::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: hyper::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
     }
 }
 

@@ -378,17 +378,6 @@ fn a_deadline_ends_the_work_and_leaves_what_was_emitted(context: &SuiteContext) 
             &whole.tokens[emitted as usize..],
             "the tokens after it"
         );
-        let mut asking = client.asking(request(&id, greedy(1)));
-        asking
-            .metadata_mut()
-            .insert("grpc-timeout", "0m".parse().expect("ASCII"));
-        let none = client.start(asking).await.map(drop);
-        ensure_status(
-            "a deadline of nothing",
-            none,
-            Code::DeadlineExceeded,
-            "deadline",
-        )?;
         ensure_eq!(
             client.info(&id).await?.history_length,
             length + 6,
