@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kakeya_core::{
-    CacheInspector, Command, EngineError, EngineStats, KVSlab, SessionId, SessionInfo,
-    SessionStore, SessionSummary, SlabPool, StoreLimits, Tenant,
+    CacheInspector, EngineError, EngineStats, KVSlab, SessionId, SessionInfo, SessionStore,
+    SessionSummary, SlabPool, StoreLimits, Tenant,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
@@ -32,7 +32,7 @@ pub struct Engine {
     /// For passes of one session.
     pass: Pass,
     // A session's state is taken out while it is worked on, and put back before the turn ends.
-    store: SessionStore<Option<Box<SessionState>>>,
+    pub(crate) store: SessionStore<Option<Box<SessionState>>>,
     pub(crate) counts: EngineStats,
 }
 
@@ -266,39 +266,6 @@ impl Engine {
     /// [`EngineError::NotFound`].
     pub fn eos_token_ids(&self, id: &SessionId) -> Result<&[u32], EngineError> {
         Ok(self.store.get(id)?.eos_token_ids())
-    }
-
-    /// Makes a session `tenant`'s. Until then it is everybody's.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`].
-    pub fn give(&mut self, id: &SessionId, tenant: &Arc<Tenant>) -> Result<(), EngineError> {
-        Ok(self.store.give(id, Arc::clone(tenant))?)
-    }
-
-    /// Whose a session is.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`].
-    pub fn tenant(&self, id: &SessionId) -> Result<&Arc<Tenant>, EngineError> {
-        Ok(self.store.get(id)?.tenant())
-    }
-
-    /// Refuses what `by` may not ask for: a session that is another's, or more sessions than it may have.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`] for another's session, as for none; [`EngineError::Limit`].
-    pub fn admit(&self, by: &Tenant, command: &Command) -> Result<(), EngineError> {
-        if let Some(id) = command.session()
-            && !self.store.reaches(by, id)
-        {
-            return Err(EngineError::NotFound { id: id.to_string() });
-        }
-        let more = command.sessions_made();
-        if more > 0 {
-            by.check_sessions(self.store.owned(by.owner()), more)?;
-        }
-        Ok(())
     }
 
     /// A session's label.
