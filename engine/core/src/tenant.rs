@@ -21,6 +21,12 @@ impl Owner {
     pub const fn new(number: u128) -> Self {
         Self(number)
     }
+
+    /// That number, for what outlives the process.
+    #[must_use]
+    pub const fn number(self) -> u128 {
+        self.0
+    }
 }
 
 /// What one tenant may have; `None` is as much as the server has.

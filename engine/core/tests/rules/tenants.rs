@@ -61,6 +61,7 @@ fn a_tenant_reaches_its_own_and_the_server_reaches_all() {
     assert!(server.reaches(Owner::EVERYBODY) && server.reaches(one) && server.reaches(other));
     assert_eq!(server.owner(), Owner::EVERYBODY);
     assert_eq!(server.limits(), &NONE);
+    assert_eq!((one.number(), Owner::EVERYBODY.number()), (1, 0));
 }
 
 #[test]
