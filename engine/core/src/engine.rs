@@ -3,7 +3,8 @@
 //! The wire layer holds an [`EngineHandle`]; the step loop owns the other end and everything behind it. What
 //! can be refused without a session is refused here, before a command is sent.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -11,8 +12,10 @@ use crate::error::{EngineError, InvalidArgument};
 use crate::events::GenerateEvent;
 use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
+use crate::request::Request;
 use crate::session::SessionId;
 use crate::snapshot::SessionImage;
+use crate::tenant::{LimitError, Limits, Tenant};
 
 /// Events of one generation that may wait for a slow client before its session pauses.
 pub const EVENTS_IN_FLIGHT: usize = 64;
@@ -140,7 +143,7 @@ pub enum Command {
         /// What is known.
         reply: Reply<SessionInfo>,
     },
-    /// Tell of every session.
+    /// Tell of every session of who asks.
     List {
         /// What is known of each, in the order of their ids.
         reply: Reply<Vec<SessionSummary>>,
@@ -182,38 +185,45 @@ pub enum Command {
     },
 }
 
-/// The wire's end of the door. Clones share one step loop.
+/// Both ends of a generation's events.
+type Pipe = (
+    Producer<GenerateEvent, EngineError>,
+    Consumer<GenerateEvent, EngineError>,
+);
+
+/// The wire's end of the door. Clones share one step loop, and ask as the same tenant.
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
-    commands: mpsc::Sender<Command>,
-}
-
-impl Command {
-    /// Whether it wants a place for a session, or places.
-    #[must_use]
-    pub fn opens_sessions(&self) -> bool {
-        matches!(
-            self,
-            Self::CreateSession { .. }
-                | Self::Complete { .. }
-                | Self::Fork { .. }
-                | Self::Import { .. }
-        )
-    }
+    commands: mpsc::Sender<Request>,
+    tenant: Arc<Tenant>,
 }
 
 impl EngineHandle {
     /// A handle and the receiver the step loop reads. At most `capacity` commands wait; callers beyond that
-    /// wait to send. With no room no command could ever pass, so 0 is taken as 1.
-    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Command>) {
+    /// wait to send. With no room no command could ever pass, so 0 is taken as 1. It asks as everybody, who may have
+    /// what the engine has: a door that knows its clients asks [for one](EngineHandle::on_behalf_of) of them.
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Request>) {
         let (commands, received) = mpsc::channel(capacity.max(1));
-        (Self { commands }, received)
+        let tenant = Arc::new(Tenant::everybody(Limits::default()));
+        (Self { commands, tenant }, received)
+    }
+
+    /// A handle to the same engine that asks as `tenant`.
+    #[must_use]
+    pub fn on_behalf_of(&self, tenant: Arc<Tenant>) -> Self {
+        let commands = self.commands.clone();
+        Self { commands, tenant }
+    }
+
+    /// Who it asks as.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
     }
 
     /// Opens a session.
     ///
     /// # Errors
-    /// [`EngineError::NoSlab`], [`EngineError::Draining`], [`EngineError::Stopped`].
+    /// [`EngineError::NoSlab`], [`EngineError::Limit`], [`EngineError::Draining`], [`EngineError::Stopped`].
     pub async fn create_session(
         &self,
         label: String,
@@ -226,18 +236,21 @@ impl EngineHandle {
     /// Appends tokens, all or none, and answers the history length after it.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`], [`EngineError::InvalidArgument`], [`EngineError::Invariant`],
-    /// [`EngineError::Draining`], [`EngineError::Stopped`].
+    /// [`EngineError::NotFound`], [`EngineError::InvalidArgument`], [`EngineError::Limit`],
+    /// [`EngineError::Invariant`], [`EngineError::Draining`], [`EngineError::Stopped`].
     pub async fn append(&self, id: SessionId, tokens: Vec<u32>) -> Result<u64, EngineError> {
-        self.ask(|reply| Command::Append { id, tokens, reply })
-            .await
+        let charge = self.tenant.charge(tokens.len(), Instant::now())?;
+        let appended = self.ask(|reply| Command::Append { id, tokens, reply });
+        let appended = appended.await;
+        charge.settle(&appended);
+        appended
     }
 
     /// Starts a generation. Dropping what it returns, or this future, cancels it.
     ///
     /// # Errors
     /// [`EngineError::InvalidArgument`] (the parameters, before any session is looked for),
-    /// [`EngineError::NotFound`], [`EngineError::QueueFull`], [`EngineError::QueueTimeout`],
+    /// [`EngineError::NotFound`], [`EngineError::Limit`], [`EngineError::QueueFull`], [`EngineError::QueueTimeout`],
     /// [`EngineError::Draining`], [`EngineError::Stopped`].
     pub async fn generate(
         &self,
@@ -245,7 +258,9 @@ impl EngineHandle {
         params: GenerateParams,
     ) -> Result<Consumer<GenerateEvent, EngineError>, EngineError> {
         params.validate()?;
-        let (events, consumer) = pipeline::bounded(EVENTS_IN_FLIGHT);
+        let (events, consumer) = self.stream(&params)?;
+        // Its tokens are charged as they come; what a debt forbids is to begin.
+        self.tenant.charge(0, Instant::now()).map(drop)?;
         self.ask(|reply| Command::Generate {
             id,
             params,
@@ -261,7 +276,8 @@ impl EngineHandle {
     ///
     /// # Errors
     /// [`EngineError::InvalidArgument`] (the parameters, an empty prompt, a token outside the vocabulary, a prompt
-    /// beyond the model's context), [`EngineError::NoSlab`], [`EngineError::QueueFull`], [`EngineError::Draining`],
+    /// beyond the model's context), [`EngineError::Limit`], [`EngineError::NoSlab`], [`EngineError::QueueFull`],
+    /// [`EngineError::Draining`],
     /// [`EngineError::Stopped`].
     pub async fn complete(
         &self,
@@ -274,17 +290,21 @@ impl EngineHandle {
         if tokens.is_empty() {
             return Err(InvalidArgument::EmptyPrompt.into());
         }
-        let (events, consumer) = pipeline::bounded(EVENTS_IN_FLIGHT);
-        self.ask(|reply| Command::Complete {
+        let more = tokens.len() as u64 + u64::from(params.max_tokens);
+        self.tenant.check_history(0, more)?;
+        let (events, consumer) = self.stream(&params)?;
+        let charge = self.tenant.charge(tokens.len(), Instant::now())?;
+        let taken = self.ask(|reply| Command::Complete {
             label,
             eos,
             tokens,
             params,
             events,
             reply,
-        })
-        .await?;
-        Ok(consumer)
+        });
+        let taken = taken.await;
+        charge.settle(&taken);
+        taken.map(|()| consumer)
     }
 
     /// Closes a session and answers its final history length.
@@ -303,7 +323,7 @@ impl EngineHandle {
         self.ask(|reply| Command::Info { id, reply }).await
     }
 
-    /// What is known of every session, in the order of their ids.
+    /// What is known of every session of this tenant, in the order of their ids.
     ///
     /// # Errors
     /// [`EngineError::Stopped`].
@@ -356,11 +376,19 @@ impl EngineHandle {
         self.ask(|reply| Command::Shutdown { grace, reply }).await
     }
 
+    /// The way of a generation's events, which counts it and them.
+    fn stream(&self, params: &GenerateParams) -> Result<Pipe, LimitError> {
+        self.tenant.check_new_tokens(params.max_tokens)?;
+        let permit = self.tenant.stream()?;
+        Ok(pipeline::tapped(EVENTS_IN_FLIGHT, Some(Box::new(permit))))
+    }
+
     // A command that cannot be sent and a reply that is dropped both mean that the step loop is gone.
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
+        let (by, command) = (Arc::clone(&self.tenant), command(reply));
         self.commands
-            .send(command(reply))
+            .send(Request { by, command })
             .await
             .map_err(|_| EngineError::Stopped)?;
         answer.await.map_err(|_| EngineError::Stopped)?

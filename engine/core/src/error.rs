@@ -9,6 +9,7 @@ use crate::scheduler::AdmissionError;
 use crate::session::{SessionId, SessionIdError};
 use crate::slab::SlabError;
 use crate::store::{InvariantViolation, SessionError};
+use crate::tenant::LimitError;
 
 /// An argument that was refused before anything was touched.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -95,6 +96,9 @@ pub enum EngineError {
     /// An argument was refused.
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),
+    /// It is more than the tenant may have.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The session broke an invariant and has ended.
     #[error("the session has ended: {0}")]
     Invariant(#[from] InvariantViolation),

@@ -9,14 +9,17 @@ pub mod elements;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod meter;
 pub mod params;
 pub mod pipeline;
+pub mod request;
 pub mod sampling;
 pub mod scheduler;
 pub mod session;
 pub mod slab;
 pub mod snapshot;
 pub mod store;
+pub mod tenant;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
 pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo, SessionSummary};
@@ -24,8 +27,10 @@ pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
 };
+pub use meter::{Charge, Meter, StreamPermit};
 pub use params::{GenerateParams, LogitBiasError, StopError};
-pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, TrySend};
+pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, Tap, TrySend};
+pub use request::Request;
 pub use sampling::{Sampling, SamplingError};
 pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};
 pub use session::{CachedTokens, Session, SessionId, SessionIdError};
@@ -39,3 +44,4 @@ pub use store::{
     CacheInspector, InvariantViolation, KvSide, SessionError, SessionStore, StoreLimits,
     ViolationCounts,
 };
+pub use tenant::{LimitError, Limits, Owner, Tenant};

@@ -15,8 +15,24 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+/// Is told of what a pipeline carries, on the producer's side.
+///
+/// It is dropped before the consumer can know that the stream has ended, and with a producer that is lost.
+pub trait Tap<T>: Send + Sync + std::fmt::Debug {
+    /// An item is about to be sent.
+    fn sent(&self, item: &T);
+}
+
 /// A pipeline for at most `capacity` items in flight. With no room nothing could ever pass, so 0 is taken as 1.
 pub fn bounded<T, E>(capacity: usize) -> (Producer<T, E>, Consumer<T, E>) {
+    tapped(capacity, None)
+}
+
+/// [`bounded`], with somebody who is told of every item.
+pub fn tapped<T, E>(
+    capacity: usize,
+    tap: Option<Box<dyn Tap<T>>>,
+) -> (Producer<T, E>, Consumer<T, E>) {
     let (items, received) = mpsc::channel(capacity.max(1));
     let (end, ended) = oneshot::channel();
     let cancel = CancellationToken::new();
@@ -24,6 +40,7 @@ pub fn bounded<T, E>(capacity: usize) -> (Producer<T, E>, Consumer<T, E>) {
         items,
         end,
         cancel: cancel.clone(),
+        tap,
     };
     (
         producer,
@@ -75,6 +92,7 @@ pub struct Producer<T, E> {
     items: mpsc::Sender<T>,
     end: oneshot::Sender<End<T, E>>,
     cancel: CancellationToken,
+    tap: Option<Box<dyn Tap<T>>>,
 }
 
 impl<T, E> Producer<T, E> {
@@ -85,6 +103,7 @@ impl<T, E> Producer<T, E> {
     pub fn try_send(&self, item: T) -> Result<(), TrySend<T>> {
         match self.items.try_reserve() {
             Ok(room) if !self.is_cancelled() => {
+                self.tell(&item);
                 room.send(item);
                 Ok(())
             }
@@ -102,6 +121,7 @@ impl<T, E> Producer<T, E> {
     pub async fn send(&self, item: T) -> Result<(), Cancelled<T>> {
         match self.cancel.run_until_cancelled(self.items.reserve()).await {
             Some(Ok(room)) if !self.is_cancelled() => {
+                self.tell(&item);
                 room.send(item);
                 Ok(())
             }
@@ -145,14 +165,22 @@ impl<T, E> Producer<T, E> {
         self.cancel.cancelled().await;
     }
 
+    fn tell(&self, item: &T) {
+        if let Some(tap) = &self.tap {
+            tap.sent(item);
+        }
+    }
+
     // The consumer looks for the end once the item channel is closed, so the end is in place before `items`
     // is dropped. A consumer that is already gone has no use for it.
     fn end_with(self, end: End<T, E>) {
         let Self {
             items,
             end: to_consumer,
+            tap,
             ..
         } = self;
+        drop(tap);
         let _ = to_consumer.send(end);
         drop(items);
     }

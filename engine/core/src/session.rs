@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{CacheConfig, Window};
+use crate::tenant::Tenant;
 
 const PREFIX: &str = "sess-";
 const HEX_DIGITS: usize = 32;
@@ -139,6 +141,7 @@ pub struct Session<R> {
     pub(crate) last_used: Instant,
     pub(crate) last_position: u64,
     pub(crate) busy: bool,
+    pub(crate) tenant: Arc<Tenant>,
 }
 
 impl<R> Session<R> {
@@ -195,5 +198,10 @@ impl<R> Session<R> {
     /// Whether work is under way, so that the session must not be evicted.
     pub fn is_busy(&self) -> bool {
         self.busy
+    }
+
+    /// Whose it is, with the limits that held when it began.
+    pub fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
     }
 }

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::CacheConfig;
 use crate::session::{CachedTokens, Session, SessionId};
+use crate::tenant::{Limits, Owner, Tenant};
 
 /// What a cache says of itself, so that INV-1 and INV-2 can be checked against it.
 pub trait CacheInspector {
@@ -113,6 +115,7 @@ pub struct SessionStore<R> {
     cache: CacheConfig,
     sessions: HashMap<SessionId, Session<R>>,
     violations: ViolationCounts,
+    everybody: Arc<Tenant>,
 }
 
 impl<R> SessionStore<R> {
@@ -123,10 +126,11 @@ impl<R> SessionStore<R> {
             cache,
             sessions: HashMap::new(),
             violations: ViolationCounts::default(),
+            everybody: Arc::new(Tenant::everybody(Limits::default())),
         }
     }
 
-    /// Opens a session under a fresh id.
+    /// Opens a session under a fresh id. It is everybody's until it is [given](SessionStore::give) to somebody.
     ///
     /// # Errors
     /// [`SessionError::Full`], with the resource handed back. The store does not evict on its own: see
@@ -170,9 +174,31 @@ impl<R> SessionStore<R> {
             resource,
             last_used: now,
             busy: false,
+            tenant: Arc::clone(&self.everybody),
         };
         self.sessions.insert(id.clone(), session);
         Ok(id)
+    }
+
+    /// Makes the session `tenant`'s.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`].
+    pub fn give(&mut self, id: &SessionId, tenant: Arc<Tenant>) -> Result<(), SessionError> {
+        self.get_mut(id)?.tenant = tenant;
+        Ok(())
+    }
+
+    /// Whether there is a session `id` that `tenant` may know of.
+    pub fn reaches(&self, tenant: &Tenant, id: &SessionId) -> bool {
+        self.get(id)
+            .is_ok_and(|session| tenant.reaches(session.tenant.owner()))
+    }
+
+    /// Live sessions of one owner.
+    pub fn owned(&self, owner: Owner) -> usize {
+        let theirs = |session: &&Session<R>| session.tenant.owner() == owner;
+        self.iter().filter(theirs).count()
     }
 
     /// The session `id`.

@@ -20,10 +20,12 @@ pub struct AppendCoordinator {
 }
 
 impl AppendCoordinator {
-    /// Checks an append: the session, the vocabulary, and with a full window the model's context.
+    /// Checks an append: the session, the vocabulary, with a full window the model's context, and what its tenant may
+    /// have.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`] and [`EngineError::InvalidArgument`]; the session is as it was.
+    /// [`EngineError::NotFound`], [`EngineError::InvalidArgument`] and [`EngineError::Limit`]; the session is as it
+    /// was.
     pub fn begin(
         engine: &mut Engine,
         id: &SessionId,
@@ -50,6 +52,7 @@ impl AppendCoordinator {
             }
             .into());
         }
+        engine.tenant(id)?.check_history(history, appended)?;
         engine.touch(id, now)?;
         engine.reserve(id, tokens.len())?;
         Ok(Self {

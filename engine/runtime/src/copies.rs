@@ -1,5 +1,6 @@
 //! Sessions made from others: forks, and copies that leave the engine and come back.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use kakeya_core::{EngineError, KvStorage, SessionId, SessionImage};
@@ -51,7 +52,10 @@ impl Engine {
             );
             let (logits, history) = (state.next_logits.clone(), self.history(id)?.to_vec());
             let (label, eos) = (self.label(id)?.to_owned(), self.eos_token_ids(id)?.to_vec());
-            forks.push(self.open(now, label, eos, history, slab, logits)?);
+            let tenant = Arc::clone(self.tenant(id)?);
+            let fork = self.open(now, label, eos, history, slab, logits)?;
+            self.give(&fork, &tenant)?;
+            forks.push(fork);
         }
         Ok(forks)
     }

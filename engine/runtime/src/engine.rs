@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kakeya_core::{
     CacheInspector, EngineError, EngineStats, KVSlab, SessionId, SessionInfo, SessionStore,
-    SessionSummary, SlabPool, StoreLimits,
+    SessionSummary, SlabPool, StoreLimits, Tenant,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
@@ -32,7 +32,7 @@ pub struct Engine {
     /// For passes of one session.
     pass: Pass,
     // A session's state is taken out while it is worked on, and put back before the turn ends.
-    store: SessionStore<Option<Box<SessionState>>>,
+    pub(crate) store: SessionStore<Option<Box<SessionState>>>,
     pub(crate) counts: EngineStats,
 }
 
@@ -208,14 +208,15 @@ impl Engine {
         })
     }
 
-    /// What is known of every session, in the order of their ids.
+    /// What is known of every session that `by` may know of, in the order of their ids.
     ///
     /// # Errors
     /// [`EngineError::Internal`], when a session is worked on.
-    pub fn list(&self, now: Instant) -> Result<Vec<SessionSummary>, EngineError> {
+    pub fn list(&self, by: &Tenant, now: Instant) -> Result<Vec<SessionSummary>, EngineError> {
         let mut sessions = self
             .store
             .iter()
+            .filter(|session| by.reaches(session.tenant().owner()))
             .map(|session| {
                 Ok(SessionSummary {
                     id: session.id().clone(),

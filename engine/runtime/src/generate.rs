@@ -77,8 +77,8 @@ impl GenerationCoordinator {
     /// for the repetition penalty is counted here, and after this only for the tokens that it emits itself.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`] and [`EngineError::InvalidArgument`] (also for an empty session); the session
-    /// is as it was.
+    /// [`EngineError::NotFound`], [`EngineError::InvalidArgument`] (also for an empty session) and
+    /// [`EngineError::Limit`]; the session is as it was.
     pub fn begin(
         engine: &mut Engine,
         id: &SessionId,
@@ -92,6 +92,9 @@ impl GenerationCoordinator {
         if history == 0 {
             return Err(InvalidArgument::EmptySession { id: id.clone() }.into());
         }
+        engine
+            .tenant(id)?
+            .check_history(history, params.max_tokens.into())?;
         engine.touch(id, asked)?;
         engine.reserve(id, (params.max_tokens as usize).min(HISTORY_AHEAD))?;
         let dropped = history - engine.config().cache.cached_length(history);

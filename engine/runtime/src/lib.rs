@@ -16,6 +16,7 @@ pub mod snapshot;
 mod state;
 pub mod step_loop;
 mod stop;
+mod tenants;
 pub mod verifier;
 
 pub use append::AppendCoordinator;

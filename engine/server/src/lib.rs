@@ -1,10 +1,11 @@
-//! The doors of the engine: the gRPC service, its health and reflection, and the port they stand on; and the parts of
-//! the HTTP one that need no model.
+//! The doors of the engine: the gRPC service, its health and reflection, and the port they stand on; the parts of the
+//! HTTP one that need no model; and what guards both.
 //!
 //! This library is the wire layer and nothing else. It reaches the engine only through
 //! [`kakeya_core::engine::EngineHandle`], so it builds and is tested without a model; what loads one is the
 //! `kakeya` command beside it.
 
+pub mod door;
 pub mod http;
 #[cfg(feature = "engine")]
 pub mod sessions;

@@ -16,6 +16,7 @@ fn kakeya(folder: &Path, arguments: &[&str]) -> Output {
         .env("HF_HUB_OFFLINE", "1")
         .env_remove("HF_HUB_CACHE")
         .env_remove("HUGGINGFACE_HUB_CACHE")
+        .env_remove("KAKEYA_API_KEYS")
         .env_remove("KAKEYA_ISA")
         .env_remove("RUST_LOG")
         .output()
@@ -100,6 +101,31 @@ fn wrong_flags_leave_with_2_and_say_what_would_be_right() {
             &["perplexity", "--file", "f", "--context", "2"],
             &["--context is below 4"],
         ),
+        (
+            &["serve", "--http", "0.0.0.0:0"],
+            &[
+                "--http 0.0.0.0:",
+                "there are no API keys and no TLS: give --keys, and --tls-cert with --tls-key",
+                "`--insecure` serves all the same",
+            ],
+        ),
+        (
+            &["serve", "--keys", "no-such.toml"],
+            &["--keys: the key file no-such.toml cannot be read"],
+        ),
+        (&["serve", "--tls-cert", "c.pem"], &["--tls-key <FILE>"]),
+        (
+            &["serve", "--tls-cert", "c.pem", "--tls-key", "k.pem"],
+            &["c.pem cannot be read"],
+        ),
+        (
+            &["serve", "--max-streams", "0"],
+            &["--max-streams", "0 is not in 1.."],
+        ),
+        (
+            &["key", "new", "a b"],
+            &["the name \"a b\"", "1 to 64 letters"],
+        ),
         (&["dance"], &["unrecognized subcommand 'dance'"]),
     ] {
         // Port 0, so that a serve that gets as far as its port does not meet another's.
@@ -166,6 +192,24 @@ fn a_file_that_is_no_model_is_named() {
         1,
         &parts,
     );
+}
+
+#[test]
+fn a_fresh_key_is_a_key_file_that_is_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let printed = kakeya(folder.path(), &["key", "new", "app"]);
+    assert_eq!(printed.status.code(), Some(0));
+    fs::write(folder.path().join("keys.toml"), &printed.stdout).expect("written");
+    // The port is reached, and refused for what is missing besides.
+    let serve = ["serve", "--keys", "keys.toml", "--bind", "0.0.0.0:0"];
+    let parts = [
+        "--bind 0.0.0.0:",
+        "there is no TLS: give --tls-cert with --tls-key",
+    ];
+    assert_refused(folder.path(), &serve, 2, &parts);
+    let text = String::from_utf8(printed.stdout).expect("text");
+    fs::write(folder.path().join("keys.toml"), text.clone() + &text).expect("written");
+    assert_refused(folder.path(), &serve, 2, &["two keys have the name `app`"]);
 }
 
 #[test]

@@ -12,3 +12,4 @@ mod scheduler;
 mod session_store;
 mod slab;
 mod snapshot;
+mod tenants;

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::select_all;
-use kakeya_core::{Command, EngineError, EngineHandle, EngineStats, Reply, SessionId};
+use kakeya_core::{
+    Command, EngineError, EngineHandle, EngineStats, Reply, Request, SessionId, Tenant,
+};
 use kakeya_model::Model;
 use tokio::sync::mpsc;
 
@@ -34,7 +36,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct StepLoop {
     engine: Engine,
     jobs: Jobs,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Request>,
     drain: Option<Drain>,
     /// Every handle is gone.
     abandoned: bool,
@@ -113,7 +115,7 @@ impl StepLoop {
     fn take_commands(&mut self) {
         loop {
             match self.commands.try_recv() {
-                Ok(command) => self.obey(command),
+                Ok(request) => self.obey(request),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.abandoned = true;
@@ -145,22 +147,24 @@ impl StepLoop {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, request: Request) {
         let now = Instant::now();
-        let draining = self.drain.is_some();
-        if command.opens_sessions() && self.engine.room() == 0 {
-            self.jobs.end_given_up(&mut self.engine, now);
+        let Request { by, command } = request;
+        if self.drain.is_some() && command.is_work() {
+            return command.refuse(EngineError::Draining);
+        }
+        if command.sessions_made() > 0 {
+            self.engine.expire(now);
+            if self.engine.room() == 0 {
+                self.jobs.end_given_up(&mut self.engine, now);
+            }
+        }
+        if let Err(error) = self.engine.admit(&by, &command) {
+            return command.refuse(error);
         }
         match command {
-            Command::CreateSession { reply, .. } if draining => {
-                answer(reply, Err(EngineError::Draining))
-            }
-            Command::Append { reply, .. } if draining => answer(reply, Err(EngineError::Draining)),
-            Command::Generate { reply, .. } if draining => {
-                answer(reply, Err(EngineError::Draining))
-            }
             Command::CreateSession { label, eos, reply } => {
-                self.answer_opened(reply, |engine| engine.create_session(now, label, eos));
+                self.answer_opened(&by, reply, |engine| engine.create_session(now, label, eos));
             }
             Command::Append { id, tokens, reply } => {
                 self.jobs
@@ -185,11 +189,6 @@ impl StepLoop {
                     now,
                 );
             }
-            Command::Complete { reply, .. } if draining => {
-                answer(reply, Err(EngineError::Draining))
-            }
-            Command::Fork { reply, .. } if draining => answer(reply, Err(EngineError::Draining)),
-            Command::Import { reply, .. } if draining => answer(reply, Err(EngineError::Draining)),
             Command::Complete {
                 label,
                 eos,
@@ -197,7 +196,9 @@ impl StepLoop {
                 params,
                 events,
                 reply,
-            } => match self.engine.create_session(now, label, eos) {
+            } => match open(&mut self.engine, &by, |engine| {
+                engine.create_session(now, label, eos)
+            }) {
                 Ok(id) => {
                     let asked = Asked {
                         params,
@@ -220,9 +221,12 @@ impl StepLoop {
                 self.jobs.submit(&mut self.engine, id, work, now);
             }
             Command::Import { image, reply } => {
-                self.answer_opened(reply, |engine| engine.import(now, *image));
+                self.answer_opened(&by, reply, |engine| {
+                    by.check_history(image.history.len() as u64, 0)?;
+                    engine.import(now, *image)
+                });
             }
-            Command::List { reply } => answer(reply, self.engine.list(now)),
+            Command::List { reply } => answer(reply, self.engine.list(&by, now)),
             Command::Close { id, reply } => answer(reply, self.close(&id)),
             Command::Info { id, reply } => answer(reply, self.engine.info(&id, now)),
             Command::Stats { reply } => answer(reply, Ok(self.stats())),
@@ -233,10 +237,11 @@ impl StepLoop {
     /// A session whose caller has gone away could never be used or closed.
     fn answer_opened(
         &mut self,
+        by: &Arc<Tenant>,
         reply: Reply<SessionId>,
-        open: impl FnOnce(&mut Engine) -> Result<SessionId, EngineError>,
+        how: impl FnOnce(&mut Engine) -> Result<SessionId, EngineError>,
     ) {
-        if let Err(Ok(id)) = reply.send(open(&mut self.engine)) {
+        if let Err(Ok(id)) = reply.send(open(&mut self.engine, by, how)) {
             drop(self.engine.close_session(&id));
         }
     }
@@ -270,6 +275,17 @@ impl StepLoop {
             None => self.abandoned,
         }
     }
+}
+
+/// Opens a session that belongs to `by`.
+fn open(
+    engine: &mut Engine,
+    by: &Arc<Tenant>,
+    how: impl FnOnce(&mut Engine) -> Result<SessionId, EngineError>,
+) -> Result<SessionId, EngineError> {
+    let id = how(engine)?;
+    engine.give(&id, by)?;
+    Ok(id)
 }
 
 /// Answers, unless the caller has gone away.

@@ -8,6 +8,7 @@ mod digest;
 mod engine;
 mod generate;
 mod inspect;
+mod key;
 mod logs;
 mod memory;
 mod model;
@@ -15,6 +16,7 @@ mod options;
 mod output;
 mod perplexity;
 mod resident;
+mod security;
 mod serve;
 mod session;
 mod signals;
@@ -51,6 +53,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Measure prefill and decode speed
     Bench(bench::BenchArgs),
+    /// Make API keys
+    Key(key::KeyArgs),
     /// Measure how well the model predicts a text
     Perplexity(perplexity::PerplexityArgs),
 }
@@ -102,6 +106,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Key(args) => key::run(args),
         Command::Perplexity(args) => perplexity::run(args),
     };
     match outcome {

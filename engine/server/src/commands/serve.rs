@@ -11,13 +11,14 @@ use kakeya_core::{AdmissionPolicy, EngineHandle};
 use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoopThread};
 use kakeya_server::http::shim::{self, ServedModel, Shim, Slots};
 use kakeya_server::sessions;
-use kakeya_server::wire::{Drain, Services, bind, serve_all};
+use kakeya_server::wire::{Drain, Services, bind, serve_guarded};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::logs::LogArgs;
 use super::model::Servable;
 use super::options::{EngineArgs, EngineOptions, positive};
+use super::security::{Security, SecurityArgs};
 use super::signals::StopSignals;
 use super::{Failure, Outcome, engine, model, output};
 
@@ -54,6 +55,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     grace: u64,
     #[command(flatten)]
+    security: SecurityArgs,
+    #[command(flatten)]
     logs: LogArgs,
 }
 
@@ -64,6 +67,7 @@ struct ServeOptions {
     slots: Slots,
     config: EngineConfig,
     drain: Drain,
+    security: Security,
 }
 
 impl ServeArgs {
@@ -94,6 +98,7 @@ impl ServeArgs {
             slots,
             config,
             drain,
+            security: self.security.validate()?,
         })
     }
 }
@@ -108,14 +113,20 @@ pub fn run(args: ServeArgs) -> Outcome {
         slots,
         config,
         drain,
+        security,
     } = args.validate()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
+    security.allow("--bind", &listener)?;
     let http = match http {
-        Some(address) => Some(runtime.block_on(bind(&address)).context("--http")?),
+        Some(address) => {
+            let listener = runtime.block_on(bind(&address)).context("--http")?;
+            security.allow("--http", &listener)?;
+            Some(listener)
+        }
         None => None,
     };
 
@@ -146,7 +157,8 @@ pub fn run(args: ServeArgs) -> Outcome {
         listener,
         services: sessions::services(engine.clone(), Arc::new(codec)),
     };
-    let served = runtime.block_on(serve_until_told(grpc, http, engine, step_loop, drain));
+    let serving = serve_until_told(grpc, http, security, engine, step_loop, drain);
+    let served = runtime.block_on(serving);
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
     Ok(served?)
@@ -168,6 +180,7 @@ struct HttpDoor {
 async fn serve_until_told(
     grpc: GrpcDoor,
     http: Option<HttpDoor>,
+    security: Security,
     engine: EngineHandle,
     step_loop: StepLoopThread,
     drain: Drain,
@@ -175,6 +188,7 @@ async fn serve_until_told(
     let shutdown = CancellationToken::new();
     // Cancelled when the engine has nothing left to do.
     let drained = CancellationToken::new();
+    security.reload_on_hangup()?;
     let mut signals = StopSignals::listen()?;
     let told = shutdown.clone();
     tokio::spawn(async move {
@@ -221,18 +235,27 @@ async fn serve_until_told(
                 slots,
                 stopping: shutdown.clone(),
             });
+            let guard = security.guard();
+            let served = shim::serve(listener, shim, guard, drained, drain.flush);
             let stop = shutdown.clone();
             Some(tokio::spawn(async move {
-                let served = shim::serve(listener, shim, drained, drain.flush).await;
+                served.await;
                 // One port is no use to those who count on two.
                 stop.cancel();
-                served
             }))
         }
     };
-    serve_all(listener, engine, services, shutdown, drain).await?;
+    serve_guarded(
+        listener,
+        engine,
+        services,
+        security.guard(),
+        shutdown,
+        drain,
+    )
+    .await?;
     if let Some(routes) = routes {
-        routes.await?.context("the HTTP port failed")?;
+        routes.await.context("the HTTP port failed")?;
     }
     tokio::time::timeout(drain.flush, engine_end)
         .await
@@ -241,9 +264,6 @@ async fn serve_until_told(
 
 /// Says where a port is, on standard output for scripts, and in the log.
 fn announce(what: &str, address: SocketAddr) -> anyhow::Result<()> {
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "other machines can connect, and clients are not authenticated");
-    }
     tracing::info!(%address, "{what}listening");
     Ok(output::print(&format!("{what}listening on {address}\n"))?)
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorKind, shorten};
 use super::requests::Object;
+use crate::door::bodies::ArrivalTimeout;
 
 /// The largest body that is read, in bytes: as much as one gRPC message.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -57,13 +58,26 @@ fn declared_as_json(headers: &HeaderMap) -> Result<(), ApiError> {
 async fn read(body: Body) -> Result<Bytes, ApiError> {
     axum::body::to_bytes(body, MAX_BODY_BYTES)
         .await
-        .map_err(|cause| match cause.source() {
-            Some(source) if source.is::<LengthLimitError>() => ApiError::new(
+        .map_err(|cause| match (timeout_of(&cause), cause.source()) {
+            (Some(timeout), _) => ApiError::new(ErrorKind::BodyTooSlow, timeout.to_string()),
+            (None, Some(source)) if source.is::<LengthLimitError>() => ApiError::new(
                 ErrorKind::BodyTooLarge,
                 format!("the body is over the limit of {MAX_BODY_BYTES} bytes (4 MiB)"),
             ),
             _ => ApiError::malformed(format!("the body could not be read to its end: {cause}")),
         })
+}
+
+/// That a body did not come in time, if that is why it cannot be read.
+fn timeout_of<'e>(cause: &'e (dyn Error + 'static)) -> Option<&'e ArrivalTimeout> {
+    let mut cause = Some(cause);
+    while let Some(error) = cause {
+        if let Some(timeout) = error.downcast_ref() {
+            return Some(timeout);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Reads a body.

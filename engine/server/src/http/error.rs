@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kakeya_core::{EngineError, InvalidArgument, SamplingError};
+use kakeya_core::{EngineError, InvalidArgument, LimitError, SamplingError};
 use serde::Serialize;
 
 /// How much of a text that a client sent is repeated to it, in characters.
@@ -31,6 +31,8 @@ pub enum ErrorKind {
     ModelNotFound,
     /// The route exists, and not with this method.
     MethodNotAllowed,
+    /// The body did not come in time.
+    BodyTooSlow,
     /// The body is over the limit.
     BodyTooLarge,
     /// The body is not declared as JSON.
@@ -56,13 +58,14 @@ struct Look {
 
 impl ErrorKind {
     /// Every kind, in the order of their statuses.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidRequest,
         Self::ContextLength,
         Self::InvalidApiKey,
         Self::UnknownRoute,
         Self::ModelNotFound,
         Self::MethodNotAllowed,
+        Self::BodyTooSlow,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
         Self::Unprocessable,
@@ -90,6 +93,11 @@ impl ErrorKind {
                 StatusCode::METHOD_NOT_ALLOWED,
                 REQUEST,
                 Some("method_not_supported"),
+            ),
+            Self::BodyTooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                REQUEST,
+                Some("request_timeout"),
             ),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, REQUEST, None),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, REQUEST, None),
@@ -264,7 +272,14 @@ impl From<EngineError> for ApiError {
             EngineError::InvalidArgument(InvalidArgument::ContextExceeded { .. }) => {
                 ErrorKind::ContextLength
             }
-            EngineError::InvalidArgument(_) => ErrorKind::InvalidRequest,
+            EngineError::InvalidArgument(_)
+            | EngineError::Limit(LimitError::NewTokens { .. } | LimitError::RequestTokens { .. }) => {
+                ErrorKind::InvalidRequest
+            }
+            EngineError::Limit(LimitError::History { .. }) => ErrorKind::ContextLength,
+            EngineError::Limit(
+                LimitError::Streams { .. } | LimitError::Sessions { .. } | LimitError::Rate { .. },
+            ) => ErrorKind::RateLimited,
             EngineError::NotFound { .. }
             | EngineError::NoSlab { .. }
             | EngineError::QueueFull { .. }
@@ -272,8 +287,13 @@ impl From<EngineError> for ApiError {
             EngineError::Draining | EngineError::Stopped => ErrorKind::Unavailable,
             EngineError::Invariant(_) | EngineError::Internal { .. } => ErrorKind::Server,
         };
+        let retry_after = match &error {
+            EngineError::Limit(LimitError::Rate { retry_after, .. }) => Some(*retry_after),
+            _ => None,
+        };
         Self {
             param: field(&error).map(str::to_owned),
+            retry_after,
             ..Self::new(kind, error.to_string())
         }
     }
@@ -281,8 +301,10 @@ impl From<EngineError> for ApiError {
 
 /// The field of a request that an engine error is about, where it has the same name in every request.
 fn field(error: &EngineError) -> Option<&'static str> {
-    let EngineError::InvalidArgument(argument) = error else {
-        return None;
+    let argument = match error {
+        EngineError::InvalidArgument(argument) => argument,
+        EngineError::Limit(LimitError::NewTokens { .. }) => return Some("max_tokens"),
+        _ => return None,
     };
     match argument {
         InvalidArgument::ZeroMaxTokens => Some("max_tokens"),

@@ -10,6 +10,7 @@ pub mod openapi;
 pub mod ranges;
 pub mod requests;
 pub mod responses;
+pub mod serve;
 #[cfg(feature = "engine")]
 pub mod shim;
 pub mod sse;

@@ -15,9 +15,11 @@ use kakeya_proto::v1::session_service_server::{
 };
 use kakeya_runtime::SnapshotCodec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::door::access::engine_for;
 use crate::wire::Services;
 use crate::wire::convert::session_id;
 use crate::wire::limits::{ExplainLimit, MAX_REQUEST_BYTES};
@@ -47,7 +49,10 @@ pub fn services(engine: EngineHandle, codec: Arc<SnapshotCodec>) -> Services {
         codec,
         in_transit: Arc::new(Semaphore::new(IN_TRANSIT)),
     });
-    let service = service.max_decoding_message_size(MAX_REQUEST_BYTES);
+    let service = service
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     Services {
         routes: Routes::new(ExplainLimit::new(service)),
         names: vec![SERVICE_NAME],
@@ -58,12 +63,13 @@ impl SessionServiceImpl {
     /// A session's state as it is now, and the right to have it in memory.
     async fn image(
         &self,
+        engine: &EngineHandle,
         rpc: &str,
         id: &str,
     ) -> Result<(Box<SessionImage>, OwnedSemaphorePermit), Status> {
         let place = self.place().await?;
         let image = match session_id(id) {
-            Ok(id) => self.engine.export(id).await,
+            Ok(id) => engine.export(id).await,
             Err(error) => Err(error),
         };
         Ok((answer(rpc, image)?.into_inner(), place))
@@ -93,9 +99,10 @@ impl SessionService for SessionServiceImpl {
         &self,
         request: Request<v1::ForkSessionRequest>,
     ) -> Result<Response<v1::ForkSessionResponse>, Status> {
+        let engine = engine_for(&self.engine, request.extensions());
         let request = request.get_ref();
         let forked = match session_id(&request.session_id) {
-            Ok(id) => self.engine.fork(id, fork_count(request)).await,
+            Ok(id) => engine.fork(id, fork_count(request)).await,
             Err(error) => Err(error),
         };
         answer("ForkSession", forked.map(fork_session_response))
@@ -106,7 +113,8 @@ impl SessionService for SessionServiceImpl {
         request: Request<v1::SnapshotSessionRequest>,
     ) -> Result<Response<SnapshotStream>, Status> {
         let id = &request.get_ref().session_id;
-        let (image, place) = self.image("SnapshotSession", id).await?;
+        let engine = engine_for(&self.engine, request.extensions());
+        let (image, place) = self.image(&engine, "SnapshotSession", id).await?;
         let bytes = self.aside(move |codec| codec.write(&image)).await?;
         Ok(Response::new(outgoing::send(bytes, place)))
     }
@@ -115,6 +123,7 @@ impl SessionService for SessionServiceImpl {
         &self,
         request: Request<Streaming<v1::SnapshotChunk>>,
     ) -> Result<Response<v1::RestoreSessionResponse>, Status> {
+        let engine = engine_for(&self.engine, request.extensions());
         let place = self.place().await?;
         let reader = incoming::receive(request.into_inner(), self.codec.reader()).await?;
         let image = self
@@ -122,7 +131,7 @@ impl SessionService for SessionServiceImpl {
             .await?
             .map_err(incoming::refusal)?;
         let history_length = image.history.len() as u64;
-        let restored = self.engine.import(Box::new(image)).await;
+        let restored = engine.import(Box::new(image)).await;
         drop(place);
         let response = restored.map(|id| restore_session_response(id, history_length));
         answer("RestoreSession", response)
@@ -130,9 +139,10 @@ impl SessionService for SessionServiceImpl {
 
     async fn list_sessions(
         &self,
-        _request: Request<v1::ListSessionsRequest>,
+        request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        let listed = self.engine.list().await;
+        let engine = engine_for(&self.engine, request.extensions());
+        let listed = engine.list().await;
         answer("ListSessions", listed.map(list_sessions_response))
     }
 
@@ -141,7 +151,8 @@ impl SessionService for SessionServiceImpl {
         request: Request<v1::GetStateDigestRequest>,
     ) -> Result<Response<v1::GetStateDigestResponse>, Status> {
         let id = &request.get_ref().session_id;
-        let (image, place) = self.image("GetStateDigest", id).await?;
+        let engine = engine_for(&self.engine, request.extensions());
+        let (image, place) = self.image(&engine, "GetStateDigest", id).await?;
         let digest = self.aside(move |codec| codec.digest(&image)).await?;
         drop(place);
         Ok(Response::new(v1::GetStateDigestResponse {

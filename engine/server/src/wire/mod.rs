@@ -5,6 +5,7 @@
 //! be refused without a model is refused here, before the engine hears of it.
 
 pub mod convert;
+mod deadline;
 pub mod events;
 pub mod health;
 pub mod limits;
@@ -15,5 +16,5 @@ pub mod sessions;
 pub mod status;
 
 pub use listen::{ListenError, bind};
-pub use serve::{Drain, ServeError, Services, serve, serve_all, serve_with};
+pub use serve::{Drain, ServeError, Services, serve, serve_all, serve_guarded, serve_with};
 pub use service::RuntimeServiceImpl;

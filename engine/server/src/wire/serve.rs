@@ -6,17 +6,23 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::middleware::from_fn;
 use kakeya_core::engine::EngineHandle;
 use kakeya_proto::v1::runtime_service_server::{RuntimeServiceServer, SERVICE_NAME as NAME};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
+use super::deadline;
 use super::health::Health;
 use super::limits::{ExplainLimit, MAX_REQUEST_BYTES};
 use super::service::RuntimeServiceImpl;
+use crate::door::incoming::incoming;
+use crate::door::patience::MAX_HEADER_BYTES;
+use crate::door::{Door, Guard, guarded};
 
 /// The full name of the service, as health and reflection know it.
 pub const SERVICE_NAME: &str = NAME;
@@ -25,6 +31,9 @@ pub const SERVICE_NAME: &str = NAME;
 /// them the work it had asked for.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Calls at once on one connection; what a client sends beyond waits on its side.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
 
 /// How a server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +110,22 @@ pub async fn serve_all(
     shutdown: CancellationToken,
     drain: Drain,
 ) -> Result<(), ServeError> {
+    let guard = Guard::default();
+    serve_guarded(listener, engine, services, guard, shutdown, drain).await
+}
+
+/// [`serve_all`], behind a guard.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_guarded(
+    listener: TcpListener,
+    engine: EngineHandle,
+    services: Services,
+    guard: Guard,
+    shutdown: CancellationToken,
+    drain: Drain,
+) -> Result<(), ServeError> {
     let names = services.names.into_iter().chain([SERVICE_NAME]);
     let (health, health_service) = Health::serving(names).await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -108,20 +133,24 @@ pub async fn serve_all(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let runtime = RuntimeServiceServer::new(RuntimeServiceImpl::new(engine.clone()))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let routes = services.routes.add_service(health_service);
+    let routes = routes
+        .add_service(reflection)
+        .add_service(ExplainLimit::new(runtime));
+    let calls: Router = routes.into_axum_router().layer(from_fn(deadline::keep));
+    let calls = guarded(calls, Door::Grpc, &guard);
     let closed = CancellationToken::new();
     let port_closes = stop(shutdown, health, engine, drain, closed.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(services.routes)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(ExplainLimit::new(runtime))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            port_closes,
-        );
+        .http2_max_header_list_size(MAX_HEADER_BYTES as u32)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .add_routes(Routes::from(calls))
+        .serve_with_incoming_shutdown(incoming(listener, Door::Grpc, guard), port_closes);
     let overdue = async {
         closed.cancelled().await;
         tokio::time::sleep(drain.flush).await;

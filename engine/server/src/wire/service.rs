@@ -8,6 +8,7 @@ use tonic::{Code, Request, Response, Status};
 use super::convert;
 use super::events::GenerateStream;
 use super::status::status;
+use crate::door::access::engine_for;
 
 /// What one generation says.
 type Events = Consumer<GenerateEvent, EngineError>;
@@ -24,23 +25,31 @@ impl RuntimeServiceImpl {
         Self { engine }
     }
 
-    async fn append(&self, id: &str, tokens: Vec<u32>) -> Result<u64, EngineError> {
-        self.engine.append(convert::session_id(id)?, tokens).await
+    /// The engine, asked as whom the request comes from.
+    fn engine<T>(&self, request: &Request<T>) -> EngineHandle {
+        engine_for(&self.engine, request.extensions())
     }
+}
 
-    async fn start(&self, request: &v1::GenerateRequest) -> Result<Events, EngineError> {
-        let id = convert::session_id(&request.session_id)?;
-        let params = convert::generate_params(request)?;
-        self.engine.generate(id, params).await
-    }
+async fn append(engine: &EngineHandle, id: &str, tokens: Vec<u32>) -> Result<u64, EngineError> {
+    engine.append(convert::session_id(id)?, tokens).await
+}
 
-    async fn close(&self, id: &str) -> Result<u64, EngineError> {
-        self.engine.close(convert::session_id(id)?).await
-    }
+async fn start(
+    engine: &EngineHandle,
+    request: &v1::GenerateRequest,
+) -> Result<Events, EngineError> {
+    let id = convert::session_id(&request.session_id)?;
+    let params = convert::generate_params(request)?;
+    engine.generate(id, params).await
+}
 
-    async fn info(&self, id: &str) -> Result<SessionInfo, EngineError> {
-        self.engine.info(convert::session_id(id)?).await
-    }
+async fn close(engine: &EngineHandle, id: &str) -> Result<u64, EngineError> {
+    engine.close(convert::session_id(id)?).await
+}
+
+async fn info(engine: &EngineHandle, id: &str) -> Result<SessionInfo, EngineError> {
+    engine.info(convert::session_id(id)?).await
 }
 
 #[tonic::async_trait]
@@ -51,11 +60,10 @@ impl RuntimeService for RuntimeServiceImpl {
         &self,
         request: Request<v1::CreateSessionRequest>,
     ) -> Result<Response<v1::CreateSessionResponse>, Status> {
+        let engine = self.engine(&request);
         let request = request.into_inner();
-        let created = self
-            .engine
-            .create_session(request.client_label, request.eos_token_ids)
-            .await;
+        let created = engine.create_session(request.client_label, request.eos_token_ids);
+        let created = created.await;
         answer(
             "CreateSession",
             created.map(convert::create_session_response),
@@ -66,8 +74,9 @@ impl RuntimeService for RuntimeServiceImpl {
         &self,
         request: Request<v1::AppendTokensRequest>,
     ) -> Result<Response<v1::AppendTokensResponse>, Status> {
+        let engine = self.engine(&request);
         let request = request.into_inner();
-        let appended = self.append(&request.session_id, request.token_ids).await;
+        let appended = append(&engine, &request.session_id, request.token_ids).await;
         answer(
             "AppendTokens",
             appended.map(convert::append_tokens_response),
@@ -78,7 +87,7 @@ impl RuntimeService for RuntimeServiceImpl {
         &self,
         request: Request<v1::GenerateRequest>,
     ) -> Result<Response<GenerateStream>, Status> {
-        let events = self.start(request.get_ref()).await;
+        let events = start(&self.engine(&request), request.get_ref()).await;
         answer("Generate", events.map(GenerateStream::new))
     }
 
@@ -86,7 +95,7 @@ impl RuntimeService for RuntimeServiceImpl {
         &self,
         request: Request<v1::CloseSessionRequest>,
     ) -> Result<Response<v1::CloseSessionResponse>, Status> {
-        let closed = self.close(&request.get_ref().session_id).await;
+        let closed = close(&self.engine(&request), &request.get_ref().session_id).await;
         answer("CloseSession", closed.map(convert::close_session_response))
     }
 
@@ -94,7 +103,7 @@ impl RuntimeService for RuntimeServiceImpl {
         &self,
         request: Request<v1::GetSessionInfoRequest>,
     ) -> Result<Response<v1::GetSessionInfoResponse>, Status> {
-        let info = self.info(&request.get_ref().session_id).await;
+        let info = info(&self.engine(&request), &request.get_ref().session_id).await;
         answer("GetSessionInfo", info.map(convert::session_info_response))
     }
 }
@@ -106,13 +115,15 @@ pub(crate) fn answer<T>(rpc: &str, result: Result<T, EngineError>) -> Result<Res
         .map_err(|error| refusal(rpc, error))
 }
 
-/// Turns an engine error into its status, and logs it. A client's mistake is its own to read about, so
+/// Turns an engine error into its status, and logs it. A client's mistake, or its limit, is its own to read about, so
 /// it is logged for those who ask; a status that means trouble on this side is a warning.
 fn refusal(rpc: &str, error: EngineError) -> Status {
+    let limited = matches!(error, EngineError::Limit(_));
     let refused = status(error);
     let (code, reason) = (refused.code(), refused.message());
     match code {
         Code::NotFound | Code::InvalidArgument => tracing::debug!(rpc, ?code, reason, "refused"),
+        _ if limited => tracing::debug!(rpc, ?code, reason, "refused"),
         _ => tracing::warn!(rpc, ?code, reason, "refused"),
     }
     refused
@@ -120,6 +131,8 @@ fn refusal(rpc: &str, error: EngineError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use kakeya_core::LimitError;
+
     use super::*;
 
     #[test]
@@ -136,10 +149,14 @@ mod tests {
             .with_test_writer()
             .finish();
         tracing::subscriber::with_default(log, || {
-            let id = "sess-0".to_owned();
+            let (id, who) = ("sess-0".to_owned(), "key `app`".to_owned());
             for (error, code) in [
                 (EngineError::Draining, Code::Unavailable),
                 (EngineError::NotFound { id }, Code::NotFound),
+                (
+                    LimitError::Streams { who, limit: 1 }.into(),
+                    Code::ResourceExhausted,
+                ),
             ] {
                 let refused = answer::<()>("CloseSession", Err(error));
                 assert_eq!(refused.expect_err("a refusal").code(), code);

@@ -1,6 +1,6 @@
 //! Engine errors as gRPC statuses: the one table.
 
-use kakeya_core::{EngineError, GenerateEvent, PipelineError};
+use kakeya_core::{EngineError, GenerateEvent, LimitError, PipelineError};
 use tonic::{Code, Status};
 
 /// The status of an engine error; its text is the error's own.
@@ -19,6 +19,15 @@ fn code(error: &EngineError) -> Code {
     match error {
         EngineError::NotFound { .. } => Code::NotFound,
         EngineError::InvalidArgument(_) => Code::InvalidArgument,
+        EngineError::Limit(limit) => match limit {
+            LimitError::Streams { .. } | LimitError::Sessions { .. } | LimitError::Rate { .. } => {
+                Code::ResourceExhausted
+            }
+            // Asking again does not help.
+            LimitError::RequestTokens { .. }
+            | LimitError::NewTokens { .. }
+            | LimitError::History { .. } => Code::InvalidArgument,
+        },
         EngineError::Invariant(_) => Code::FailedPrecondition,
         EngineError::NoSlab { .. }
         | EngineError::QueueFull { .. }
@@ -52,6 +61,7 @@ mod tests {
         let id: SessionId = "sess-00000000000000000000000000000007"
             .parse()
             .expect("an id");
+        let who = || "key `app`".to_owned();
         let out_of_vocabulary = InvalidArgument::TokenOutOfVocabulary {
             index: 3,
             token: 50_000,
@@ -144,6 +154,65 @@ mod tests {
                 "top_logprobs is 21",
             ),
             (exceeded.into(), Code::InvalidArgument, "context of 8192"),
+            (
+                LimitError::Streams {
+                    who: who(),
+                    limit: 4,
+                }
+                .into(),
+                Code::ResourceExhausted,
+                "key `app` may have 4 generations at once (max_streams)",
+            ),
+            (
+                LimitError::Sessions {
+                    who: who(),
+                    limit: 5,
+                }
+                .into(),
+                Code::ResourceExhausted,
+                "key `app` may have 5 sessions at once (max_sessions)",
+            ),
+            (
+                LimitError::Rate {
+                    who: who(),
+                    limit: 60,
+                    retry_after: Duration::from_millis(1500),
+                }
+                .into(),
+                Code::ResourceExhausted,
+                "60 tokens in a minute (tokens_per_minute), and has: ask again in 2 seconds",
+            ),
+            (
+                LimitError::RequestTokens {
+                    who: who(),
+                    asked: 61,
+                    limit: 60,
+                }
+                .into(),
+                Code::InvalidArgument,
+                "61 tokens in one request",
+            ),
+            (
+                LimitError::NewTokens {
+                    who: who(),
+                    asked: 9,
+                    limit: 8,
+                }
+                .into(),
+                Code::InvalidArgument,
+                "(max_new_tokens)",
+            ),
+            (
+                LimitError::History {
+                    who: who(),
+                    history: 90,
+                    more: 20,
+                    limit: 100,
+                }
+                .into(),
+                Code::InvalidArgument,
+                "90 tokens of history and 20 more pass the 100 that a session of key `app` may have",
+            ),
             (inv1.into(), Code::FailedPrecondition, "INV-1"),
             (inv2.into(), Code::FailedPrecondition, "INV-2"),
             (EngineError::Draining, Code::Unavailable, "draining"),
@@ -180,7 +249,7 @@ mod tests {
         seen.dedup();
         assert_eq!(
             seen.len(),
-            9,
+            10,
             "a new variant of EngineError needs its row here"
         );
     }

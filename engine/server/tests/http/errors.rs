@@ -5,8 +5,8 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use kakeya_core::{
-    EngineError, InvalidArgument, InvariantViolation, KvSide, LogitBiasError, SamplingError,
-    SessionId, StopError,
+    EngineError, InvalidArgument, InvariantViolation, KvSide, LimitError, LogitBiasError,
+    SamplingError, SessionId, StopError,
 };
 use kakeya_server::http::{ApiError, ErrorKind};
 
@@ -21,7 +21,7 @@ type Kind = (
     Option<&'static str>,
 );
 
-const KINDS: [Kind; 13] = {
+const KINDS: [Kind; 14] = {
     use ErrorKind::*;
     const REQUEST: &str = "invalid_request_error";
     [
@@ -43,6 +43,7 @@ const KINDS: [Kind; 13] = {
             Some("method_not_supported"),
             None,
         ),
+        (BodyTooSlow, 408, REQUEST, Some("request_timeout"), None),
         (BodyTooLarge, 413, REQUEST, None, None),
         (UnsupportedMediaType, 415, REQUEST, None, None),
         (Unprocessable, 422, REQUEST, None, None),
@@ -189,7 +190,8 @@ fn table() -> Vec<Row> {
     let max_wait = Duration::from_millis(1500);
     let temperature = SamplingError::Temperature { value: 200.0 };
     let top_p = SamplingError::TopP { value: 2.0 };
-    use ErrorKind::{ContextLength, InvalidRequest, Overloaded, Server, Unavailable};
+    use ErrorKind::{ContextLength, InvalidRequest, Overloaded, RateLimited, Server, Unavailable};
+    let who = || "key `app`".to_owned();
     vec![
         (
             EngineError::NotFound { id: id.to_string() },
@@ -289,6 +291,71 @@ fn table() -> Vec<Row> {
             "no tokens",
         ),
         (exceeded.into(), ContextLength, None, "context of 8192"),
+        (
+            LimitError::Streams {
+                who: who(),
+                limit: 4,
+            }
+            .into(),
+            RateLimited,
+            None,
+            "max_streams",
+        ),
+        (
+            LimitError::Sessions {
+                who: who(),
+                limit: 4,
+            }
+            .into(),
+            RateLimited,
+            None,
+            "max_sessions",
+        ),
+        (
+            LimitError::Rate {
+                who: who(),
+                limit: 4,
+                retry_after: max_wait,
+            }
+            .into(),
+            RateLimited,
+            None,
+            "tokens_per_minute",
+        ),
+        (
+            LimitError::RequestTokens {
+                who: who(),
+                asked: 5,
+                limit: 4,
+            }
+            .into(),
+            InvalidRequest,
+            None,
+            "send fewer",
+        ),
+        (
+            LimitError::NewTokens {
+                who: who(),
+                asked: 5,
+                limit: 4,
+            }
+            .into(),
+            InvalidRequest,
+            Some("max_tokens"),
+            "max_new_tokens",
+        ),
+        (
+            LimitError::History {
+                who: who(),
+                history: 5,
+                more: 1,
+                limit: 4,
+            }
+            .into(),
+            ContextLength,
+            None,
+            "max_history",
+        ),
         (inv1.into(), Server, None, "INV-1"),
         (inv2.into(), Server, None, "INV-2"),
         (EngineError::Draining, Unavailable, None, "draining"),
@@ -311,6 +378,14 @@ fn every_engine_error_has_its_kind_its_field_and_its_text() {
         assert_eq!(answer.kind, kind, "{error:?}");
         assert_eq!(answer.param.as_deref(), param, "{error:?}");
         assert!(answer.message.contains(part), "{part}: {answer:?}");
+        // How long a debt takes is known better than by its kind.
+        let debt = EngineError::Limit(LimitError::Rate {
+            who: "key `app`".to_owned(),
+            limit: 4,
+            retry_after: Duration::from_millis(1500),
+        });
+        let known = (error == debt).then(|| Duration::from_millis(1500));
+        assert_eq!(answer.retry_after, known, "{error:?}");
     }
 }
 
@@ -322,7 +397,7 @@ fn the_table_leaves_no_variant_out() {
         .collect();
     assert_eq!(
         errors.len(),
-        9,
+        10,
         "a new variant of EngineError needs its row here"
     );
     let arguments: HashSet<_> = table()

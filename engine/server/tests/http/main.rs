@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod completions;
+mod door;
 mod errors;
 mod messages;
 mod openapi;

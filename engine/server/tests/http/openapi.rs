@@ -35,18 +35,18 @@ fn property(of: &str, name: &str) -> Value {
 fn every_route_is_there_with_the_statuses_it_may_answer() {
     let document = document();
     assert_eq!(document["openapi"], "3.1.0");
-    let generate = "200 400 404 413 415 422 429 500 503";
-    let tokens = "200 400 404 413 415 422 500";
+    let generate = "200 400 401 404 408 413 415 422 429 500 503";
+    let tokens = "200 400 401 404 408 413 415 422 500";
     let expected = [
         ("/detokenize", "post", tokens),
         ("/healthz", "get", "200"),
-        ("/openapi.json", "get", "200"),
+        ("/openapi.json", "get", "200 401"),
         ("/readyz", "get", "200 503"),
         ("/tokenize", "post", tokens),
         ("/v1/chat/completions", "post", generate),
         ("/v1/completions", "post", generate),
-        ("/v1/models", "get", "200"),
-        ("/v1/models/{id}", "get", "200 404"),
+        ("/v1/models", "get", "200 401"),
+        ("/v1/models/{id}", "get", "200 401 404"),
     ];
     let paths = document["paths"].as_object().expect("paths");
     assert_eq!(paths.len(), expected.len());
@@ -61,6 +61,11 @@ fn every_route_is_there_with_the_statuses_it_may_answer() {
         assert_eq!(
             operation["requestBody"].is_object(),
             method == "post",
+            "{path}"
+        );
+        assert_eq!(
+            operation["security"].is_array(),
+            statuses.contains("401"),
             "{path}"
         );
         assert_eq!(

@@ -4,7 +4,12 @@
 //! that what reached it is known. Nothing here answers in the engine's place; what an engine answers is tested
 //! against the real one, in the `grpc` suite of the gates.
 
+mod clocks;
+mod deadlines;
+mod keys;
 mod reflection;
+mod request_ids;
 mod requests;
 mod stopping;
 mod support;
+mod tls;

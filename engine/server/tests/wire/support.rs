@@ -1,16 +1,25 @@
 //! A server on a loopback port, and what every test asks of it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use kakeya_core::{Command, EngineHandle, SessionId};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kakeya_core::{Command, EngineHandle, Request, SessionId};
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_proto::v1::{AppendTokensRequest, GenerateRequest};
-use kakeya_server::wire::{Drain, ServeError, bind, serve_with};
+use kakeya_server::door::Guard;
+use kakeya_server::wire::{Drain, ServeError, Services, bind, serve_guarded};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::Channel;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Context, Poll};
+use tonic::transport::{Channel, Endpoint};
 
 /// Long enough for a loaded machine; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,30 +34,66 @@ pub const SERVICE: &str = "kakeya.v1.RuntimeService";
 pub struct Served {
     pub address: String,
     pub channel: Channel,
-    pub commands: Receiver<Command>,
+    pub commands: Receiver<Request>,
     pub shutdown: CancellationToken,
     pub server: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Served {
     pub async fn start() -> Self {
+        let (served, _) = Self::behind(Guard::default()).await;
+        let channel = connect(&served.address).await.expect("a connection");
+        Self { channel, ..served }
+    }
+
+    /// A server behind a guard, and where it is. Its own client is for a door without TLS, and connects when it is used.
+    pub async fn behind(guard: Guard) -> (Self, SocketAddr) {
         let listener = bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
+        let at = listener.local_addr().expect("an address");
+        let address = at.to_string();
         let (engine, commands) = EngineHandle::channel(8);
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve_with(listener, engine, shutdown.clone(), QUICK));
-        let channel = connect(&address).await.expect("a connection");
-        Self {
+        let services = Services::default();
+        let serving = serve_guarded(listener, engine, services, guard, shutdown.clone(), QUICK);
+        let server = tokio::spawn(serving);
+        let channel = endpoint(&address).connect_lazy();
+        let served = Self {
             address,
             channel,
             commands,
             shutdown,
             server,
-        }
+        };
+        (served, at)
+    }
+
+    /// The next command that reaches the engine.
+    pub async fn next(&mut self) -> Command {
+        self.next_request().await.command
+    }
+
+    /// The next command that reaches the engine, and who asks.
+    pub async fn next_request(&mut self) -> Request {
+        let arrived = timeout(PATIENCE, self.commands.recv());
+        arrived.await.expect("in time").expect("a command")
     }
 
     pub fn client(&self) -> RuntimeServiceClient<Channel> {
         RuntimeServiceClient::new(self.channel.clone())
+    }
+
+    /// A client that keeps no deadline itself, as the usual one does.
+    pub async fn bare_client(&self) -> RuntimeServiceClient<Bare> {
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .expect("a connection");
+        let io = TokioIo::new(stream);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
+            .await
+            .expect("HTTP/2");
+        tokio::spawn(connection);
+        let origin = "http://localhost".parse().expect("an address");
+        RuntimeServiceClient::with_origin(Bare(sender), origin)
     }
 
     pub fn assert_engine_untouched(&mut self) {
@@ -57,11 +102,30 @@ impl Served {
     }
 }
 
+/// A connection, and nothing around it.
+#[derive(Clone)]
+pub struct Bare(http2::SendRequest<Body>);
+
+impl tower::Service<hyper::Request<Body>> for Bare {
+    type Response = hyper::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<Self::Response, hyper::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: hyper::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}
+
 pub async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Channel::from_shared(format!("http://{address}"))
-        .expect("an address")
-        .connect()
-        .await
+    endpoint(address).connect().await
+}
+
+fn endpoint(address: &str) -> Endpoint {
+    Channel::from_shared(format!("http://{address}")).expect("an address")
 }
 
 pub fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> Status {

@@ -6,6 +6,7 @@
 mod concurrency;
 mod copies;
 mod limits;
+mod security;
 mod sessions;
 mod statuses;
 mod stopping;
@@ -29,5 +30,6 @@ pub fn suite() -> Suite {
     .cases(copies::cases())
     .cases(statuses::cases())
     .cases(limits::cases())
+    .cases(security::cases())
     .cases(stopping::cases())
 }

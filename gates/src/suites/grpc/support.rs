@@ -11,13 +11,14 @@ use kakeya_proto::v1;
 use kakeya_proto::v1::generate_response::Payload;
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
-use kakeya_server::sessions;
-use kakeya_server::wire::{Drain, ServeError, bind, serve_all};
+use kakeya_server::door::Guard;
+use kakeya_server::sessions::services;
+use kakeya_server::wire::{Drain, ServeError, bind, serve_guarded};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::context::SuiteContext;
 use crate::ensure_eq;
@@ -45,17 +46,19 @@ impl Served {
     async fn start(
         context: &SuiteContext,
         config: EngineConfig,
+        guard: Guard,
         drain: Drain,
     ) -> Result<Self, CaseFailure> {
-        let model = context.model()?.clone();
+        let model = context.model()?;
         let weights = context.model_sha256().to_owned();
         let codec = SnapshotCodec::new(model.clone(), &config, weights, String::new())?;
-        let (engine, step_loop) = StepLoop::spawn(model, config)?;
-        let services = sessions::services(engine.clone(), Arc::new(codec));
+        let (engine, step_loop) = StepLoop::spawn(model.clone(), config)?;
+        let services = services(engine.clone(), Arc::new(codec));
         let listener = bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let shutdown = CancellationToken::new();
-        let serving = serve_all(listener, engine.clone(), services, shutdown.clone(), drain);
+        let told = shutdown.clone();
+        let serving = serve_guarded(listener, engine.clone(), services, guard, told, drain);
         let server = tokio::spawn(serving);
         let client = Client::connect(&address).await?;
         Ok(Self {
@@ -86,10 +89,26 @@ pub(in crate::suites) fn serving(
     config: EngineConfig,
     case: impl AsyncFnOnce(&mut Served) -> CaseResult,
 ) -> CaseResult {
-    serving_until(context, config, Drain::default(), async |mut served| {
-        case(&mut served).await?;
-        served.stop().await
-    })
+    serving_behind(context, config, Guard::default(), case)
+}
+
+/// [`serving`], behind a guard.
+pub(in crate::suites) fn serving_behind(
+    context: &SuiteContext,
+    config: EngineConfig,
+    guard: Guard,
+    case: impl AsyncFnOnce(&mut Served) -> CaseResult,
+) -> CaseResult {
+    serve(
+        context,
+        config,
+        guard,
+        Drain::default(),
+        async |mut served| {
+            case(&mut served).await?;
+            served.stop().await
+        },
+    )
 }
 
 /// Runs a case that stops its server itself.
@@ -99,12 +118,22 @@ pub(in crate::suites) fn serving_until(
     drain: Drain,
     case: impl AsyncFnOnce(Served) -> CaseResult,
 ) -> CaseResult {
+    serve(context, config, Guard::default(), drain, case)
+}
+
+fn serve(
+    context: &SuiteContext,
+    config: EngineConfig,
+    guard: Guard,
+    drain: Drain,
+    case: impl AsyncFnOnce(Served) -> CaseResult,
+) -> CaseResult {
     let limit = match context.tier() {
         crate::Tier::Fast => PATIENCE,
         crate::Tier::Full => PATIENCE * 10,
     };
     block_on(limit, async {
-        case(Served::start(context, config, drain).await?).await
+        case(Served::start(context, config, guard, drain).await?).await
     })
 }
 
@@ -114,6 +143,7 @@ pub(in crate::suites) struct Client {
     /// The connection, for the other services on it.
     pub(in crate::suites) channel: Channel,
     raw: RuntimeServiceClient<Channel>,
+    key: Option<String>,
 }
 
 impl Client {
@@ -124,7 +154,30 @@ impl Client {
             .connect()
             .await?;
         let raw = RuntimeServiceClient::new(channel.clone());
-        Ok(Self { channel, raw })
+        Ok(Self {
+            channel,
+            raw,
+            key: None,
+        })
+    }
+
+    /// The same connection, with a key.
+    pub(in crate::suites) fn holding(&self, key: &str) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// A request with this client's key.
+    pub(in crate::suites) fn asking<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(key) = &self.key {
+            let value = format!("Bearer {key}").parse();
+            let value = value.expect("a key is printable ASCII");
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
     }
 
     pub(in crate::suites) async fn create(&mut self, eos: &[u32]) -> Result<String, Status> {
@@ -132,6 +185,7 @@ impl Client {
             client_label: "gate".to_owned(),
             eos_token_ids: eos.to_vec(),
         };
+        let request = self.asking(request);
         let created = self.raw.create_session(request).await?;
         Ok(created.into_inner().session_id)
     }
@@ -155,6 +209,7 @@ impl Client {
             session_id: id.to_owned(),
             token_ids: tokens.to_vec(),
         };
+        let request = self.asking(request);
         let appended = self.raw.append_tokens(request).await?;
         Ok(appended.into_inner().history_length)
     }
@@ -172,6 +227,7 @@ impl Client {
         let request = v1::GetSessionInfoRequest {
             session_id: id.to_owned(),
         };
+        let request = self.asking(request);
         Ok(self.raw.get_session_info(request).await?.into_inner())
     }
 
@@ -179,6 +235,7 @@ impl Client {
         let request = v1::CloseSessionRequest {
             session_id: id.to_owned(),
         };
+        let request = self.asking(request);
         let closed = self.raw.close_session(request).await?;
         Ok(closed.into_inner().final_history_length)
     }
@@ -187,6 +244,14 @@ impl Client {
     pub(in crate::suites) async fn send(
         &mut self,
         request: v1::GenerateRequest,
+    ) -> Result<Stream, Status> {
+        self.start(self.asking(request)).await
+    }
+
+    /// Sends a Generate with metadata of the case's own.
+    pub(in crate::suites) async fn start(
+        &mut self,
+        request: Request<v1::GenerateRequest>,
     ) -> Result<Stream, Status> {
         Ok(Stream {
             messages: self.raw.generate(request).await?.into_inner(),
@@ -278,6 +343,11 @@ impl Stream {
 
     /// Reads to the status that ends the stream instead of `done`.
     pub(in crate::suites) async fn failure(mut self) -> Result<Status, CaseFailure> {
+        self.read_failure().await
+    }
+
+    /// [`Stream::failure`], after which the tokens before it can be read.
+    pub(in crate::suites) async fn read_failure(&mut self) -> Result<Status, CaseFailure> {
         loop {
             match self.messages.message().await {
                 Ok(Some(message)) => self.events.push(event(message)?),

@@ -60,9 +60,9 @@ type Run = for<'a> fn(
 ) -> std::pin::Pin<Box<dyn Future<Output = CaseResult> + 'a>>;
 
 /// A response: its status, and its body.
-type Answered = (u16, String);
+pub(super) type Answered = (u16, String);
 
-fn curl(served: &Served, path: &str) -> Command {
+pub(super) fn curl(served: &Served, path: &str) -> Command {
     let mut command = Command::new("curl");
     command
         .args([
@@ -88,7 +88,7 @@ async fn post(served: &Served, path: &str, body: &str) -> Result<Answered, CaseF
     answered(sending(&mut curl(served, path), body)).await
 }
 
-fn sending<'c>(command: &'c mut Command, body: &str) -> &'c mut Command {
+pub(super) fn sending<'c>(command: &'c mut Command, body: &str) -> &'c mut Command {
     command.args([
         "--header",
         "content-type: application/json",
@@ -97,7 +97,7 @@ fn sending<'c>(command: &'c mut Command, body: &str) -> &'c mut Command {
     ])
 }
 
-async fn answered(command: &mut Command) -> Result<Answered, CaseFailure> {
+pub(super) async fn answered(command: &mut Command) -> Result<Answered, CaseFailure> {
     let output = command
         .output()
         .await

@@ -3,6 +3,7 @@
 mod clients;
 mod curl;
 mod node;
+mod security;
 pub(in crate::suites) mod server;
 
 use std::time::Duration;
@@ -19,4 +20,5 @@ pub fn suite() -> Suite {
     .cases(clients::cases())
     .cases(node::cases())
     .cases(curl::cases())
+    .cases(security::cases())
 }

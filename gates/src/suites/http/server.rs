@@ -6,6 +6,7 @@ use std::time::Duration;
 use kakeya_core::EngineHandle;
 use kakeya_model::tokenizer::Tokenizer;
 use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
+use kakeya_server::door::Guard;
 use kakeya_server::http::shim::{ServedModel, Shim, Slots, serve};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,7 +29,7 @@ pub(in crate::suites) struct Served {
     /// Says that the server is told to stop.
     pub(in crate::suites) stopping: CancellationToken,
     drained: CancellationToken,
-    routes: JoinHandle<std::io::Result<()>>,
+    routes: JoinHandle<()>,
     step_loop: StepLoopThread,
 }
 
@@ -57,6 +58,7 @@ impl Served {
         context: &SuiteContext,
         config: EngineConfig,
         queue: Queue,
+        guard: Guard,
     ) -> Result<Self, CaseFailure> {
         let model = context.model()?;
         let weights = context.model_sha256().to_owned();
@@ -76,7 +78,8 @@ impl Served {
             stopping: stopping.clone(),
         };
         let flush = Duration::from_secs(5);
-        let routes = tokio::spawn(serve(listener, Arc::new(shim), drained.clone(), flush));
+        let served = serve(listener, Arc::new(shim), guard, drained.clone(), flush);
+        let routes = tokio::spawn(served);
         Ok(Self {
             base_url,
             model: name,
@@ -106,7 +109,7 @@ impl Served {
         drop(self.engine.shutdown(PATIENCE).await);
         drop(self.engine);
         self.drained.cancel();
-        timeout(PATIENCE, self.routes).await???;
+        timeout(PATIENCE, self.routes).await??;
         let joined = tokio::task::spawn_blocking(|| self.step_loop.join());
         timeout(PATIENCE, joined).await??;
         Ok(())
@@ -120,12 +123,23 @@ pub(in crate::suites) fn serving(
     queue: Queue,
     case: impl AsyncFnOnce(&Served) -> CaseResult,
 ) -> CaseResult {
+    serving_behind(context, config, queue, Guard::default(), case)
+}
+
+/// [`serving`], behind a guard.
+pub(in crate::suites) fn serving_behind(
+    context: &SuiteContext,
+    config: EngineConfig,
+    queue: Queue,
+    guard: Guard,
+    case: impl AsyncFnOnce(&Served) -> CaseResult,
+) -> CaseResult {
     let limit = match context.tier() {
         Tier::Fast => PATIENCE,
         Tier::Full => PATIENCE * 10,
     };
     block_on(limit, async {
-        let served = Served::start(context, config, queue).await?;
+        let served = Served::start(context, config, queue, guard).await?;
         case(&served).await?;
         if !served.stopping.is_cancelled() {
             served.ensure_nothing_left().await?;

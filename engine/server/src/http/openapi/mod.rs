@@ -10,6 +10,7 @@ mod responses;
 use serde_json::{Map, Value, json};
 
 use super::error::ErrorKind;
+use crate::door::Door;
 
 /// What a route answers when all is well.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +36,11 @@ struct Route {
 }
 
 /// What reading a body may come to.
-const BODY: [ErrorKind; 4] = {
+const BODY: [ErrorKind; 5] = {
     use ErrorKind::*;
     [
         InvalidRequest,
+        BodyTooSlow,
         BodyTooLarge,
         UnsupportedMediaType,
         Unprocessable,
@@ -46,13 +48,14 @@ const BODY: [ErrorKind; 4] = {
 };
 
 /// What generating may come to.
-const GENERATE: [ErrorKind; 9] = {
+const GENERATE: [ErrorKind; 10] = {
     use ErrorKind::*;
-    let [invalid, large, media, unprocessable] = BODY;
+    let [invalid, slow, large, media, unprocessable] = BODY;
     [
         invalid,
         ContextLength,
         ModelNotFound,
+        slow,
         large,
         media,
         unprocessable,
@@ -63,10 +66,18 @@ const GENERATE: [ErrorKind; 9] = {
 };
 
 /// What turning text into tokens, or back, may come to.
-const TOKENS: [ErrorKind; 6] = {
+const TOKENS: [ErrorKind; 7] = {
     use ErrorKind::*;
-    let [invalid, large, media, unprocessable] = BODY;
-    [invalid, ModelNotFound, large, media, unprocessable, Server]
+    let [invalid, slow, large, media, unprocessable] = BODY;
+    [
+        invalid,
+        ModelNotFound,
+        slow,
+        large,
+        media,
+        unprocessable,
+        Server,
+    ]
 };
 
 const ROUTES: [Route; 9] = [
@@ -166,7 +177,10 @@ pub fn document() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "paths": paths,
-        "components": { "schemas": schemas },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+        },
     })
 }
 
@@ -177,7 +191,9 @@ fn operation(route: &Route) -> Value {
         "200".into(),
         json!({ "description": "What was asked for", "content": content }),
     );
-    for kind in route.errors {
+    let guarded = !Door::Http.is_open(route.path);
+    let denied = guarded.then_some(&ErrorKind::InvalidApiKey);
+    for kind in denied.into_iter().chain(route.errors) {
         let status = kind.status();
         let mut response = json!({
             "description": status.canonical_reason(),
@@ -190,6 +206,10 @@ fn operation(route: &Route) -> Value {
         responses.insert(status.as_str().to_owned(), response);
     }
     let mut operation = json!({ "summary": route.summary, "responses": responses });
+    if guarded {
+        // Or none: a server need not have keys.
+        operation["security"] = json!([{ "key": [] }, {}]);
+    }
     if let Some(schema) = route.request {
         operation["requestBody"] = json!({
             "required": true,

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
+use axum::http::Extensions;
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
+use kakeya_core::Tenant;
 
 use super::answer::{Answer, Part, ScoredToken};
 use super::collect::{parts, whole};
 use super::{Asked, Shared, Shim, probabilities};
+use crate::door::access::engine_for;
 use crate::http::body::ApiJson;
 use crate::http::error::ApiError;
 use crate::http::requests::{ChatBody, ChatRequest, Delivery, ResponseFormat, ToolChoice};
@@ -22,16 +25,18 @@ use crate::http::sse;
 
 pub(super) async fn create(
     axum::extract::State(shim): Shared,
+    extensions: Extensions,
     ApiJson(body): ApiJson<ChatBody>,
 ) -> Result<Response, ApiError> {
     let request = body.validate()?;
     shim.model.require(&request.model)?;
     served_here(&request)?;
     let delivery = request.delivery;
-    let asked = asked(&shim, request)?;
+    let engine = engine_for(&shim.engine, &extensions);
+    let asked = asked(&shim, engine.tenant(), request)?;
     let logprobs = asked.logprobs.is_some();
     let prompt = asked.prompt_tokens();
-    let answers = shim.begin(asked).await?;
+    let answers = shim.begin(&engine, asked).await?;
     let reply = Replying {
         head: shim.head("chatcmpl"),
         shim,
@@ -57,18 +62,19 @@ fn served_here(request: &ChatRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn asked(shim: &Shim, request: ChatRequest) -> Result<Asked, ApiError> {
+fn asked(shim: &Shim, tenant: &Tenant, request: ChatRequest) -> Result<Asked, ApiError> {
     let variables = request.template_variables.as_ref();
     let text = shim
         .model
         .render(&request.messages, &request.tools, variables, true)?;
     // A template writes the token that begins a sequence by itself.
     let prompt = shim.model.tokens("messages", &text, false)?;
+    // Nobody waits for more, and a session could go on for ever.
+    let room = tenant.room_after(prompt.len() as u64, shim.model.context as u32);
     Ok(Asked {
         prompts: vec![prompt],
         n: request.n,
-        // Nobody waits for more, and a session could go on for ever.
-        max_tokens: request.max_tokens.unwrap_or(shim.model.context as u32),
+        max_tokens: request.max_tokens.unwrap_or(room),
         stop: request.stop,
         sampling: request.sampling,
         logprobs: request.logprobs,

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
+use axum::http::Extensions;
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 
 use super::answer::{Answer, Part, ScoredToken};
 use super::collect::{parts, whole};
 use super::{Asked, Shared, Shim, probabilities};
+use crate::door::access::engine_for;
 use crate::http::body::ApiJson;
 use crate::http::error::{ApiError, ErrorKind};
 use crate::http::requests::{CompletionBody, CompletionRequest, Delivery, Prompt};
@@ -20,6 +22,7 @@ use crate::http::sse;
 
 pub(super) async fn create(
     axum::extract::State(shim): Shared,
+    extensions: Extensions,
     ApiJson(body): ApiJson<CompletionBody>,
 ) -> Result<Response, ApiError> {
     let request = body.validate()?;
@@ -36,7 +39,8 @@ pub(super) async fn create(
     let answers = if only_echo {
         Vec::new()
     } else {
-        shim.begin(asked).await?
+        let engine = engine_for(&shim.engine, &extensions);
+        shim.begin(&engine, asked).await?
     };
     let reply = Replying {
         head: shim.head("cmpl"),

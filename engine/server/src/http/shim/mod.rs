@@ -72,12 +72,21 @@ struct Asked {
 
 impl Shim {
     /// Begins all answers of a request: those of the first prompt, then those of the next.
-    async fn begin(&self, asked: Asked) -> Result<Vec<Answer>, ApiError> {
-        let all = self.slots.all();
+    async fn begin(&self, engine: &EngineHandle, asked: Asked) -> Result<Vec<Answer>, ApiError> {
+        let limits = engine.tenant().limits();
+        let theirs = limits
+            .max_streams
+            .into_iter()
+            .chain(limits.max_sessions)
+            .min();
+        let all = self
+            .slots
+            .all()
+            .min(theirs.map_or(usize::MAX, |theirs| theirs as usize));
         let count = asked.prompts.len() * asked.n as usize;
         if count > all {
             let message = format!(
-                "{} prompts with `n` {} are {count} answers, and this server makes at most {all} at once",
+                "{} prompts with `n` {} are {count} answers, and at most {all} are made at once",
                 asked.prompts.len(),
                 asked.n
             );
@@ -93,7 +102,7 @@ impl Shim {
                     stop: asked.stop.clone(),
                 };
                 let model = Arc::clone(&self.model);
-                answers.push(Answer::start(&self.engine, model, wanted, Arc::clone(&slot)).await?);
+                answers.push(Answer::start(engine, model, wanted, Arc::clone(&slot)).await?);
             }
         }
         Ok(answers)
