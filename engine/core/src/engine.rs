@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{EngineError, InvalidArgument};
 use crate::events::GenerateEvent;
+use crate::metrics::EngineMetrics;
 use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
 use crate::session::SessionId;
@@ -47,7 +48,7 @@ pub struct SessionSummary {
     pub info: SessionInfo,
 }
 
-/// Counts of the engine as a whole: the first five as they are now, the rest since it started.
+/// Counts of the engine as a whole: the first seven as they are now, the rest since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineStats {
     /// Live sessions.
@@ -60,6 +61,20 @@ pub struct EngineStats {
     pub queued: u64,
     /// Generations that hold a slot.
     pub active: u64,
+    /// Bytes of keys and values in use, of all sessions.
+    pub kv_live_bytes: u64,
+    /// Tokens of the histories of all sessions.
+    pub history_tokens: u64,
+    /// Sessions that their clients closed.
+    pub closed: u64,
+    /// Sessions that were made for one answer, and ended with it.
+    pub completed: u64,
+    /// Sessions that were closed because nobody had waited for their ids.
+    pub abandoned: u64,
+    /// Sessions that broke an invariant.
+    pub violated: u64,
+    /// Sessions that could not be opened, for want of a slab.
+    pub refused: u64,
     /// INV-1 violations.
     pub inv1_violations: u64,
     /// INV-2 violations.
@@ -186,6 +201,7 @@ pub enum Command {
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
+    metrics: EngineMetrics,
 }
 
 impl EngineHandle {
@@ -193,7 +209,13 @@ impl EngineHandle {
     /// wait to send. With no room no command could ever pass, so 0 is taken as 1.
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Command>) {
         let (commands, received) = mpsc::channel(capacity.max(1));
-        (Self { commands }, received)
+        let metrics = EngineMetrics::default();
+        (Self { commands, metrics }, received)
+    }
+
+    /// What the engine behind it observes.
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.metrics
     }
 
     /// Opens a session.

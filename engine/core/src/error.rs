@@ -101,6 +101,11 @@ pub enum EngineError {
     /// The engine is stopping and takes no new work.
     #[error("the engine is draining and takes no new work")]
     Draining,
+    /// The engine stopped before this could finish.
+    #[error(
+        "the server stopped, and this could not finish in the time that was left (--shutdown-timeout): ask again"
+    )]
+    ShutdownTimeout,
     /// The engine has stopped.
     #[error("the engine has stopped")]
     Stopped,
@@ -123,6 +128,9 @@ impl From<SessionError> for EngineError {
         match error {
             SessionError::NotFound { id } => Self::NotFound { id: id.to_string() },
             SessionError::Full { capacity } => Self::NoSlab { capacity },
+            SessionError::Taken { .. } => Self::Internal {
+                detail: error.to_string(),
+            },
             SessionError::Invariant(violation) => Self::Invariant(violation),
         }
     }

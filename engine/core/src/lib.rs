@@ -9,6 +9,7 @@ pub mod elements;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod metrics;
 pub mod params;
 pub mod pipeline;
 pub mod sampling;
@@ -24,6 +25,7 @@ pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
 };
+pub use metrics::EngineMetrics;
 pub use params::{GenerateParams, LogitBiasError, StopError};
 pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, TrySend};
 pub use sampling::{Sampling, SamplingError};

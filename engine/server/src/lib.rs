@@ -6,6 +6,7 @@
 //! `kakeya` command beside it.
 
 pub mod http;
+pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod sessions;
 pub mod wire;

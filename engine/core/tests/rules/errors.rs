@@ -55,6 +55,11 @@ fn every_engine_error_says_what_is_wrong() {
             EngineError::Draining,
             "the engine is draining and takes no new work".to_owned(),
         ),
+        (
+            EngineError::ShutdownTimeout,
+            "the server stopped, and this could not finish in the time that was left (--shutdown-timeout): ask again"
+                .to_owned(),
+        ),
         (EngineError::Stopped, "the engine has stopped".to_owned()),
         (
             EngineError::Internal {

@@ -11,7 +11,7 @@ use kakeya_core::{AdmissionPolicy, EngineError, Scheduler, SessionId, Ticket};
 use super::pacing::Pacing;
 use super::turn::Lists;
 use super::work::{End, Work};
-use crate::engine::Engine;
+use crate::engine::{Ending, Engine};
 use crate::generate::Events;
 use crate::pass::Pass;
 
@@ -166,13 +166,13 @@ impl Jobs {
         drop(engine.set_busy(id, false));
     }
 
-    /// Ends everything.
+    /// Ends everything, because there is no time left for it.
     pub(super) fn stop(&mut self, engine: &mut Engine) {
         let ids: Vec<SessionId> = self.lines.keys().cloned().collect();
         for id in ids {
             if let Some(line) = self.lines.get_mut(&id) {
                 for work in line.waiting.drain(..) {
-                    work.cancel(EngineError::Draining);
+                    work.fail(EngineError::ShutdownTimeout);
                 }
             }
             self.cancel_session(engine, &id);
@@ -278,7 +278,7 @@ impl Jobs {
 /// has heard may ask for the next.
 fn leave_with(engine: &mut Engine, id: &SessionId, work: Work, tell: impl FnOnce(Work)) {
     if work.ends_session() {
-        drop(engine.close_session(id));
+        drop(engine.end(id, Ending::Completed));
     }
     tell(work);
 }

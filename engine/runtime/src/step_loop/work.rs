@@ -6,7 +6,7 @@ use kakeya_core::{EngineError, GenerateParams, Reply, SessionId, SessionImage, S
 
 use super::answer;
 use crate::append::AppendCoordinator;
-use crate::engine::{Engine, internal};
+use crate::engine::{Ending, Engine, internal};
 use crate::generate::{Events, GenerationCoordinator};
 
 /// A request to one session.
@@ -239,7 +239,7 @@ impl Copying {
             Self::Fork { count, reply } => {
                 if let Err(Ok(forks)) = reply.send(engine.fork(now, id, count)) {
                     for fork in forks {
-                        drop(engine.close_session(&fork));
+                        drop(engine.end(&fork, Ending::Abandoned));
                     }
                 }
             }

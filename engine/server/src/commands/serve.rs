@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use clap::Args;
 use kakeya_core::{AdmissionPolicy, EngineHandle};
 use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoopThread};
 use kakeya_server::http::shim::{self, ServedModel, Shim, Slots};
+use kakeya_server::metrics::Metrics;
 use kakeya_server::sessions;
 use kakeya_server::wire::{Drain, Services, bind, serve_all};
 use tokio::net::TcpListener;
@@ -17,13 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::logs::LogArgs;
 use super::model::Servable;
-use super::options::{EngineArgs, EngineOptions, positive};
+use super::observe::{self, ObserveArgs};
+use super::options::{EngineArgs, EngineOptions, positive, seconds};
+use super::settings::Effective;
 use super::signals::StopSignals;
 use super::{Failure, Outcome, engine, model, output};
 
 /// Flags of `kakeya serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// Read settings from this TOML file, whose keys are the names of these flags; flags and variables outdo it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
     /// The address to listen on; port 0 takes a free one
@@ -39,20 +46,22 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     capacity: NonZeroUsize,
     /// Seconds after which an unused session ends
-    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = clap::value_parser!(u64).range(1..))]
-    idle_ttl: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = positive)]
+    idle_ttl: NonZeroUsize,
     /// Appends and generations at work at once, in shared passes; more wait in a queue
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     max_active: NonZeroUsize,
     /// Seconds that a request may wait in the queue; 0 turns it away where it would have to wait
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
-    queue_max_wait: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    queue_max_wait: Duration,
     /// Requests that may wait at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = positive)]
     queue_cap: NonZeroUsize,
     /// Seconds that running generations get to finish when the server is told to stop
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    grace: u64,
+    #[arg(long, alias = "grace", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    shutdown_timeout: Duration,
+    #[command(flatten)]
+    observe: ObserveArgs,
     #[command(flatten)]
     logs: LogArgs,
 }
@@ -67,26 +76,38 @@ struct ServeOptions {
 }
 
 impl ServeArgs {
+    /// The file that settings were read from.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
+    /// Checks the flags and starts nothing.
+    ///
+    /// # Errors
+    /// A usage error that names the flag.
+    pub fn check(self) -> Outcome {
+        self.validate().map(drop)
+    }
+
     fn validate(self) -> Result<ServeOptions, Failure> {
         let engine = self.engine.validate()?;
-        let admission = match self.queue_max_wait {
-            0 => AdmissionPolicy::Reject,
-            seconds => AdmissionPolicy::Queue {
-                max_wait: Duration::from_secs(seconds),
-                cap: self.queue_cap.get(),
-            },
+        let max_wait = self.queue_max_wait;
+        let cap = self.queue_cap.get();
+        let admission = if max_wait.is_zero() {
+            AdmissionPolicy::Reject
+        } else {
+            AdmissionPolicy::Queue { max_wait, cap }
         };
         let config = EngineConfig {
             capacity: self.capacity.get(),
-            idle_ttl: Duration::from_secs(self.idle_ttl),
+            idle_ttl: Duration::from_secs(self.idle_ttl.get() as u64),
             active: self.max_active.get(),
             admission,
             ..engine::config(&engine)
         };
-        let max_wait = Duration::from_secs(self.queue_max_wait);
-        let slots = Slots::new(config.capacity, self.queue_cap.get(), max_wait);
+        let slots = Slots::new(config.capacity, cap, max_wait);
         let drain = Drain {
-            grace: Duration::from_secs(self.grace),
+            grace: self.shutdown_timeout,
             ..Drain::default()
         };
         Ok(ServeOptions {
@@ -99,10 +120,15 @@ impl ServeArgs {
 }
 
 /// Runs `kakeya serve`. The ports are taken first, so that one in use is told before a model is fetched and loaded.
-pub fn run(args: ServeArgs) -> Outcome {
+pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     args.logs.start()?;
+    effective.log();
+    if let Some(file) = args.file() {
+        tracing::info!(file = %file.display(), "settings read");
+    }
     let (address, http) = (args.bind.clone(), args.http.clone());
     let name = args.served_model_name.clone();
+    let metrics_address = args.observe.address();
     let ServeOptions {
         engine: options,
         slots,
@@ -114,10 +140,10 @@ pub fn run(args: ServeArgs) -> Outcome {
         .enable_all()
         .build()?;
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
-    let http = match http {
-        Some(address) => Some(runtime.block_on(bind(&address)).context("--http")?),
-        None => None,
-    };
+    let loaded = CancellationToken::new();
+    let open = |flag, address| runtime.block_on(observe::open(flag, address, &loaded));
+    let http = open("--http", http)?;
+    let metrics_port = open("--metrics", metrics_address)?;
 
     let Servable {
         model,
@@ -132,11 +158,13 @@ pub fn run(args: ServeArgs) -> Outcome {
         sha256,
         quantized.unwrap_or_default(),
     )?;
+    let name = name.unwrap_or_else(|| model::name(&options, &model));
     let served_model = tokenizer.map(|tokenizer| {
-        let name = name.unwrap_or_else(|| model::name(&options, &model));
+        let name = name.clone();
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
     let (engine, step_loop) = engine::start(model, config)?;
+    let metrics = Arc::new(observe::metrics(&engine, name, &codec, &slots)?);
     let http = http.zip(served_model).map(|(listener, model)| HttpDoor {
         listener,
         model,
@@ -146,7 +174,12 @@ pub fn run(args: ServeArgs) -> Outcome {
         listener,
         services: sessions::services(engine.clone(), Arc::new(codec)),
     };
-    let served = runtime.block_on(serve_until_told(grpc, http, engine, step_loop, drain));
+    loaded.cancel();
+    let watch = WatchDoor {
+        listener: metrics_port,
+        metrics,
+    };
+    let served = runtime.block_on(serve_until_told(grpc, http, watch, engine, step_loop, drain));
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
     Ok(served?)
@@ -165,9 +198,16 @@ struct HttpDoor {
     slots: Slots,
 }
 
+/// What is measured, and the port of its own.
+struct WatchDoor {
+    listener: Option<TcpListener>,
+    metrics: Arc<Metrics>,
+}
+
 async fn serve_until_told(
     grpc: GrpcDoor,
     http: Option<HttpDoor>,
+    watch: WatchDoor,
     engine: EngineHandle,
     step_loop: StepLoopThread,
     drain: Drain,
@@ -202,6 +242,11 @@ async fn serve_until_told(
 
     let GrpcDoor { listener, services } = grpc;
     announce("", listener.local_addr()?)?;
+    let metrics = watch.metrics;
+    if let Some(listener) = watch.listener {
+        announce("metrics ", listener.local_addr()?)?;
+        observe::serve(listener, Arc::clone(&metrics), shutdown.clone(), drained.clone());
+    }
     let routes = match http {
         None => None,
         Some(HttpDoor {
@@ -219,6 +264,7 @@ async fn serve_until_told(
                 engine: engine.clone(),
                 model: Arc::new(model),
                 slots,
+                metrics,
                 stopping: shutdown.clone(),
             });
             let stop = shutdown.clone();

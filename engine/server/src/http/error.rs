@@ -269,7 +269,9 @@ impl From<EngineError> for ApiError {
             | EngineError::NoSlab { .. }
             | EngineError::QueueFull { .. }
             | EngineError::QueueTimeout { .. } => ErrorKind::Overloaded,
-            EngineError::Draining | EngineError::Stopped => ErrorKind::Unavailable,
+            EngineError::Draining | EngineError::ShutdownTimeout | EngineError::Stopped => {
+                ErrorKind::Unavailable
+            }
             EngineError::Invariant(_) | EngineError::Internal { .. } => ErrorKind::Server,
         };
         Self {

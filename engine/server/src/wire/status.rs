@@ -24,6 +24,7 @@ fn code(error: &EngineError) -> Code {
         | EngineError::QueueFull { .. }
         | EngineError::QueueTimeout { .. } => Code::ResourceExhausted,
         EngineError::Draining | EngineError::Stopped => Code::Unavailable,
+        EngineError::ShutdownTimeout => Code::DeadlineExceeded,
         EngineError::Internal { .. } => Code::Internal,
     }
 }
@@ -144,6 +145,11 @@ mod tests {
             (EngineError::Draining, Code::Unavailable, "draining"),
             (EngineError::Stopped, Code::Unavailable, "stopped"),
             (
+                EngineError::ShutdownTimeout,
+                Code::DeadlineExceeded,
+                "--shutdown-timeout",
+            ),
+            (
                 EngineError::Internal {
                     detail: "a bug".into(),
                 },
@@ -175,7 +181,7 @@ mod tests {
         seen.dedup();
         assert_eq!(
             seen.len(),
-            9,
+            10,
             "a new variant of EngineError needs its row here"
         );
     }

@@ -292,6 +292,12 @@ fn table() -> Vec<Row> {
         (inv1.into(), Server, None, "INV-1"),
         (inv2.into(), Server, None, "INV-2"),
         (EngineError::Draining, Unavailable, None, "draining"),
+        (
+            EngineError::ShutdownTimeout,
+            Unavailable,
+            None,
+            "could not finish",
+        ),
         (EngineError::Stopped, Unavailable, None, "stopped"),
         (
             EngineError::Internal {

@@ -69,7 +69,7 @@ const TOKENS: [ErrorKind; 6] = {
     [invalid, ModelNotFound, large, media, unprocessable, Server]
 };
 
-const ROUTES: [Route; 9] = [
+const ROUTES: [Route; 10] = [
     Route {
         method: "post",
         path: "/v1/chat/completions",
@@ -133,6 +133,14 @@ const ROUTES: [Route; 9] = [
         request: None,
         success: Success::Text,
         errors: &[ErrorKind::Unavailable],
+    },
+    Route {
+        method: "get",
+        path: "/metrics",
+        summary: "What is measured, for Prometheus",
+        request: None,
+        success: Success::Text,
+        errors: &[],
     },
     Route {
         method: "get",
