@@ -86,6 +86,12 @@ pub enum EngineError {
         /// Places in the queue; 0 when the policy is to reject.
         cap: usize,
     },
+    /// The requests that wait hold as many tokens as may be.
+    #[error("the requests that wait hold too many tokens: {limit} may be held at once; ask again later")]
+    BacklogFull {
+        /// Tokens that may be held.
+        limit: usize,
+    },
     /// The request waited longer than it may.
     #[error("no generation slot came free within {} seconds", max_wait.as_secs_f64())]
     QueueTimeout {

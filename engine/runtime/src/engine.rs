@@ -10,6 +10,7 @@ use kakeya_core::{
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
 use crate::config::{EngineConfig, EngineStartError};
+use crate::generate::HISTORY_AHEAD;
 use crate::pass::Pass;
 use crate::verifier::{MAX_CHUNK, SinkWindowVerifier, SlabMismatch};
 
@@ -61,8 +62,8 @@ impl Engine {
             threads: config.threads,
             isa: config.isa,
         })?;
-        let sequences = config.active.max(1);
-        compute.reserve(&model, &layout, sequences, MAX_CHUNK + sequences);
+        let (sequences, rows) = largest_pass(&config);
+        compute.reserve(&model, &layout, sequences, rows);
         let limits = StoreLimits {
             capacity: config.capacity,
             idle_ttl: config.idle_ttl,
@@ -90,6 +91,24 @@ impl Engine {
     /// Observes into `metrics` from now on.
     pub(crate) fn observe_into(&mut self, metrics: EngineMetrics) {
         self.metrics = metrics;
+    }
+
+    /// Bytes that an engine takes beside the weights and the slabs: the scratch memory of its passes, and what it keeps of
+    /// each session, with a history of [`HISTORY_AHEAD`] tokens. Nothing is allocated.
+    #[must_use]
+    pub fn scratch_bytes(model: &Model, config: &EngineConfig) -> u64 {
+        let layout = SinkWindowVerifier::layout_for(model, &config.cache);
+        let (sequences, rows) = largest_pass(config);
+        let options = ComputeOptions {
+            threads: config.threads,
+            isa: config.isa,
+        };
+        let scratch = Compute::scratch_bytes(options, model, &layout, sequences, rows);
+        let context = model.config().context as u64;
+        let cached = config.cache.cached_limit().unwrap_or(context);
+        let logits = model.config().vocabulary as u64;
+        let records = 4 * (logits + cached + HISTORY_AHEAD as u64);
+        scratch + config.capacity as u64 * records
     }
 
     /// The model.
@@ -263,6 +282,14 @@ impl Engine {
             inv2_violations: violations.inv2,
             idle: session.idle(now),
         })
+    }
+
+    /// The ids of all sessions, in their order.
+    #[must_use]
+    pub fn session_ids(&self) -> Vec<SessionId> {
+        let mut ids: Vec<_> = self.store.iter().map(|session| session.id().clone()).collect();
+        ids.sort();
+        ids
     }
 
     /// What is known of every session, in the order of their ids.
@@ -471,6 +498,12 @@ impl Engine {
             tracing::error!(reason = %rejected, "a slab was not taken back");
         }
     }
+}
+
+/// The sequences and the rows of the largest pass.
+fn largest_pass(config: &EngineConfig) -> (usize, usize) {
+    let sequences = config.active.max(1);
+    (sequences, MAX_CHUNK + sequences)
 }
 
 pub(crate) fn internal(detail: impl Into<String>) -> EngineError {

@@ -17,7 +17,7 @@ use crate::stop::StopMatcher;
 
 /// Tokens that a generation makes room for in its session's history when it begins. One that goes beyond lets
 /// the history grow as it comes to it.
-const HISTORY_AHEAD: usize = 1 << 16;
+pub const HISTORY_AHEAD: usize = 1 << 16;
 
 /// Where a generation's events go.
 pub type Events = Producer<GenerateEvent, EngineError>;

@@ -9,4 +9,5 @@ pub mod http;
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod sessions;
+pub mod state;
 pub mod wire;

@@ -38,6 +38,10 @@ fn every_engine_error_says_what_is_wrong() {
             "every generation slot is busy and the queue of 8 is full".to_owned(),
         ),
         (
+            EngineError::BacklogFull { limit: 100 },
+            "the requests that wait hold too many tokens: 100 may be held at once; ask again later".to_owned(),
+        ),
+        (
             EngineError::QueueTimeout {
                 max_wait: Duration::from_millis(1500),
             },
@@ -165,6 +169,12 @@ fn errors_of_the_session_store_become_the_engines() {
         (
             SessionError::Full { capacity: 4 },
             EngineError::NoSlab { capacity: 4 },
+        ),
+        (
+            SessionError::Taken { id: id() },
+            EngineError::Internal {
+                detail: format!("session {ID} is there already"),
+            },
         ),
         (SessionError::Invariant(INV1), EngineError::Invariant(INV1)),
     ];

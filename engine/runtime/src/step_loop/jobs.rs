@@ -19,6 +19,10 @@ use crate::pass::Pass;
 /// wait for a slot: a session does one thing at a time.
 const LINE_CAP: usize = 64;
 
+/// Tokens that the requests of all sessions together may hold, those at work included: 64 MiB of them. It is several
+/// requests of the largest size, and bounds what clients can pile up.
+const BACKLOG_TOKENS: usize = 1 << 24;
+
 /// The requests of one session: the first is at work or waits for a slot, the rest wait behind it.
 #[derive(Default)]
 pub(super) struct Line {
@@ -82,7 +86,11 @@ impl Jobs {
             Work::Copy(copying) if waiting == 0 => return copying.run(engine, &id, now),
             other => other,
         };
-        let checked = if waiting == 0 {
+        let checked = if self.held() + work.held() > BACKLOG_TOKENS {
+            Err(EngineError::BacklogFull {
+                limit: BACKLOG_TOKENS,
+            })
+        } else if waiting == 0 {
             work.begin(engine, &id, now)
                 .and_then(|()| Ok(self.scheduler.submit(now)?))
                 .map(Some)
@@ -103,6 +111,12 @@ impl Jobs {
             self.tickets.insert(ticket, id.clone());
             drop(engine.set_busy(&id, true));
         }
+    }
+
+    /// Tokens that all requests hold.
+    fn held(&self) -> usize {
+        let works = self.lines.values().flat_map(|line| &line.waiting);
+        works.map(Work::held).sum()
     }
 
     /// Gives free slots to those who wait, and ends the wait of those who waited too long or gave up.

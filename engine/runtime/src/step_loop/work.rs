@@ -159,6 +159,16 @@ impl Work {
         }
     }
 
+    /// Tokens that it holds until they are in the cache.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Append { tokens, begun, .. } => {
+                tokens.len() + begun.as_ref().map_or(0, AppendCoordinator::left)
+            }
+            Self::Generate { .. } | Self::Copy(_) => 0,
+        }
+    }
+
     /// Whether the session ends with this.
     pub(super) fn ends_session(&self) -> bool {
         self.asked().is_some_and(|asked| asked.ends_session)

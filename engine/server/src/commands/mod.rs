@@ -9,6 +9,7 @@ mod digest;
 mod engine;
 mod generate;
 mod inspect;
+mod keep;
 mod logs;
 mod memory;
 mod model;

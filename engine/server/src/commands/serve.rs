@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use kakeya_core::{AdmissionPolicy, EngineHandle};
-use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoopThread};
+use kakeya_runtime::{Engine, EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
 use kakeya_server::http::shim::{self, ServedModel, Shim, Slots};
 use kakeya_server::metrics::Metrics;
 use kakeya_server::sessions;
@@ -17,7 +17,9 @@ use kakeya_server::wire::{Drain, Services, bind, serve_all};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::keep::StateArgs;
 use super::logs::LogArgs;
+use super::memory::MemoryLimit;
 use super::model::Servable;
 use super::observe::{self, ObserveArgs};
 use super::options::{EngineArgs, EngineOptions, positive, seconds};
@@ -60,6 +62,11 @@ pub struct ServeArgs {
     /// Seconds that running generations get to finish when the server is told to stop
     #[arg(long, alias = "grace", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     shutdown_timeout: Duration,
+    /// Memory that the server may take, such as 12GiB or 80%; settings that need more are refused at start
+    #[arg(long, value_name = "SIZE", default_value = "90%")]
+    memory_limit: MemoryLimit,
+    #[command(flatten)]
+    keep: StateArgs,
     #[command(flatten)]
     observe: ObserveArgs,
     #[command(flatten)]
@@ -129,6 +136,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     let (address, http) = (args.bind.clone(), args.http.clone());
     let name = args.served_model_name.clone();
     let metrics_address = args.observe.address();
+    let (keep, memory_limit) = (args.keep.clone(), args.memory_limit);
     let ServeOptions {
         engine: options,
         slots,
@@ -140,6 +148,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         .enable_all()
         .build()?;
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
+    let mut kept = keep.open()?;
     let loaded = CancellationToken::new();
     let open = |flag, address| runtime.block_on(observe::open(flag, address, &loaded));
     let http = open("--http", http)?;
@@ -163,8 +172,12 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         let name = name.clone();
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
-    let (engine, step_loop) = engine::start(model, config)?;
-    let metrics = Arc::new(observe::metrics(&engine, name, &codec, &slots)?);
+    let mut engine = engine::within(memory_limit, model, config)?;
+    kept.restore(&mut engine, &codec)?;
+    let (engine, step_loop) = StepLoop::start(engine)?;
+    let mut metrics = observe::metrics(&engine, name, codec.settings(), &slots)?;
+    kept.register(&mut metrics);
+    let codec = Arc::new(codec);
     let http = http.zip(served_model).map(|(listener, model)| HttpDoor {
         listener,
         model,
@@ -172,17 +185,18 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     });
     let grpc = GrpcDoor {
         listener,
-        services: sessions::services(engine.clone(), Arc::new(codec)),
+        services: sessions::services(engine.clone(), Arc::clone(&codec)),
     };
     loaded.cancel();
     let watch = WatchDoor {
         listener: metrics_port,
-        metrics,
+        metrics: Arc::new(metrics),
     };
     let served = runtime.block_on(serve_until_told(grpc, http, watch, engine, step_loop, drain));
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
-    Ok(served?)
+    kept.save(&served?, &codec)?;
+    Ok(())
 }
 
 /// What gRPC stands on.
@@ -211,7 +225,7 @@ async fn serve_until_told(
     engine: EngineHandle,
     step_loop: StepLoopThread,
     drain: Drain,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Engine> {
     let shutdown = CancellationToken::new();
     // Cancelled when the engine has nothing left to do.
     let drained = CancellationToken::new();
@@ -235,8 +249,8 @@ async fn serve_until_told(
         stop.cancel();
         match ended {
             Err(_) => Err(anyhow!("the step loop panicked: the log says where")),
-            Ok(()) if early => Err(anyhow!("the step loop ended before it was told to")),
-            Ok(()) => Ok(()),
+            Ok(_) if early => Err(anyhow!("the step loop ended before it was told to")),
+            Ok(engine) => Ok(engine),
         }
     });
 

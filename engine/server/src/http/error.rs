@@ -268,6 +268,7 @@ impl From<EngineError> for ApiError {
             EngineError::NotFound { .. }
             | EngineError::NoSlab { .. }
             | EngineError::QueueFull { .. }
+            | EngineError::BacklogFull { .. }
             | EngineError::QueueTimeout { .. } => ErrorKind::Overloaded,
             EngineError::Draining | EngineError::ShutdownTimeout | EngineError::Stopped => {
                 ErrorKind::Unavailable

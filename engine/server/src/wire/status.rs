@@ -22,6 +22,7 @@ fn code(error: &EngineError) -> Code {
         EngineError::Invariant(_) => Code::FailedPrecondition,
         EngineError::NoSlab { .. }
         | EngineError::QueueFull { .. }
+        | EngineError::BacklogFull { .. }
         | EngineError::QueueTimeout { .. } => Code::ResourceExhausted,
         EngineError::Draining | EngineError::Stopped => Code::Unavailable,
         EngineError::ShutdownTimeout => Code::DeadlineExceeded,
@@ -91,6 +92,11 @@ mod tests {
                 EngineError::QueueFull { cap: 8 },
                 Code::ResourceExhausted,
                 "queue of 8 is full",
+            ),
+            (
+                EngineError::BacklogFull { limit: 100 },
+                Code::ResourceExhausted,
+                "100 may be held",
             ),
             (
                 EngineError::QueueTimeout {
@@ -181,7 +187,7 @@ mod tests {
         seen.dedup();
         assert_eq!(
             seen.len(),
-            10,
+            11,
             "a new variant of EngineError needs its row here"
         );
     }

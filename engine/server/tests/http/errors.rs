@@ -291,6 +291,12 @@ fn table() -> Vec<Row> {
         (exceeded.into(), ContextLength, None, "context of 8192"),
         (inv1.into(), Server, None, "INV-1"),
         (inv2.into(), Server, None, "INV-2"),
+        (
+            EngineError::BacklogFull { limit: 100 },
+            Overloaded,
+            None,
+            "100 may be held",
+        ),
         (EngineError::Draining, Unavailable, None, "draining"),
         (
             EngineError::ShutdownTimeout,

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod errors;
 mod messages;
+mod metrics;
 mod openapi;
 mod responses;
 mod settings;

@@ -258,7 +258,7 @@ impl Stream {
     }
 
     /// Reads to the status that ends the stream instead of `done`.
-    pub(super) async fn failure(mut self) -> Result<Status, CaseFailure> {
+    pub(super) async fn failure(&mut self) -> Result<Status, CaseFailure> {
         loop {
             match self.messages.message().await {
                 Ok(Some(message)) => self.events.push(event(message)?),

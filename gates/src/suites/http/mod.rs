@@ -2,6 +2,8 @@
 
 mod clients;
 mod curl;
+mod metrics;
+mod packages;
 mod server;
 
 use std::time::Duration;
@@ -17,4 +19,5 @@ pub fn suite() -> Suite {
     .timeout(Duration::from_secs(300))
     .cases(clients::cases())
     .cases(curl::cases())
+    .cases(metrics::cases())
 }
