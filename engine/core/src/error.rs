@@ -87,7 +87,9 @@ pub enum EngineError {
         cap: usize,
     },
     /// The requests that wait hold as many tokens as may be.
-    #[error("the requests that wait hold too many tokens: {limit} may be held at once; ask again later")]
+    #[error(
+        "the requests that wait hold too many tokens: {limit} may be held at once; ask again later"
+    )]
     BacklogFull {
         /// Tokens that may be held.
         limit: usize,

@@ -61,11 +61,7 @@ impl EngineMetrics {
                 "Between two tokens of a stream whose client keeps up",
                 &self.inter_token_seconds,
             ),
-            (
-                "batch_rows",
-                "Rows of a forward pass",
-                &self.batch_rows,
-            ),
+            ("batch_rows", "Rows of a forward pass", &self.batch_rows),
         ] {
             registry.register(name, help, histogram.clone());
         }

@@ -95,7 +95,9 @@ impl AppendCoordinator {
         if let Some(since) = self.since.filter(|_| self.is_done()) {
             let metrics = engine.metrics();
             metrics.prefill_tokens.observe(self.tokens.len() as f64);
-            metrics.prefill_seconds.observe(since.elapsed().as_secs_f64());
+            metrics
+                .prefill_seconds
+                .observe(since.elapsed().as_secs_f64());
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    CacheInspector, EngineError, EngineMetrics, EngineStats, KVSlab, SessionId, SessionImage, SessionInfo, SessionStore,
-    SessionSummary, SlabPool, StoreLimits,
+    CacheInspector, EngineError, EngineMetrics, EngineStats, KVSlab, SessionId, SessionImage,
+    SessionInfo, SessionStore, SessionSummary, SlabPool, StoreLimits,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
@@ -211,7 +211,14 @@ impl Engine {
         // A time before the machine began cannot be told; then the session is as good as just used.
         let last_used = now.checked_sub(idle).unwrap_or(now);
         self.store
-            .restore(id, last_used, image.label, image.eos_token_ids, image.history, state)
+            .restore(
+                id,
+                last_used,
+                image.label,
+                image.eos_token_ids,
+                image.history,
+                state,
+            )
             .map_err(|(error, state)| {
                 self.release(state);
                 EngineError::from(error)
@@ -287,7 +294,11 @@ impl Engine {
     /// The ids of all sessions, in their order.
     #[must_use]
     pub fn session_ids(&self) -> Vec<SessionId> {
-        let mut ids: Vec<_> = self.store.iter().map(|session| session.id().clone()).collect();
+        let mut ids: Vec<_> = self
+            .store
+            .iter()
+            .map(|session| session.id().clone())
+            .collect();
         ids.sort();
         ids
     }
@@ -317,7 +328,10 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         let violations = self.store.violations();
-        let states = self.store.iter().filter_map(|session| session.resource().as_ref());
+        let states = self
+            .store
+            .iter()
+            .filter_map(|session| session.resource().as_ref());
         EngineStats {
             sessions: self.store.len() as u64,
             kv_live_bytes: states.map(|state| state.verifier.kv_live_bytes()).sum(),

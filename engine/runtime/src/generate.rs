@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    EngineError, EngineMetrics, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken, InvalidArgument,
-    Producer, SessionId, StopReason, TrySend,
+    EngineError, EngineMetrics, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken,
+    InvalidArgument, Producer, SessionId, StopReason, TrySend,
 };
 
 use crate::engine::Engine;

@@ -35,7 +35,10 @@ fn what_is_put_away_is_found_once_the_folder_is_free_again() {
     folder.put(&saved(ONE, 20)).expect("put again");
     let taken = Folder::open(&path).expect_err("it is in use");
     assert!(matches!(taken, FolderError::Taken { .. }), "{taken:?}");
-    assert!(taken.to_string().contains("is in use by another server"), "{taken}");
+    assert!(
+        taken.to_string().contains("is in use by another server"),
+        "{taken}"
+    );
     drop(folder);
 
     let folder = Folder::open(&path).expect("free");
@@ -79,7 +82,10 @@ fn what_is_set_aside_is_kept_beside_what_was_before() {
         let file = parent.path().join(format!("{ONE}.session"));
         fs::write(&file, number.to_string()).expect("written");
         let found = folder.set_aside(&file).expect("moved");
-        assert_eq!(found, parent.path().join(format!("aside/{ONE}.session{place}")));
+        assert_eq!(
+            found,
+            parent.path().join(format!("aside/{ONE}.session{place}"))
+        );
         assert_eq!(fs::read_to_string(found).expect("kept"), number.to_string());
         assert!(!file.exists());
     }

@@ -27,7 +27,10 @@ fn sealed(header: &str, length: u32) -> Vec<u8> {
 #[test]
 fn what_is_written_is_read() {
     let saved = saved();
-    assert_eq!(SavedSession::from_bytes(&saved.to_bytes()), Ok(saved.clone()));
+    assert_eq!(
+        SavedSession::from_bytes(&saved.to_bytes()),
+        Ok(saved.clone())
+    );
     let nobodys = SavedSession {
         owner: 0,
         idle: Duration::MAX,
@@ -43,7 +46,10 @@ fn what_is_written_is_read() {
 fn a_cut_or_a_changed_bit_anywhere_is_noticed() {
     let bytes = saved().to_bytes();
     for place in 0..bytes.len() {
-        assert!(SavedSession::from_bytes(&bytes[..place]).is_err(), "cut at {place}");
+        assert!(
+            SavedSession::from_bytes(&bytes[..place]).is_err(),
+            "cut at {place}"
+        );
         let mut bent = bytes.clone();
         bent[place] ^= 0x20;
         assert!(SavedSession::from_bytes(&bent).is_err(), "byte {place}");
@@ -54,12 +60,30 @@ fn a_cut_or_a_changed_bit_anywhere_is_noticed() {
 fn every_refusal_says_why() {
     let id = saved().id;
     for (bytes, told) in [
-        (b"GGUF".to_vec(), "it is not a saved session: it does not begin with KAKEYAST"),
-        (b"KAKEYAST\x01".to_vec(), "it is damaged or cut short: its SHA-256 is not the one it ends with"),
-        (b"KAKEYAST\x01\0\0\0".to_vec(), "it is damaged or cut short: its SHA-256 is not the one it ends with"),
-        (b"KAKEYAST\x09\0\0\0".to_vec(), "it has format 9, and this version reads 1"),
-        (sealed("{}", 90), "its header cannot be read: it is longer than all of it"),
-        (sealed("", 0), "its header cannot be read: EOF while parsing a value at line 1 column 0"),
+        (
+            b"GGUF".to_vec(),
+            "it is not a saved session: it does not begin with KAKEYAST",
+        ),
+        (
+            b"KAKEYAST\x01".to_vec(),
+            "it is damaged or cut short: its SHA-256 is not the one it ends with",
+        ),
+        (
+            b"KAKEYAST\x01\0\0\0".to_vec(),
+            "it is damaged or cut short: its SHA-256 is not the one it ends with",
+        ),
+        (
+            b"KAKEYAST\x09\0\0\0".to_vec(),
+            "it has format 9, and this version reads 1",
+        ),
+        (
+            sealed("{}", 90),
+            "its header cannot be read: it is longer than all of it",
+        ),
+        (
+            sealed("", 0),
+            "its header cannot be read: EOF while parsing a value at line 1 column 0",
+        ),
         (
             sealed(r#"{"id":"x","owner":"0","idle_ms":1}"#, 34),
             "its header cannot be read: `x` is not a session id: `sess-` and 32 lowercase hexadecimal digits",

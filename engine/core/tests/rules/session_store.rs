@@ -152,7 +152,10 @@ fn a_session_comes_back_under_its_id_with_its_history_and_its_idle_time() {
     let restored = store.restore(id.clone(), now, label.clone(), vec![2], vec![5, 6], "slab");
     restored.unwrap();
     let session = store.get(&id).unwrap();
-    assert_eq!((session.label(), session.eos_token_ids()), ("label", &[2][..]));
+    assert_eq!(
+        (session.label(), session.eos_token_ids()),
+        ("label", &[2][..])
+    );
     assert_eq!(session.history(), [5, 6]);
     assert_eq!(session.cached().iter().collect::<Vec<_>>(), [5, 6]);
     assert_eq!(session.last_position(), 2);

@@ -46,7 +46,10 @@ fn text(file: Option<&Path>, effective: &Effective) -> String {
     };
     for (variable, near) in &effective.misspelt {
         // Writing to a text does not fail.
-        let _ = writeln!(text, "# {variable} is in the environment, and not a setting: is it {near}?");
+        let _ = writeln!(
+            text,
+            "# {variable} is in the environment, and not a setting: is it {near}?"
+        );
     }
     let lines: Vec<_> = effective.settings.iter().map(line).collect();
     let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
@@ -71,7 +74,11 @@ fn line(setting: &Setting) -> (String, String) {
     if setting.secret {
         return (format!("# {name}"), format!("{origin}, and not shown"));
     }
-    let values: Vec<_> = setting.values.iter().map(|value| toml_value(value)).collect();
+    let values: Vec<_> = setting
+        .values
+        .iter()
+        .map(|value| toml_value(value))
+        .collect();
     let value = if setting.several {
         format!("[{}]", values.join(", "))
     } else {
@@ -82,7 +89,9 @@ fn line(setting: &Setting) -> (String, String) {
 
 /// As TOML has it: numbers and switches as they are, everything else quoted.
 fn toml_value(text: &str) -> String {
-    let plain = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    let plain = text
+        .parse::<i64>()
+        .is_ok_and(|number| number.to_string() == text);
     if plain || ["true", "false"].contains(&text) {
         text.to_owned()
     } else {

@@ -33,7 +33,10 @@ pub fn within(
     let need = need(&model, &config)?;
     let room = limit.in_bytes()?;
     need.check_limit(room)?;
-    tracing::info!("memory: {need}, of {} (--memory-limit {limit})", bytes(room));
+    tracing::info!(
+        "memory: {need}, of {} (--memory-limit {limit})",
+        bytes(room)
+    );
     warn_beyond_context(&model, &config);
     Ok(Engine::new(model, config)?)
 }

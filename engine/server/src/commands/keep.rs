@@ -75,7 +75,9 @@ impl Kept {
                 .inc_by(count);
         }
         let help = "Saved sessions that were found at start, by what became of them";
-        metrics.registry().register("kakeya_state_sessions", help, sessions);
+        metrics
+            .registry()
+            .register("kakeya_state_sessions", help, sessions);
     }
 
     /// Saves the sessions of an engine that has stopped.
@@ -88,9 +90,17 @@ impl Kept {
         };
         let saved = save(folder, engine, codec);
         let size = bytes(saved.bytes);
-        tracing::info!(sessions = saved.saved, lost = saved.lost, size, "sessions saved");
+        tracing::info!(
+            sessions = saved.saved,
+            lost = saved.lost,
+            size,
+            "sessions saved"
+        );
         if saved.lost > 0 {
-            bail!("{} sessions could not be saved: the log says why", saved.lost);
+            bail!(
+                "{} sessions could not be saved: the log says why",
+                saved.lost
+            );
         }
         Ok(())
     }

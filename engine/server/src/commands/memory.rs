@@ -62,7 +62,8 @@ impl FromStr for MemoryLimit {
             ("MB", 1_000_000),
             ("GB", 1_000_000_000),
         ];
-        let wrong = || "expected a size, such as 12GiB or 800MB, or a share, such as 80%".to_owned();
+        let wrong =
+            || "expected a size, such as 12GiB or 800MB, or a share, such as 80%".to_owned();
         if let Some(share) = text.strip_suffix('%') {
             let share: u8 = share.trim().parse().map_err(|_| wrong())?;
             let fits = (1..=100).contains(&share);
@@ -282,7 +283,10 @@ mod tests {
             scratch_bytes: 50 * MIB,
         };
         assert_eq!(need.check_limit(534 * MIB), Ok(()));
-        let error = need.check_limit(200 * MIB).expect_err("too much").to_string();
+        let error = need
+            .check_limit(200 * MIB)
+            .expect_err("too much")
+            .to_string();
         assert_eq!(
             error,
             "16 sessions x 24.0 MiB of KV cache + 100.0 MiB of weights + 50.0 MiB of scratch = 534.0 MiB, but \
@@ -301,7 +305,16 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(limit), "{text}");
         }
-        for text in ["", "0", "0%", "101%", "-1", "12 apples", "99999999999TiB", "1.5GiB"] {
+        for text in [
+            "",
+            "0",
+            "0%",
+            "101%",
+            "-1",
+            "12 apples",
+            "99999999999TiB",
+            "1.5GiB",
+        ] {
             let error = text.parse::<MemoryLimit>().expect_err("no limit");
             assert!(error.contains("such as 12GiB"), "{text}: {error}");
         }

@@ -46,7 +46,9 @@ pub async fn open(
         return Ok(None);
     };
     let listener = bind(&address).await.context(flag)?;
-    Ok(Some(loading::answer(listener, loaded.clone()).context(flag)?))
+    Ok(Some(
+        loading::answer(listener, loaded.clone()).context(flag)?,
+    ))
 }
 
 /// All that is measured of this process and its engine.
@@ -89,7 +91,9 @@ struct ProcessMetrics {
 
 impl fmt::Debug for ProcessMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProcessMetrics").field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("ProcessMetrics")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,11 +117,28 @@ impl Collector for ProcessMetrics {
         let seconds = process.accumulated_cpu_time() as f64 / 1000.0;
         let cpu = ConstCounter::new(seconds);
         let help = "Processor time of this process";
-        cpu.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, cpu.metric_type())?)?;
+        cpu.encode(encoder.encode_descriptor(
+            "process_cpu_seconds",
+            help,
+            None,
+            cpu.metric_type(),
+        )?)?;
         for (name, help, value) in [
-            ("process_resident_memory_bytes", "Memory that this process has", process.memory()),
-            ("process_start_time_seconds", "When this process began, in seconds since 1970", process.start_time()),
-            ("process_open_fds", "Files and sockets that this process has open", process.open_files().unwrap_or(0) as u64),
+            (
+                "process_resident_memory_bytes",
+                "Memory that this process has",
+                process.memory(),
+            ),
+            (
+                "process_start_time_seconds",
+                "When this process began, in seconds since 1970",
+                process.start_time(),
+            ),
+            (
+                "process_open_fds",
+                "Files and sockets that this process has open",
+                process.open_files().unwrap_or(0) as u64,
+            ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
@@ -150,8 +171,7 @@ mod tests {
         let (engine, commands) = EngineHandle::channel(1);
         drop(commands);
         let cache = CacheConfig::default();
-        let settings =
-            StateSettings::new("ab".into(), String::new(), 1, 9, cache, KvElement::F16);
+        let settings = StateSettings::new("ab".into(), String::new(), 1, 9, cache, KvElement::F16);
         let slots = Slots::new(1, 1, Duration::ZERO);
         let mut metrics = metrics(&engine, "m".into(), &settings, &slots).expect("made");
         let home = tempfile::tempdir().expect("a folder");
@@ -216,7 +236,8 @@ mod tests {
 
     #[test]
     fn the_metrics_of_a_query_are_found() {
-        let query = "histogram_quantile(0.5, sum by (le) (rate(a_bucket{x=~\"b_c\"}[5m]))) or d_total == 0";
+        let query =
+            "histogram_quantile(0.5, sum by (le) (rate(a_bucket{x=~\"b_c\"}[5m]))) or d_total == 0";
         assert_eq!(queried(query), ["a_bucket", "d_total"]);
     }
 
@@ -227,20 +248,27 @@ mod tests {
         let dashboard: serde_json::Value =
             serde_json::from_str(&file("grafana-dashboard.json")).expect("JSON");
         let panels = dashboard["panels"].as_array().expect("panels");
-        let targets = panels.iter().filter_map(|panel| panel["targets"].as_array());
+        let targets = panels
+            .iter()
+            .filter_map(|panel| panel["targets"].as_array());
         let mut queries: Vec<String> = targets
             .flatten()
             .map(|target| target["expr"].as_str().expect("a query").to_owned())
             .collect();
         assert!(queries.len() >= panels.len());
         let alerts = file("alerts.yml");
-        let rules = alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+        let rules = alerts
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("expr: "));
         queries.extend(rules.map(str::to_owned));
         for query in queries {
             let metrics = queried(&query);
             assert!(!metrics.is_empty(), "{query} asks for nothing");
             for metric in metrics {
-                assert!(known.contains(&metric), "{query}: {metric} is none of {known:?}");
+                assert!(
+                    known.contains(&metric),
+                    "{query}: {metric} is none of {known:?}"
+                );
             }
         }
     }
@@ -258,6 +286,9 @@ mod tests {
         assert!(value("process_cpu_seconds_total ") >= 0.0);
         #[cfg(target_os = "linux")]
         assert!(value("process_open_fds ") > 2.0);
-        assert_eq!(value("kakeya_state_sessions_total{outcome=\"restored\"} "), 0.0);
+        assert_eq!(
+            value("kakeya_state_sessions_total{outcome=\"restored\"} "),
+            0.0
+        );
     }
 }

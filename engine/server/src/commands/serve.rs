@@ -192,7 +192,9 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         listener: metrics_port,
         metrics: Arc::new(metrics),
     };
-    let served = runtime.block_on(serve_until_told(grpc, http, watch, engine, step_loop, drain));
+    let served = runtime.block_on(serve_until_told(
+        grpc, http, watch, engine, step_loop, drain,
+    ));
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
     kept.save(&served?, &codec)?;
@@ -259,7 +261,12 @@ async fn serve_until_told(
     let metrics = watch.metrics;
     if let Some(listener) = watch.listener {
         announce("metrics ", listener.local_addr()?)?;
-        observe::serve(listener, Arc::clone(&metrics), shutdown.clone(), drained.clone());
+        observe::serve(
+            listener,
+            Arc::clone(&metrics),
+            shutdown.clone(),
+            drained.clone(),
+        );
     }
     let routes = match http {
         None => None,

@@ -40,21 +40,57 @@ impl Collector for Collecting {
             waiting,
         } = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, help, value) in [
-            ("kakeya_engine_up", "Whether the engine answers", u64::from(answers)),
+            (
+                "kakeya_engine_up",
+                "Whether the engine answers",
+                u64::from(answers),
+            ),
             ("session_active", "Sessions that live", stats.sessions),
-            ("session_capacity", "Sessions that can live at once", stats.capacity),
-            ("session_kv_live_bytes", "Keys and values in use, of all sessions", stats.kv_live_bytes),
-            ("session_history_tokens", "Tokens of the histories of all sessions", stats.history_tokens),
-            ("requests_active", "Appends and generations at work", stats.active),
-            ("queue_depth", "Requests that wait for a place", stats.queued + waiting),
+            (
+                "session_capacity",
+                "Sessions that can live at once",
+                stats.capacity,
+            ),
+            (
+                "session_kv_live_bytes",
+                "Keys and values in use, of all sessions",
+                stats.kv_live_bytes,
+            ),
+            (
+                "session_history_tokens",
+                "Tokens of the histories of all sessions",
+                stats.history_tokens,
+            ),
+            (
+                "requests_active",
+                "Appends and generations at work",
+                stats.active,
+            ),
+            (
+                "queue_depth",
+                "Requests that wait for a place",
+                stats.queued + waiting,
+            ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         for (name, help, value) in [
-            ("forward_passes", "Forward passes of the model", stats.forward_passes),
-            ("tokens_appended", "Tokens that the model read", stats.tokens_appended),
-            ("tokens_generated", "Tokens that the model generated", stats.tokens_generated),
+            (
+                "forward_passes",
+                "Forward passes of the model",
+                stats.forward_passes,
+            ),
+            (
+                "tokens_appended",
+                "Tokens that the model read",
+                stats.tokens_appended,
+            ),
+            (
+                "tokens_generated",
+                "Tokens that the model generated",
+                stats.tokens_generated,
+            ),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
@@ -84,7 +120,10 @@ impl Collector for Collecting {
                 "cache_invariant_violations",
                 "Caches that were not what was recorded: each is a bug",
                 "kind",
-                &[("inv1", stats.inv1_violations), ("inv2", stats.inv2_violations)],
+                &[
+                    ("inv1", stats.inv1_violations),
+                    ("inv2", stats.inv2_violations),
+                ],
             ),
         ] {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -56,7 +56,11 @@ impl Metrics {
             ("model", build.model),
             ("model_sha256", build.model_sha256),
         ];
-        registry.register("kakeya_build", "What is served, and by what", Info::new(labels));
+        registry.register(
+            "kakeya_build",
+            "What is served, and by what",
+            Info::new(labels),
+        );
         Self {
             engine,
             registry,

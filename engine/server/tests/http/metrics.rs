@@ -127,7 +127,10 @@ async fn ready_until_stopping_or_gone_and_alive_all_along() {
     let stopping = CancellationToken::new();
     let router = probes::router(telling(1), stopping.clone());
     let ready = Answer::to(router.clone(), get("/readyz")).await;
-    assert_eq!((ready.status, ready.text.as_str()), (StatusCode::OK, "ready\n"));
+    assert_eq!(
+        (ready.status, ready.text.as_str()),
+        (StatusCode::OK, "ready\n")
+    );
     let gone = Answer::to(router.clone(), get("/readyz")).await;
     assert_eq!(gone.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(gone.text.contains("stopped"), "{}", gone.text);

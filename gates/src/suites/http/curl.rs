@@ -120,7 +120,11 @@ async fn answered(command: &mut Command) -> Result<Answered, CaseFailure> {
     Ok((status.parse()?, body.to_owned()))
 }
 
-pub(super) async fn post_json(served: &Served, path: &str, body: Value) -> Result<Value, CaseFailure> {
+pub(super) async fn post_json(
+    served: &Served,
+    path: &str,
+    body: Value,
+) -> Result<Value, CaseFailure> {
     let (status, text) = post(served, path, &body.to_string()).await?;
     ensure_eq!(status, 200, "the status of {path}: {text}");
     Ok(serde_json::from_str(&text)?)

@@ -52,7 +52,10 @@ async fn read(
 
 /// Opens a session with so many tokens.
 async fn open(served: &Served, tokens: &[u32]) -> Result<SessionId, CaseFailure> {
-    let id = served.engine.create_session(String::new(), Vec::new()).await?;
+    let id = served
+        .engine
+        .create_session(String::new(), Vec::new())
+        .await?;
     if !tokens.is_empty() {
         served.engine.append(id.clone(), tokens.to_vec()).await?;
     }
@@ -71,9 +74,13 @@ async fn what_was_done(context: &SuiteContext, served: &Served) -> CaseResult {
     let third = open(served, &[]).await?;
     // All three places are taken: the first session has been idle longest.
     let fourth = open(served, &[]).await?;
-    ensure!(engine.info(first).await.is_err(), "the first session is still there");
+    ensure!(
+        engine.info(first).await.is_err(),
+        "the first session is still there"
+    );
     engine.close(second).await?;
-    let body = json!({"model": served.model, "prompt": text[..7], "max_tokens": 4, "temperature": 0});
+    let body =
+        json!({"model": served.model, "prompt": text[..7], "max_tokens": 4, "temperature": 0});
     let answer = post_json(served, "/v1/completions", body).await?;
     let answered = answer["usage"]["completion_tokens"].as_u64().unwrap_or(0);
     ensure!(answered > 0, "the answer has no tokens: {answer}");

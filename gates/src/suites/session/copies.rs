@@ -56,7 +56,10 @@ fn with_elements(context: &SuiteContext) -> impl Iterator<Item = EngineConfig> {
         .map(move |kv| EngineConfig { kv, ..base.clone() })
 }
 
-pub(super) fn codec(context: &SuiteContext, config: &EngineConfig) -> Result<SnapshotCodec, CaseFailure> {
+pub(super) fn codec(
+    context: &SuiteContext,
+    config: &EngineConfig,
+) -> Result<SnapshotCodec, CaseFailure> {
     let weights = context.model_sha256().to_owned();
     Ok(SnapshotCodec::new(
         context.model()?.clone(),
@@ -132,7 +135,11 @@ fn a_fork_takes_all_or_none(context: &SuiteContext) -> CaseResult {
     engine.close_session(busy)?;
     ensure_eq!(engine.free_slabs(), 4, "free slabs");
     let gone = not_found(&session);
-    ensure_refused("a fork of an ended one", engine.fork(now, &session, 1), &gone)
+    ensure_refused(
+        "a fork of an ended one",
+        engine.fork(now, &session, 1),
+        &gone,
+    )
 }
 
 /// The bytes of a session, and the session that they become elsewhere, taken in by pieces of `piece` bytes.
@@ -252,7 +259,13 @@ fn other_settings_are_refused(context: &SuiteContext) -> CaseResult {
     };
     let refused = codec.settings().accept(&newer);
     ensure!(
-        matches!(&refused, Err(SnapshotError::Setting { setting: "numerics", .. })),
+        matches!(
+            &refused,
+            Err(SnapshotError::Setting {
+                setting: "numerics",
+                ..
+            })
+        ),
         "another numerics version: {refused:?}"
     );
     Ok(())
@@ -276,7 +289,10 @@ fn not_whole_is_refused(context: &SuiteContext) -> CaseResult {
         let mut bent = bytes.clone();
         bent[place] ^= 0x10;
         let refused = read(&bent, 4096, &codec);
-        ensure!(refused.is_err(), "byte {place} is another, and it was taken");
+        ensure!(
+            refused.is_err(),
+            "byte {place} is another, and it was taken"
+        );
     }
     let longer = [&bytes[..], &[0]].concat();
     let refused = read(&longer, 4096, &codec).map(drop);

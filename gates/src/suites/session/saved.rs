@@ -26,11 +26,11 @@ pub fn cases() -> Vec<Case> {
             "saved_sessions_go_on_under_their_ids_with_the_same_bits",
             saved_sessions_go_on,
         ),
-        Case::fast("an_ended_id_stays_ended_over_a_restart", ended_ids_stay_ended),
         Case::fast(
-            "idle_time_goes_on_over_a_restart",
-            idle_time_goes_on,
+            "an_ended_id_stays_ended_over_a_restart",
+            ended_ids_stay_ended,
         ),
+        Case::fast("idle_time_goes_on_over_a_restart", idle_time_goes_on),
         Case::fast(
             "a_saved_session_that_is_damaged_or_of_another_model_is_set_aside_by_name",
             unusable_files_are_set_aside,
@@ -102,7 +102,11 @@ fn saved_sessions_go_on(context: &SuiteContext) -> CaseResult {
         generate(&mut engine, &speaks, seeded(12, 3))?.ensure_same_as("the first half", &half)?;
 
         let (mut engine, counts) = restarted(context, &folder, engine, other)?;
-        ensure_eq!((counts.restored, counts.set_aside), (5, 0), "what was found");
+        ensure_eq!(
+            (counts.restored, counts.set_aside),
+            (5, 0),
+            "what was found"
+        );
         for (id, length, before) in expected {
             ensure_eq!(snapshot(&engine, &id)?, before, "a session of {length}");
             ensure_eq!(engine.label(&id)?, format!("of {length}"), "its label");
@@ -123,7 +127,10 @@ fn ended_ids_stay_ended(context: &SuiteContext) -> CaseResult {
     let folder = Folder::open(home.path())?;
     let text = random_ids(context, 52, 30)?;
     let mut engine = engine_with(context, small(context))?;
-    let (ended, lives) = (open_with(&mut engine, &text)?, open_with(&mut engine, &text)?);
+    let (ended, lives) = (
+        open_with(&mut engine, &text)?,
+        open_with(&mut engine, &text)?,
+    );
     engine.close_session(&ended)?;
     let (mut engine, counts) = restarted(context, &folder, engine, small(context))?;
     ensure_eq!(counts.restored, 1, "sessions restored");
@@ -189,9 +196,16 @@ fn unusable_files_are_set_aside(context: &SuiteContext) -> CaseResult {
     bytes[middle] ^= 1;
     fs::write(file_of(home.path(), bent), &bytes)?;
     let stranger = SessionId::random();
-    fs::rename(file_of(home.path(), renamed), file_of(home.path(), &stranger))?;
+    fs::rename(
+        file_of(home.path(), renamed),
+        file_of(home.path(), &stranger),
+    )?;
     let (mut engine, counts) = started(context, &folder, config.clone())?;
-    ensure_eq!((counts.restored, counts.set_aside), (1, 2), "what was found");
+    ensure_eq!(
+        (counts.restored, counts.set_aside),
+        (1, 2),
+        "what was found"
+    );
     ensure_holds(context, &engine, fine, &text)?;
     for id in [bent, renamed, &stranger] {
         ensure_ended(&mut engine, id)?;
@@ -208,7 +222,11 @@ fn unusable_files_are_set_aside(context: &SuiteContext) -> CaseResult {
     let foreign = SnapshotCodec::new(model, &config, zeros, String::new())?;
     let mut engine = engine_with(context, config.clone())?;
     let counts = restore(&folder, &mut engine, &foreign)?;
-    ensure_eq!((counts.restored, counts.set_aside), (0, 1), "of another model");
+    ensure_eq!(
+        (counts.restored, counts.set_aside),
+        (0, 1),
+        "of another model"
+    );
     ensure_ended(&mut engine, fine)?;
     fs::rename(aside(fine), file_of(home.path(), fine))?;
     let (engine, counts) = started(context, &folder, config)?;
@@ -232,7 +250,11 @@ fn places_go_to_the_last_used(context: &SuiteContext) -> CaseResult {
         ..small(context)
     };
     let (mut engine, counts) = restarted(context, &folder, engine, fewer)?;
-    ensure_eq!((counts.restored, counts.set_aside), (2, 2), "what was found");
+    ensure_eq!(
+        (counts.restored, counts.set_aside),
+        (2, 2),
+        "what was found"
+    );
     for id in [&ids[0], &ids[2]] {
         engine.info(id, Instant::now())?;
     }
@@ -254,7 +276,9 @@ fn a_drained_loop_hands_out_its_sessions(context: &SuiteContext) -> CaseResult {
             engine.append(id.clone(), prompt.clone()).await?;
             ids.push(id);
         }
-        let mut running = engine.generate(ids[0].clone(), seeded(1_000_000, 5)).await?;
+        let mut running = engine
+            .generate(ids[0].clone(), seeded(1_000_000, 5))
+            .await?;
         for _ in 0..4 {
             running.next().await;
         }
@@ -264,7 +288,11 @@ fn a_drained_loop_hands_out_its_sessions(context: &SuiteContext) -> CaseResult {
             last = Some(event.map_err(EngineError::from));
         }
         let cut = Some(Err(EngineError::ShutdownTimeout));
-        ensure_eq!(last.map(|event| event.map(drop)), cut, "how the stream ends");
+        ensure_eq!(
+            last.map(|event| event.map(drop)),
+            cut,
+            "how the stream ends"
+        );
         Ok(())
     })?;
     let ended = thread.join();

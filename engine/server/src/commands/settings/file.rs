@@ -49,7 +49,8 @@ pub(super) fn of_text(
     for (key, value) in table.get_ref() {
         let line = line_of(key.span());
         let key = key.get_ref().as_ref();
-        let arg = flag_of_key(command, key).ok_or_else(|| wrong(line, unknown_key(command, key)))?;
+        let arg =
+            flag_of_key(command, key).ok_or_else(|| wrong(line, unknown_key(command, key)))?;
         let id = arg.get_id().to_string();
         if let Some((before, other)) = lines.insert(id, (line, key.to_owned())) {
             let problem = format!("`{key}` and `{other}` in line {before} are the same setting");
@@ -88,7 +89,9 @@ fn text_of(value: &DeValue<'_>) -> Result<String, String> {
             .map(|number| number.to_string())
             .map_err(|_| format!("is {number}, a number beyond 64 bits")),
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
-        DeValue::Table(_) => Err("is a table: settings stand at the top, as KEY = VALUE".to_owned()),
+        DeValue::Table(_) => {
+            Err("is a table: settings stand at the top, as KEY = VALUE".to_owned())
+        }
         other => Err(format!(
             "is a {}: expected a text or a number",
             other.type_str()

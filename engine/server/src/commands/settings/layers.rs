@@ -77,9 +77,7 @@ impl Layers {
             Some(path) => file::read(command, path)?,
             None => Vec::new(),
         };
-        let mut taken: Vec<&Arg> = flags(command)
-            .filter(|arg| is_typed(typed, arg))
-            .collect();
+        let mut taken: Vec<&Arg> = flags(command).filter(|arg| is_typed(typed, arg)).collect();
         let mut layers = Self {
             given: Vec::new(),
             file,
@@ -112,7 +110,10 @@ impl Layers {
     }
 
     pub(super) fn origin(&self, arg: &Arg) -> Option<Origin> {
-        let found = self.given.iter().find(|one| arg.get_id() == one.id.as_str());
+        let found = self
+            .given
+            .iter()
+            .find(|one| arg.get_id() == one.id.as_str());
         found.map(|one| one.origin.clone())
     }
 }

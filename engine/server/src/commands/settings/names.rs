@@ -44,15 +44,14 @@ pub(super) fn unknown_key(command: &Command, key: &str) -> String {
     );
     match near {
         Some(near) => format!("unknown key `{key}`: is it `{near}`?"),
-        None => format!("unknown key `{key}`: `kakeya serve --help` lists the flags, whose names the keys are"),
+        None => format!(
+            "unknown key `{key}`: `kakeya serve --help` lists the flags, whose names the keys are"
+        ),
     }
 }
 
 /// Variables that are no setting's and look like one's.
-pub(super) fn misspelt(
-    command: &Command,
-    environment: &dyn Environment,
-) -> Vec<(String, String)> {
+pub(super) fn misspelt(command: &Command, environment: &dyn Environment) -> Vec<(String, String)> {
     let known: Vec<String> = command
         .get_arguments()
         .filter_map(environment_name)

@@ -64,7 +64,11 @@ impl Environment for Variables {
 }
 
 /// Reads `kakeya serve` with these flags, variables, and a file of this text.
-fn read(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<(Flags, Effective), String> {
+fn read(
+    flags: &[&str],
+    variables: &[(&str, &str)],
+    file: &str,
+) -> Result<(Flags, Effective), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("kakeya.toml");
     fs::write(&path, file).expect("written");
@@ -75,7 +79,12 @@ fn read(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<(Flags
     all.insert("KAKEYA_CONFIG".to_owned(), path.into_os_string());
     let line = ["kakeya", "serve"].iter().chain(flags).map(OsString::from);
     match parse::<Line>(line.collect(), &Variables(all)) {
-        Ok((Line { command: Sub::Serve(flags) }, effective)) => Ok((flags, effective)),
+        Ok((
+            Line {
+                command: Sub::Serve(flags),
+            },
+            effective,
+        )) => Ok((flags, effective)),
         Ok(other) => panic!("not serve: {other:?}"),
         Err(Refused::Line(error)) => Err(error.to_string()),
         Err(Refused::Setting(error)) => {
@@ -123,7 +132,10 @@ fn every_kind_of_value_can_stand_in_every_place() {
     assert_eq!(flags.key, ["a", "b"]);
     assert_eq!(flags.capacity.get(), 16);
     assert_eq!(flags.isa, "scalar");
-    assert_eq!(effective.settings.iter().filter(|one| one.several).count(), 1);
+    assert_eq!(
+        effective.settings.iter().filter(|one| one.several).count(),
+        1
+    );
     let variables = [
         ("KAKEYA_INSECURE", "off"),
         ("KAKEYA_KEY", "c, d"),
@@ -149,10 +161,16 @@ fn a_weaker_place_gives_way_to_what_excludes_it() {
         "model = 'a'",
     )
     .expect("fine");
-    assert_eq!((flags.model, flags.model_file), (None, Some("m.gguf".into())));
+    assert_eq!(
+        (flags.model, flags.model_file),
+        (None, Some("m.gguf".into()))
+    );
     assert_eq!(origin(&effective, "model"), Origin::Default);
     let (flags, _) = read(&[], &[("KAKEYA_MODEL", "b")], "model-file = 'm'").expect("fine");
-    assert_eq!((flags.model.as_deref(), flags.model_file), (Some("b"), None));
+    assert_eq!(
+        (flags.model.as_deref(), flags.model_file),
+        (Some("b"), None)
+    );
     let error = read(&[], &[], "model = 'a'\nmodel-file = 'b'").expect_err("one place says both");
     assert!(error.contains("cannot be used with"), "{error}");
 }
@@ -176,33 +194,66 @@ fn an_old_name_is_a_key_too_but_not_beside_the_new_one() {
 #[test]
 fn what_is_wrong_in_a_file_is_told_with_its_line_its_key_and_what_would_be_right() {
     for (file, told) in [
-        ("\ncapactiy = 3", "kakeya.toml:2: unknown key `capactiy`: is it `capacity`?"),
-        ("served_name = 'x'", "kakeya.toml:1: unknown key `served_name`: is it `served-name`?"),
+        (
+            "\ncapactiy = 3",
+            "kakeya.toml:2: unknown key `capactiy`: is it `capacity`?",
+        ),
+        (
+            "served_name = 'x'",
+            "kakeya.toml:1: unknown key `served_name`: is it `served-name`?",
+        ),
         (
             "zzz = 3",
             "kakeya.toml:1: unknown key `zzz`: `kakeya serve --help` lists the flags, whose names the keys are",
         ),
-        ("config = 'x'", "kakeya.toml:1: unknown key `config`: `kakeya serve --help` lists the flags, whose names the keys are"),
+        (
+            "config = 'x'",
+            "kakeya.toml:1: unknown key `config`: `kakeya serve --help` lists the flags, whose names the keys are",
+        ),
         (
             "\n\ncapacity = 0",
             "kakeya.toml:3: `capacity` is `0`: expected a whole number from 1 up",
         ),
-        ("isa = 'avx9'", "kakeya.toml:1: `isa` is `avx9`: expected `auto` or `scalar`"),
-        ("insecure = 'yes'", "kakeya.toml:1: `insecure` is true or false"),
-        ("capacity = [1]", "kakeya.toml:1: `capacity` takes one value, and is a list"),
-        ("capacity = true", "kakeya.toml:1: `capacity` is a boolean: expected a text or a number"),
-        ("key = [1979-05-27]", "kakeya.toml:1: `key` is a datetime: expected a text or a number"),
+        (
+            "isa = 'avx9'",
+            "kakeya.toml:1: `isa` is `avx9`: expected `auto` or `scalar`",
+        ),
+        (
+            "insecure = 'yes'",
+            "kakeya.toml:1: `insecure` is true or false",
+        ),
+        (
+            "capacity = [1]",
+            "kakeya.toml:1: `capacity` takes one value, and is a list",
+        ),
+        (
+            "capacity = true",
+            "kakeya.toml:1: `capacity` is a boolean: expected a text or a number",
+        ),
+        (
+            "key = [1979-05-27]",
+            "kakeya.toml:1: `key` is a datetime: expected a text or a number",
+        ),
         (
             "capacity = 99999999999999999999",
             "kakeya.toml:1: `capacity` is 99999999999999999999, a number beyond 64 bits",
         ),
-        ("capacity = 1.5", "kakeya.toml:1: `capacity` is `1.5`: expected a whole number from 1 up"),
-        ("[http]\na = 1", "kakeya.toml:1: `http` is a table: settings stand at the top, as KEY = VALUE"),
+        (
+            "capacity = 1.5",
+            "kakeya.toml:1: `capacity` is `1.5`: expected a whole number from 1 up",
+        ),
+        (
+            "[http]\na = 1",
+            "kakeya.toml:1: `http` is a table: settings stand at the top, as KEY = VALUE",
+        ),
     ] {
         assert_eq!(read(&[], &[], file).expect_err("wrong"), told, "{file}");
     }
     let error = read(&[], &[], "capacity = 1\ncapacity = 2").expect_err("twice");
-    assert!(error.starts_with("kakeya.toml:2: not TOML: duplicate key"), "{error}");
+    assert!(
+        error.starts_with("kakeya.toml:2: not TOML: duplicate key"),
+        "{error}"
+    );
     let error = read(&[], &[], "capacity").expect_err("no value");
     assert!(error.starts_with("kakeya.toml:1: not TOML: "), "{error}");
 }
@@ -210,9 +261,21 @@ fn what_is_wrong_in_a_file_is_told_with_its_line_its_key_and_what_would_be_right
 #[test]
 fn a_wrong_variable_is_named() {
     for (name, value, told) in [
-        ("KAKEYA_CAPACITY", "x", "is `x`: expected a whole number from 1 up"),
-        ("KAKEYA_INSECURE", "maybe", "is `maybe`: expected true or false"),
-        ("KAKEYA_SHUTDOWN_TIMEOUT", "-1", "is `-1`: invalid digit found in string"),
+        (
+            "KAKEYA_CAPACITY",
+            "x",
+            "is `x`: expected a whole number from 1 up",
+        ),
+        (
+            "KAKEYA_INSECURE",
+            "maybe",
+            "is `maybe`: expected true or false",
+        ),
+        (
+            "KAKEYA_SHUTDOWN_TIMEOUT",
+            "-1",
+            "is `-1`: invalid digit found in string",
+        ),
     ] {
         let told = format!("the environment variable {name} {told}");
         assert_eq!(read(&[], &[(name, value)], "").expect_err("wrong"), told);
@@ -258,7 +321,9 @@ fn a_file_that_is_not_there_is_named() {
         panic!("not refused: {refused:?}")
     };
     assert!(
-        error.to_string().starts_with("cannot read the configuration /nowhere/kakeya.toml: "),
+        error
+            .to_string()
+            .starts_with("cannot read the configuration /nowhere/kakeya.toml: "),
         "{error}"
     );
 }
@@ -279,7 +344,11 @@ fn help_names_the_variables_and_not_their_values() {
         panic!("no help")
     };
     let help = help.to_string();
-    for part in ["[env: KAKEYA_CAPACITY", "[env: KAKEYA_CONFIG", "[env: KAKEYA_SET"] {
+    for part in [
+        "[env: KAKEYA_CAPACITY",
+        "[env: KAKEYA_CONFIG",
+        "[env: KAKEYA_SET",
+    ] {
         assert!(help.contains(part), "{part}: {help}");
     }
     assert!(!help.contains("77"), "{help}");
@@ -334,7 +403,13 @@ fn the_example_names_every_setting_and_each_line_of_it_is_valid() {
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' ')) =>
+            {
+                rest
+            }
             _ => line,
         })
         .collect();
@@ -342,7 +417,12 @@ fn the_example_names_every_setting_and_each_line_of_it_is_valid() {
     given.unwrap_or_else(|error| panic!("{error}"));
     for flag in flags(&real()) {
         let key = flag.get_long().expect("a name");
-        let stands = uncommented.iter().any(|line| line.starts_with(&format!("{key} = ")));
-        assert!(stands, "docs/ops/kakeya.toml does not name `{key}`: add `# {key} = ...`");
+        let stands = uncommented
+            .iter()
+            .any(|line| line.starts_with(&format!("{key} = ")));
+        assert!(
+            stands,
+            "docs/ops/kakeya.toml does not name `{key}`: add `# {key} = ...`"
+        );
     }
 }
