@@ -215,7 +215,12 @@ fn unusable_files_are_set_aside(context: &SuiteContext) -> CaseResult {
     ensure!(aside(&stranger).exists(), "the renamed file is not kept");
 
     // The one that is left goes to a server of another model, by its digest, and comes back to ours.
-    save(&folder, &engine, &codec(context, &config)?);
+    let saved = save(&folder, &engine, &codec(context, &config)?);
+    ensure_eq!(
+        (saved.saved, saved.lost),
+        (1, 0),
+        "what is saved of the rest"
+    );
     drop(engine);
     let zeros = "0".repeat(64);
     let model = context.model()?.clone();
