@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{EngineError, InvalidArgument};
 use crate::events::GenerateEvent;
+use crate::metrics::EngineMetrics;
 use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
 use crate::request::Request;
@@ -50,7 +51,7 @@ pub struct SessionSummary {
     pub info: SessionInfo,
 }
 
-/// Counts of the engine as a whole: the first five as they are now, the rest since it started.
+/// Counts of the engine as a whole: the first seven as they are now, the rest since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineStats {
     /// Live sessions.
@@ -63,6 +64,20 @@ pub struct EngineStats {
     pub queued: u64,
     /// Generations that hold a slot.
     pub active: u64,
+    /// Bytes of keys and values in use, of all sessions.
+    pub kv_live_bytes: u64,
+    /// Tokens of the histories of all sessions.
+    pub history_tokens: u64,
+    /// Sessions that their clients closed.
+    pub closed: u64,
+    /// Sessions that were made for one answer, and ended with it.
+    pub completed: u64,
+    /// Sessions that were closed because nobody had waited for their ids.
+    pub abandoned: u64,
+    /// Sessions that broke an invariant.
+    pub violated: u64,
+    /// Sessions that could not be opened, for want of a slab.
+    pub refused: u64,
     /// INV-1 violations.
     pub inv1_violations: u64,
     /// INV-2 violations.
@@ -196,6 +211,7 @@ type Pipe = (
 pub struct EngineHandle {
     commands: mpsc::Sender<Request>,
     tenant: Arc<Tenant>,
+    metrics: EngineMetrics,
 }
 
 impl EngineHandle {
@@ -205,19 +221,32 @@ impl EngineHandle {
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Request>) {
         let (commands, received) = mpsc::channel(capacity.max(1));
         let tenant = Arc::new(Tenant::everybody(Limits::default()));
-        (Self { commands, tenant }, received)
+        let metrics = EngineMetrics::default();
+        let handle = Self {
+            commands,
+            tenant,
+            metrics,
+        };
+        (handle, received)
     }
 
     /// A handle to the same engine that asks as `tenant`.
     #[must_use]
     pub fn on_behalf_of(&self, tenant: Arc<Tenant>) -> Self {
-        let commands = self.commands.clone();
-        Self { commands, tenant }
+        Self {
+            tenant,
+            ..self.clone()
+        }
     }
 
     /// Who it asks as.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
+    }
+
+    /// What the engine behind it observes.
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.metrics
     }
 
     /// Opens a session.

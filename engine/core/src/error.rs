@@ -87,6 +87,14 @@ pub enum EngineError {
         /// Places in the queue; 0 when the policy is to reject.
         cap: usize,
     },
+    /// The requests that wait hold as many tokens as may be.
+    #[error(
+        "the requests that wait hold too many tokens: {limit} may be held at once; ask again later"
+    )]
+    BacklogFull {
+        /// Tokens that may be held.
+        limit: usize,
+    },
     /// The request waited longer than it may.
     #[error("no generation slot came free within {} seconds", max_wait.as_secs_f64())]
     QueueTimeout {
@@ -105,6 +113,11 @@ pub enum EngineError {
     /// The engine is stopping and takes no new work.
     #[error("the engine is draining and takes no new work")]
     Draining,
+    /// The engine stopped before this could finish.
+    #[error(
+        "the server stopped, and this could not finish in the time that was left (--shutdown-timeout): ask again"
+    )]
+    ShutdownTimeout,
     /// The engine has stopped.
     #[error("the engine has stopped")]
     Stopped,
@@ -127,6 +140,9 @@ impl From<SessionError> for EngineError {
         match error {
             SessionError::NotFound { id } => Self::NotFound { id: id.to_string() },
             SessionError::Full { capacity } => Self::NoSlab { capacity },
+            SessionError::Taken { .. } => Self::Internal {
+                detail: error.to_string(),
+            },
             SessionError::Invariant(violation) => Self::Invariant(violation),
         }
     }

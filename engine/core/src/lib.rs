@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod meter;
+pub mod metrics;
 pub mod params;
 pub mod pipeline;
 pub mod request;
@@ -28,6 +29,7 @@ pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
 };
 pub use meter::{Charge, Meter, StreamPermit};
+pub use metrics::EngineMetrics;
 pub use params::{GenerateParams, LogitBiasError, StopError};
 pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, Tap, TrySend};
 pub use request::Request;

@@ -88,6 +88,12 @@ pub enum SessionError {
         /// The id asked for.
         id: SessionId,
     },
+    /// There is such a session already.
+    #[error("session {id} is there already")]
+    Taken {
+        /// The id.
+        id: SessionId,
+    },
     /// Every place is taken.
     #[error("all {capacity} sessions are in use")]
     Full {
@@ -157,11 +163,31 @@ impl<R> SessionStore<R> {
         history: Vec<u32>,
         resource: R,
     ) -> Result<SessionId, (SessionError, R)> {
+        let id = SessionId::random();
+        self.restore(id.clone(), now, label, eos_token_ids, history, resource)?;
+        Ok(id)
+    }
+
+    /// Opens a session that was there before, under the id it had, as it was last used at `last_used`.
+    ///
+    /// # Errors
+    /// As [`SessionStore::create`], and [`SessionError::Taken`].
+    pub fn restore(
+        &mut self,
+        id: SessionId,
+        last_used: Instant,
+        label: String,
+        eos_token_ids: Vec<u32>,
+        history: Vec<u32>,
+        resource: R,
+    ) -> Result<(), (SessionError, R)> {
         let capacity = self.limits.capacity;
+        if self.sessions.contains_key(&id) {
+            return Err((SessionError::Taken { id }, resource));
+        }
         if self.sessions.len() >= capacity {
             return Err((SessionError::Full { capacity }, resource));
         }
-        let id = SessionId::random();
         let mut cached = CachedTokens::new(&self.cache);
         cached.extend(&history);
         let session = Session {
@@ -172,12 +198,12 @@ impl<R> SessionStore<R> {
             history,
             cached,
             resource,
-            last_used: now,
+            last_used,
             busy: false,
             tenant: Arc::clone(&self.everybody),
         };
-        self.sessions.insert(id.clone(), session);
-        Ok(id)
+        self.sessions.insert(id, session);
+        Ok(())
     }
 
     /// Makes the session `tenant`'s.

@@ -17,6 +17,8 @@ pub struct AppendCoordinator {
     id: SessionId,
     tokens: Vec<u32>,
     done: usize,
+    /// When the first of them went into a pass.
+    since: Option<Instant>,
 }
 
 impl AppendCoordinator {
@@ -59,6 +61,7 @@ impl AppendCoordinator {
             id: id.clone(),
             tokens,
             done: 0,
+            since: None,
         })
     }
 
@@ -81,7 +84,8 @@ impl AppendCoordinator {
     }
 
     /// Adds up to `slice` more tokens to a pass (at most [`MAX_CHUNK`]; at least one). Returns how many.
-    pub fn join(&self, pass: &mut Pass, slice: usize) -> usize {
+    pub fn join(&mut self, pass: &mut Pass, slice: usize) -> usize {
+        self.since.get_or_insert_with(Instant::now);
         let chunk = self.chunk(slice);
         pass.push(&self.id, chunk, chunk.len() == self.left());
         chunk.len()
@@ -91,6 +95,13 @@ impl AppendCoordinator {
     pub fn advance(&mut self, engine: &mut Engine, count: usize) {
         engine.counts.tokens_appended += count as u64;
         self.done += count;
+        if let Some(since) = self.since.filter(|_| self.is_done()) {
+            let metrics = engine.metrics();
+            metrics.prefill_tokens.observe(self.tokens.len() as f64);
+            metrics
+                .prefill_seconds
+                .observe(since.elapsed().as_secs_f64());
+        }
     }
 
     /// Puts up to `slice` more tokens in the cache, in a pass of their own.
@@ -106,6 +117,7 @@ impl AppendCoordinator {
         if self.is_done() {
             return Ok(());
         }
+        self.since.get_or_insert(now);
         let chunk = self.chunk(slice);
         let count = chunk.len();
         engine.run_alone(&self.id, chunk, count == self.left(), now)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use kakeya_core::{EngineError, KvStorage, SessionId, SessionImage};
+use kakeya_core::{EngineError, KVSlab, KvStorage, SessionId, SessionImage};
 
 use crate::engine::{Engine, internal};
 
@@ -34,6 +34,7 @@ impl Engine {
     ) -> Result<Vec<SessionId>, EngineError> {
         self.expire(now);
         if self.room() < count {
+            self.counts.refused += 1;
             let capacity = self.config().capacity;
             return Err(EngineError::NoSlab { capacity });
         }
@@ -87,23 +88,40 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::create_session`].
-    pub fn import(&mut self, now: Instant, image: SessionImage) -> Result<SessionId, EngineError> {
+    pub fn import(
+        &mut self,
+        now: Instant,
+        mut image: SessionImage,
+    ) -> Result<SessionId, EngineError> {
+        self.prepare(&mut image)?;
+        let slab = self.slab(now)?;
+        let slab = self.fill(slab, &image);
         let SessionImage {
             label,
             eos_token_ids,
             history,
-            storage,
-            mut next_logits,
+            next_logits,
+            ..
         } = image;
+        self.open(now, label, eos_token_ids, history, slab, next_logits)
+    }
+
+    /// Checks that an image has the logits of this model, and makes room for those to come.
+    pub(crate) fn prepare(&self, image: &mut SessionImage) -> Result<(), EngineError> {
         let vocabulary = self.model().config().vocabulary;
-        if !history.is_empty() && next_logits.len() != vocabulary {
-            let found = next_logits.len();
+        let found = image.next_logits.len();
+        if !image.history.is_empty() && found != vocabulary {
             return Err(internal(format!("an image with {found} logits")));
         }
-        next_logits.reserve_exact(vocabulary - next_logits.len());
-        let mut slab = self.slab(now)?;
-        copy(self, slab.storage_mut(), &storage, history.len() as u64);
-        self.open(now, label, eos_token_ids, history, slab, next_logits)
+        image.next_logits.reserve_exact(vocabulary - found);
+        Ok(())
+    }
+
+    /// Puts the keys and values of an image in a slab.
+    pub(crate) fn fill(&self, mut slab: KVSlab, image: &SessionImage) -> KVSlab {
+        let committed = image.history.len() as u64;
+        copy(self, slab.storage_mut(), &image.storage, committed);
+        slab
     }
 }
 

@@ -1,15 +1,16 @@
 //! What every session of one process shares: the model, the compute threads, the slabs and the store.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    CacheInspector, EngineError, EngineStats, KVSlab, SessionId, SessionInfo, SessionStore,
-    SessionSummary, SlabPool, StoreLimits, Tenant,
+    CacheInspector, EngineError, EngineMetrics, EngineStats, KVSlab, SessionId, SessionImage,
+    SessionInfo, SessionStore, SessionSummary, SlabPool, StoreLimits, Tenant,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
 use crate::config::{EngineConfig, EngineStartError};
+use crate::generate::HISTORY_AHEAD;
 use crate::pass::Pass;
 use crate::verifier::{MAX_CHUNK, SinkWindowVerifier, SlabMismatch};
 
@@ -34,6 +35,18 @@ pub struct Engine {
     // A session's state is taken out while it is worked on, and put back before the turn ends.
     pub(crate) store: SessionStore<Option<Box<SessionState>>>,
     pub(crate) counts: EngineStats,
+    metrics: EngineMetrics,
+}
+
+/// Why a session ends, for the count of those that did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Closed,
+    Completed,
+    Abandoned,
+    Expired,
+    Evicted,
+    Violated,
 }
 
 impl Engine {
@@ -49,8 +62,8 @@ impl Engine {
             threads: config.threads,
             isa: config.isa,
         })?;
-        let sequences = config.active.max(1);
-        compute.reserve(&model, &layout, sequences, MAX_CHUNK + sequences);
+        let (sequences, rows) = largest_pass(&config);
+        compute.reserve(&model, &layout, sequences, rows);
         let limits = StoreLimits {
             capacity: config.capacity,
             idle_ttl: config.idle_ttl,
@@ -65,7 +78,37 @@ impl Engine {
             pass: Pass::default(),
             store,
             counts: EngineStats::default(),
+            metrics: EngineMetrics::default(),
         })
+    }
+
+    /// What it observes while it works.
+    #[must_use]
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.metrics
+    }
+
+    /// Observes into `metrics` from now on.
+    pub(crate) fn observe_into(&mut self, metrics: EngineMetrics) {
+        self.metrics = metrics;
+    }
+
+    /// Bytes that an engine takes beside the weights and the slabs: the scratch memory of its passes, and what it keeps of
+    /// each session, with a history of [`HISTORY_AHEAD`] tokens. Nothing is allocated.
+    #[must_use]
+    pub fn scratch_bytes(model: &Model, config: &EngineConfig) -> u64 {
+        let layout = SinkWindowVerifier::layout_for(model, &config.cache);
+        let (sequences, rows) = largest_pass(config);
+        let options = ComputeOptions {
+            threads: config.threads,
+            isa: config.isa,
+        };
+        let scratch = Compute::scratch_bytes(options, model, &layout, sequences, rows);
+        let context = model.config().context as u64;
+        let cached = config.cache.cached_limit().unwrap_or(context);
+        let logits = model.config().vocabulary as u64;
+        let records = 4 * (logits + cached + HISTORY_AHEAD as u64);
+        scratch + config.capacity as u64 * records
     }
 
     /// The model.
@@ -117,13 +160,12 @@ impl Engine {
         self.expire(now);
         if self.pool.available() == 0 {
             let capacity = self.config.capacity;
-            let victim = self
-                .store
-                .least_recently_used()
-                .ok_or(EngineError::NoSlab { capacity })?;
+            let Some(victim) = self.store.least_recently_used() else {
+                self.counts.refused += 1;
+                return Err(EngineError::NoSlab { capacity });
+            };
             tracing::info!(session = %victim, "evicted: a new session needs its place");
-            self.counts.evicted_lru += 1;
-            self.end(&victim)?;
+            self.end(&victim, Ending::Evicted)?;
         }
         Ok(self.pool.acquire()?)
     }
@@ -138,20 +180,7 @@ impl Engine {
         slab: KVSlab,
         next_logits: Vec<f32>,
     ) -> Result<SessionId, EngineError> {
-        let verifier = SinkWindowVerifier::resume(
-            Arc::clone(&self.model),
-            self.config.cache,
-            Arc::clone(&self.layout),
-            slab,
-            history.len() as u64,
-        )
-        .map_err(|SlabMismatch { found, expected }| {
-            internal(format!("slab {found:?}, expected {expected:?}"))
-        })?;
-        let state = Some(Box::new(SessionState {
-            verifier,
-            next_logits,
-        }));
+        let state = self.resume(slab, history.len() as u64, next_logits)?;
         let id = self
             .store
             .create_with_history(now, label, eos, history, state)
@@ -161,6 +190,62 @@ impl Engine {
             })?;
         tracing::debug!(session = %id, "opened");
         Ok(id)
+    }
+
+    /// Opens a session again that was there before, under the id that it had.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSlab`] when there is no free slab: no other session ends for it. [`EngineError::Internal`] when
+    /// there is such a session, or no such image.
+    pub fn restore(
+        &mut self,
+        id: SessionId,
+        idle: Duration,
+        now: Instant,
+        mut image: SessionImage,
+    ) -> Result<(), EngineError> {
+        self.prepare(&mut image)?;
+        let slab = self.pool.acquire()?;
+        let slab = self.fill(slab, &image);
+        let state = self.resume(slab, image.history.len() as u64, image.next_logits)?;
+        // A time before the machine began cannot be told; then the session is as good as just used.
+        let last_used = now.checked_sub(idle).unwrap_or(now);
+        self.store
+            .restore(
+                id,
+                last_used,
+                image.label,
+                image.eos_token_ids,
+                image.history,
+                state,
+            )
+            .map_err(|(error, state)| {
+                self.release(state);
+                EngineError::from(error)
+            })
+    }
+
+    /// What a session holds whose cache, after `committed` tokens, is in `slab`.
+    fn resume(
+        &self,
+        slab: KVSlab,
+        committed: u64,
+        next_logits: Vec<f32>,
+    ) -> Result<Option<Box<SessionState>>, EngineError> {
+        let verifier = SinkWindowVerifier::resume(
+            Arc::clone(&self.model),
+            self.config.cache,
+            Arc::clone(&self.layout),
+            slab,
+            committed,
+        )
+        .map_err(|SlabMismatch { found, expected }| {
+            internal(format!("slab {found:?}, expected {expected:?}"))
+        })?;
+        Ok(Some(Box::new(SessionState {
+            verifier,
+            next_logits,
+        })))
     }
 
     /// Sessions that a new one could have the places of, free places included.
@@ -173,16 +258,14 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotFound`].
     pub fn close_session(&mut self, id: &SessionId) -> Result<u64, EngineError> {
-        self.end(id)
+        self.end(id, Ending::Closed)
     }
 
     /// Ends the sessions that have been idle too long.
     pub fn expire(&mut self, now: Instant) {
         for id in self.store.expired(now) {
             tracing::info!(session = %id, "evicted: idle for too long");
-            if self.end(&id).is_ok() {
-                self.counts.evicted_ttl += 1;
-            }
+            drop(self.end(&id, Ending::Expired));
         }
     }
 
@@ -206,6 +289,18 @@ impl Engine {
             inv2_violations: violations.inv2,
             idle: session.idle(now),
         })
+    }
+
+    /// The ids of all sessions, in their order.
+    #[must_use]
+    pub fn session_ids(&self) -> Vec<SessionId> {
+        let mut ids: Vec<_> = self
+            .store
+            .iter()
+            .map(|session| session.id().clone())
+            .collect();
+        ids.sort();
+        ids
     }
 
     /// What is known of every session that `by` may know of, in the order of their ids.
@@ -234,8 +329,18 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         let violations = self.store.violations();
+        let states = self
+            .store
+            .iter()
+            .filter_map(|session| session.resource().as_ref());
         EngineStats {
             sessions: self.store.len() as u64,
+            kv_live_bytes: states.map(|state| state.verifier.kv_live_bytes()).sum(),
+            history_tokens: self
+                .store
+                .iter()
+                .map(|session| session.history().len() as u64)
+                .sum(),
             capacity: self.config.capacity as u64,
             free_slabs: self.pool.available() as u64,
             inv1_violations: violations.inv1,
@@ -382,12 +487,21 @@ impl Engine {
             return Ok(());
         };
         tracing::error!(session = %id, %violation, "the session ends: its cache is not what was recorded");
-        self.end(id)?;
+        self.end(id, Ending::Violated)?;
         Err(violation.into())
     }
 
-    fn end(&mut self, id: &SessionId) -> Result<u64, EngineError> {
+    pub(crate) fn end(&mut self, id: &SessionId, ending: Ending) -> Result<u64, EngineError> {
         let session = self.store.remove(id)?;
+        let counts = &mut self.counts;
+        *match ending {
+            Ending::Closed => &mut counts.closed,
+            Ending::Completed => &mut counts.completed,
+            Ending::Abandoned => &mut counts.abandoned,
+            Ending::Expired => &mut counts.evicted_ttl,
+            Ending::Evicted => &mut counts.evicted_lru,
+            Ending::Violated => &mut counts.violated,
+        } += 1;
         let length = session.history().len() as u64;
         self.release(session.into_resource());
         Ok(length)
@@ -399,6 +513,12 @@ impl Engine {
             tracing::error!(reason = %rejected, "a slab was not taken back");
         }
     }
+}
+
+/// The sequences and the rows of the largest pass.
+fn largest_pass(config: &EngineConfig) -> (usize, usize) {
+    let sequences = config.active.max(1);
+    (sequences, MAX_CHUNK + sequences)
 }
 
 pub(crate) fn internal(detail: impl Into<String>) -> EngineError {

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    EngineError, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken, InvalidArgument,
-    Producer, SessionId, StopReason, TrySend,
+    EngineError, EngineMetrics, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken,
+    InvalidArgument, Producer, SessionId, StopReason, TrySend,
 };
 
 use crate::engine::Engine;
@@ -17,7 +17,7 @@ use crate::stop::StopMatcher;
 
 /// Tokens that a generation makes room for in its session's history when it begins. One that goes beyond lets
 /// the history grow as it comes to it.
-const HISTORY_AHEAD: usize = 1 << 16;
+pub const HISTORY_AHEAD: usize = 1 << 16;
 
 /// Where a generation's events go.
 pub type Events = Producer<GenerateEvent, EngineError>;
@@ -70,6 +70,8 @@ pub struct GenerationCoordinator {
     dropped: Option<u64>,
     asked: Instant,
     first_token: Option<Duration>,
+    /// When the last token was emitted, unless the client has had to be waited for since.
+    last_token: Option<Instant>,
 }
 
 impl GenerationCoordinator {
@@ -109,6 +111,7 @@ impl GenerationCoordinator {
             dropped: (dropped > 0).then_some(dropped),
             asked,
             first_token: None,
+            last_token: None,
         })
     }
 
@@ -163,6 +166,7 @@ impl GenerationCoordinator {
             return Ok(Emitted::Finished(reason));
         }
         if !events.has_room() {
+            self.last_token = None;
             return Ok(Emitted::Blocked);
         }
         let position = engine.history(&self.id)?.len() as u64;
@@ -178,8 +182,7 @@ impl GenerationCoordinator {
         if let Err(refused) = events.try_send(event) {
             return Ok(Emitted::refused(&refused));
         }
-        let asked = self.asked;
-        self.first_token.get_or_insert_with(|| asked.elapsed());
+        self.observe(engine.metrics());
         self.emitted += 1;
         self.sampler.note(token);
         let completed = self.stop.completes(token);
@@ -201,6 +204,20 @@ impl GenerationCoordinator {
             Some(reason) => Step::Finished(reason),
             None => Step::Progress,
         })
+    }
+
+    /// Takes the times of the token that was just emitted.
+    fn observe(&mut self, metrics: &EngineMetrics) {
+        let now = Instant::now();
+        if self.first_token.is_none() {
+            let waited = now.saturating_duration_since(self.asked);
+            metrics.first_token_seconds.observe(waited.as_secs_f64());
+            self.first_token = Some(waited);
+        }
+        if let Some(last) = self.last_token.replace(now) {
+            let apart = now.saturating_duration_since(last);
+            metrics.inter_token_seconds.observe(apart.as_secs_f64());
+        }
     }
 
     /// The last event.

@@ -7,6 +7,8 @@
 
 pub mod door;
 pub mod http;
+pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod sessions;
+pub mod state;
 pub mod wire;

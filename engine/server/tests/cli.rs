@@ -264,3 +264,82 @@ fn inspect_says_what_a_file_is_that_is_no_model() {
         assert_refused(folder.path(), arguments, code, parts);
     }
 }
+
+#[test]
+fn settings_are_validated_and_each_is_told_with_where_it_comes_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("kakeya.toml");
+    fs::write(&path, "# ours\ncapacity = 24\nwindow = \"full\"\n").expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_kakeya"))
+        .args(["config", "--check", "kakeya.toml", "--sink", "8"])
+        .current_dir(folder.path())
+        .env_remove("KAKEYA_ISA")
+        .env("KAKEYA_IDLE_TTL", "60")
+        .env("KAKEYA_CAPACTIY", "3")
+        .output()
+        .expect("the command starts");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}{errors}");
+    // The columns are as wide as the longest setting.
+    let lines: Vec<String> = told
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "# kakeya.toml is valid",
+        "# KAKEYA_CAPACTIY is in the environment, and not a setting: is it KAKEYA_CAPACITY?",
+        "capacity = 24 # kakeya.toml:2",
+        "window = \"full\" # kakeya.toml:3",
+        "idle-ttl = 60 # KAKEYA_IDLE_TTL",
+        "sink = 8 # --sink",
+        "bind = \"127.0.0.1:50051\" # default",
+        "# http # not set",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "{line}: {told}");
+    }
+    // What is printed can be read again.
+    fs::write(folder.path().join("again.toml"), &told).expect("written");
+    let again = kakeya(folder.path(), &["config", "--check", "again.toml"]);
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+}
+
+#[test]
+fn wrong_settings_leave_with_2_and_name_their_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.toml"), "\ncapactiy = 3\n").expect("written");
+    fs::write(folder.path().join("b.toml"), "sink = 9\nwindow = 8\n").expect("written");
+    for command in [
+        &["config", "--check"][..],
+        &["serve", "--bind", "127.0.0.1:0", "--config"],
+    ] {
+        for (file, part) in [
+            (
+                "a.toml",
+                "error: a.toml:2: unknown key `capactiy`: is it `capacity`?",
+            ),
+            ("b.toml", "sink 9 is beyond the window 8"),
+        ] {
+            assert_refused(folder.path(), &[command, &[file]].concat(), 2, &[part]);
+        }
+        let missing = [command, &["none.toml"]].concat();
+        let part = "cannot read the configuration none.toml";
+        assert_refused(folder.path(), &missing, 2, &[part]);
+    }
+    let memory = ["serve", "--memory-limit", "lots"];
+    assert_refused(folder.path(), &memory, 2, &["such as 12GiB"]);
+    assert_refused(folder.path(), &["config"], 2, &["--check"]);
+}
+
+#[test]
+fn a_state_folder_in_use_is_told_before_a_model_is_looked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let held = kakeya_server::state::Folder::open(&folder.path().join("s")).expect("taken");
+    assert_refused(
+        folder.path(),
+        &["serve", "--bind", "127.0.0.1:0", "--state-dir", "s"],
+        1,
+        &["--state-dir: s is in use by another server"],
+    );
+    drop(held);
+}

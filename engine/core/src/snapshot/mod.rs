@@ -17,10 +17,12 @@
 //! signature, and does not say who made the snapshot.
 
 mod read;
+mod saved;
 mod settings;
 mod write;
 
 pub use read::{Snapshot, SnapshotError, SnapshotReader};
+pub use saved::{SAVED_FORMAT, SavedError, SavedSession};
 pub use settings::StateSettings;
 pub use write::SnapshotWriter;
 

@@ -38,6 +38,10 @@ fn every_engine_error_says_what_is_wrong() {
             "every generation slot is busy and the queue of 8 is full".to_owned(),
         ),
         (
+            EngineError::BacklogFull { limit: 100 },
+            "the requests that wait hold too many tokens: 100 may be held at once; ask again later".to_owned(),
+        ),
+        (
             EngineError::QueueTimeout {
                 max_wait: Duration::from_millis(1500),
             },
@@ -54,6 +58,11 @@ fn every_engine_error_says_what_is_wrong() {
         (
             EngineError::Draining,
             "the engine is draining and takes no new work".to_owned(),
+        ),
+        (
+            EngineError::ShutdownTimeout,
+            "the server stopped, and this could not finish in the time that was left (--shutdown-timeout): ask again"
+                .to_owned(),
         ),
         (EngineError::Stopped, "the engine has stopped".to_owned()),
         (
@@ -164,6 +173,12 @@ fn errors_of_the_session_store_become_the_engines() {
         (
             SessionError::Full { capacity: 4 },
             EngineError::NoSlab { capacity: 4 },
+        ),
+        (
+            SessionError::Taken { id: id() },
+            EngineError::Internal {
+                detail: format!("session {ID} is there already"),
+            },
         ),
         (SessionError::Invariant(INV1), EngineError::Invariant(INV1)),
     ];

@@ -144,6 +144,28 @@ fn a_full_store_refuses_and_hands_the_resource_back() {
 }
 
 #[test]
+fn a_session_comes_back_under_its_id_with_its_history_and_its_idle_time() {
+    let now = Instant::now();
+    let mut store = store();
+    let id: SessionId = "sess-0000000000000000000000000000002a".parse().unwrap();
+    let (label, idle) = ("label".to_owned(), Duration::from_millis(3));
+    let restored = store.restore(id.clone(), now, label.clone(), vec![2], vec![5, 6], "slab");
+    restored.unwrap();
+    let session = store.get(&id).unwrap();
+    assert_eq!(
+        (session.label(), session.eos_token_ids()),
+        ("label", &[2][..])
+    );
+    assert_eq!(session.history(), [5, 6]);
+    assert_eq!(session.cached().iter().collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(session.last_position(), 2);
+    assert_eq!(session.idle(now + idle), idle);
+    let again = store.restore(id.clone(), now, label, vec![], vec![], "another");
+    assert_eq!(again, Err((SessionError::Taken { id }, "another")));
+    assert_eq!(store.len(), 1);
+}
+
+#[test]
 fn history_is_appended_to_and_the_cached_tokens_follow_it() {
     let now = Instant::now();
     let mut store = store();

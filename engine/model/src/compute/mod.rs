@@ -155,6 +155,30 @@ impl Compute {
         );
     }
 
+    /// Bytes of the scratch memory that [`Compute::reserve`] takes. Nothing is allocated.
+    #[must_use]
+    pub fn scratch_bytes(
+        options: ComputeOptions,
+        model: &Model,
+        layout: &KvLayout,
+        sequences: usize,
+        rows: usize,
+    ) -> u64 {
+        let largest = Largest {
+            sequences,
+            rows,
+            query_tile: Kernels::of(options.isa).query_tile,
+            threads: options.threads,
+        };
+        let room = Room {
+            rows,
+            logits: sequences,
+            branch: if model.has_branches() { rows } else { 0 },
+            attention: largest.attention(layout),
+        };
+        room.bytes(model.config())
+    }
+
     /// Delays every task by a pseudo-random moment; 0 switches it off. For the gates.
     pub fn inject_delays(&mut self, seed: u64) {
         self.pool.inject_delays(seed);

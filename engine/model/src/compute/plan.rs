@@ -97,28 +97,14 @@ pub(super) struct Largest {
     pub(super) threads: usize,
 }
 
-impl Plan {
-    /// Makes room in the lists. Returns the f32 of scratch that the tiles at work at once can need.
-    pub(super) fn reserve(
-        &mut self,
-        config: &ModelConfig,
-        layout: &KvLayout,
-        largest: Largest,
-    ) -> usize {
-        let Largest {
-            sequences,
-            rows,
+impl Largest {
+    /// The f32 of scratch that the tiles at work at once can need.
+    pub(super) fn attention(&self, layout: &KvLayout) -> usize {
+        let Self {
             query_tile,
             threads,
-        } = largest;
-        // Each sequence can end in a tile that is not full.
-        let tiles = (rows * config.group() / query_tile + sequences) * config.kv_heads;
-        self.parts.clear();
-        self.part_of.clear();
-        self.tiles.clear();
-        self.parts.reserve(sequences);
-        self.part_of.reserve(rows);
-        self.tiles.reserve(tiles);
+            ..
+        } = *self;
         let room = |pieces| {
             TileRoom {
                 count: query_tile,
@@ -131,6 +117,32 @@ impl Plan {
             .chain([threads * room(1)])
             .max()
             .unwrap_or(0)
+    }
+}
+
+impl Plan {
+    /// Makes room in the lists. Returns the f32 of scratch that the tiles at work at once can need.
+    pub(super) fn reserve(
+        &mut self,
+        config: &ModelConfig,
+        layout: &KvLayout,
+        largest: Largest,
+    ) -> usize {
+        let Largest {
+            sequences,
+            rows,
+            query_tile,
+            ..
+        } = largest;
+        // Each sequence can end in a tile that is not full.
+        let tiles = (rows * config.group() / query_tile + sequences) * config.kv_heads;
+        self.parts.clear();
+        self.part_of.clear();
+        self.tiles.clear();
+        self.parts.reserve(sequences);
+        self.part_of.reserve(rows);
+        self.tiles.reserve(tiles);
+        largest.attention(layout)
     }
 
     pub(super) fn make(

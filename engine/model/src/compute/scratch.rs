@@ -35,42 +35,41 @@ pub(super) struct Room {
     pub(super) attention: usize,
 }
 
-impl Scratch {
-    pub(super) fn reserve(&mut self, config: &ModelConfig, room: Room) {
-        let rows = room.rows;
+impl Room {
+    /// The f32 of each buffer, in their order.
+    fn lengths(&self, config: &ModelConfig) -> [usize; 15] {
+        let rows = self.rows;
         let queries = config.heads * config.head_dim;
         let keys = config.kv_heads * config.head_dim;
-        for (buffer, length) in [
-            (&mut self.residual, rows * config.hidden),
-            (&mut self.packed, rows * config.hidden.max(queries)),
-            (&mut self.sums, rows * config.hidden.max(queries) / SEGMENT),
-            (&mut self.wide, rows * config.feed_forward),
-            (&mut self.wide_sums, rows * config.feed_forward / SEGMENT),
-            (&mut self.queries, rows * queries),
-            (&mut self.window_queries, rows * queries),
-            (&mut self.sink_queries, rows * queries),
-            (&mut self.keys, rows * keys),
-            (&mut self.values, rows * keys),
-            (
-                &mut self.angles,
-                rows * config.ropes.len() * 2 * config.head_dim,
-            ),
-            (&mut self.sink_angles, rows * 2 * config.head_dim),
-            (&mut self.branch, room.branch * config.hidden),
-            (&mut self.attention, room.attention),
-            (&mut self.logits, room.logits * config.vocabulary),
-        ] {
-            if buffer.len() < length {
-                // Not `resize` alone: it would round the capacity up, and these are the largest buffers we have.
-                buffer.reserve_exact(length - buffer.len());
-                buffer.resize(length, 0.0);
-            }
-        }
+        [
+            rows * config.hidden,
+            rows * config.hidden.max(queries),
+            rows * config.hidden.max(queries) / SEGMENT,
+            rows * config.feed_forward,
+            rows * config.feed_forward / SEGMENT,
+            rows * queries,
+            rows * queries,
+            rows * queries,
+            rows * keys,
+            rows * keys,
+            rows * config.ropes.len() * 2 * config.head_dim,
+            rows * 2 * config.head_dim,
+            self.branch * config.hidden,
+            self.attention,
+            self.logits * config.vocabulary,
+        ]
     }
 
-    /// Fills everything with NaN.
-    pub(super) fn poison(&mut self) {
-        for buffer in [
+    /// Bytes of all buffers.
+    pub(super) fn bytes(&self, config: &ModelConfig) -> u64 {
+        let lengths = self.lengths(config).map(|length| length as u64);
+        lengths.iter().sum::<u64>() * size_of::<f32>() as u64
+    }
+}
+
+impl Scratch {
+    fn buffers(&mut self) -> [&mut Vec<f32>; 15] {
+        [
             &mut self.residual,
             &mut self.packed,
             &mut self.sums,
@@ -86,7 +85,22 @@ impl Scratch {
             &mut self.branch,
             &mut self.attention,
             &mut self.logits,
-        ] {
+        ]
+    }
+
+    pub(super) fn reserve(&mut self, config: &ModelConfig, room: Room) {
+        for (buffer, length) in self.buffers().into_iter().zip(room.lengths(config)) {
+            if buffer.len() < length {
+                // Not `resize` alone: it would round the capacity up, and these are the largest buffers we have.
+                buffer.reserve_exact(length - buffer.len());
+                buffer.resize(length, 0.0);
+            }
+        }
+    }
+
+    /// Fills everything with NaN.
+    pub(super) fn poison(&mut self) {
+        for buffer in self.buffers() {
             buffer.fill(f32::NAN);
         }
     }

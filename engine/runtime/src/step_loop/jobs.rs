@@ -11,13 +11,17 @@ use kakeya_core::{AdmissionPolicy, EngineError, Scheduler, SessionId, Ticket};
 use super::pacing::Pacing;
 use super::turn::Lists;
 use super::work::{End, Work};
-use crate::engine::Engine;
+use crate::engine::{Ending, Engine};
 use crate::generate::Events;
 use crate::pass::Pass;
 
 /// Requests that may wait behind another of the same session. They wait whatever the policy says of those that
 /// wait for a slot: a session does one thing at a time.
 const LINE_CAP: usize = 64;
+
+/// Tokens that the requests of all sessions together may hold, those at work included: 64 MiB of them. It is several
+/// requests of the largest size, and bounds what clients can pile up.
+const BACKLOG_TOKENS: usize = 1 << 24;
 
 /// The requests of one session: the first is at work or waits for a slot, the rest wait behind it.
 #[derive(Default)]
@@ -82,7 +86,11 @@ impl Jobs {
             Work::Copy(copying) if waiting == 0 => return copying.run(engine, &id, now),
             other => other,
         };
-        let checked = if waiting == 0 {
+        let checked = if self.held() + work.held() > BACKLOG_TOKENS {
+            Err(EngineError::BacklogFull {
+                limit: BACKLOG_TOKENS,
+            })
+        } else if waiting == 0 {
             work.begin(engine, &id, now)
                 .and_then(|()| Ok(self.scheduler.submit(now)?))
                 .map(Some)
@@ -103,6 +111,12 @@ impl Jobs {
             self.tickets.insert(ticket, id.clone());
             drop(engine.set_busy(&id, true));
         }
+    }
+
+    /// Tokens that all requests hold.
+    fn held(&self) -> usize {
+        let works = self.lines.values().flat_map(|line| &line.waiting);
+        works.map(Work::held).sum()
     }
 
     /// Gives free slots to those who wait, and ends the wait of those who waited too long or gave up.
@@ -184,13 +198,13 @@ impl Jobs {
         drop(engine.set_busy(id, false));
     }
 
-    /// Ends everything.
+    /// Ends everything, because there is no time left for it.
     pub(super) fn stop(&mut self, engine: &mut Engine) {
         let ids: Vec<SessionId> = self.lines.keys().cloned().collect();
         for id in ids {
             if let Some(line) = self.lines.get_mut(&id) {
                 for work in line.waiting.drain(..) {
-                    work.cancel(EngineError::Draining);
+                    work.fail(EngineError::ShutdownTimeout);
                 }
             }
             self.cancel_session(engine, &id);
@@ -296,7 +310,7 @@ impl Jobs {
 /// has heard may ask for the next.
 fn leave_with(engine: &mut Engine, id: &SessionId, work: Work, tell: impl FnOnce(Work)) {
     if work.ends_session() {
-        drop(engine.close_session(id));
+        drop(engine.end(id, Ending::Completed));
     }
     tell(work);
 }

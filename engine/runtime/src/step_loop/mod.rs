@@ -22,7 +22,7 @@ use kakeya_model::Model;
 use tokio::sync::mpsc;
 
 use crate::config::{EngineConfig, EngineStartError};
-use crate::engine::Engine;
+use crate::engine::{Ending, Engine};
 use jobs::Jobs;
 use turn::Turn;
 use work::{Asked, Copying, Work};
@@ -50,16 +50,18 @@ struct Drain {
 
 /// The running thread of a loop.
 #[derive(Debug)]
-pub struct StepLoopThread(JoinHandle<()>);
+pub struct StepLoopThread(JoinHandle<Engine>);
 
 impl StepLoopThread {
-    /// Waits for the loop to end. It ends after [`EngineHandle::shutdown`], or when every handle is gone.
+    /// Waits for the loop to end, and hands out its engine, with the sessions that are left. It ends after
+    /// [`EngineHandle::shutdown`], or when every handle is gone.
     ///
     /// # Panics
     /// When the loop itself panicked.
-    pub fn join(self) {
-        if let Err(panic) = self.0.join() {
-            std::panic::resume_unwind(panic);
+    pub fn join(self) -> Engine {
+        match self.0.join() {
+            Ok(engine) => engine,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 }
@@ -73,9 +75,17 @@ impl StepLoop {
         model: Arc<Model>,
         config: EngineConfig,
     ) -> Result<(EngineHandle, StepLoopThread), EngineStartError> {
-        let jobs = Jobs::new(config.active, config.admission);
-        let engine = Engine::new(model, config)?;
+        Self::start(Engine::new(model, config)?)
+    }
+
+    /// Goes on with an engine, on a thread of its own.
+    ///
+    /// # Errors
+    /// When the thread cannot start.
+    pub fn start(mut engine: Engine) -> Result<(EngineHandle, StepLoopThread), EngineStartError> {
+        let jobs = Jobs::new(engine.config().active, engine.config().admission);
         let (handle, commands) = EngineHandle::channel(COMMANDS_IN_FLIGHT);
+        engine.observe_into(handle.metrics().clone());
         let timer = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
@@ -92,7 +102,7 @@ impl StepLoop {
         Ok((handle, StepLoopThread(thread)))
     }
 
-    fn run(mut self, timer: &tokio::runtime::Runtime) {
+    fn run(mut self, timer: &tokio::runtime::Runtime) -> Engine {
         loop {
             self.take_commands();
             let now = Instant::now();
@@ -110,6 +120,7 @@ impl StepLoop {
         for reply in self.drain.into_iter().flat_map(|drain| drain.replies) {
             answer(reply, Ok(()));
         }
+        self.engine
     }
 
     fn take_commands(&mut self) {
@@ -242,7 +253,7 @@ impl StepLoop {
         how: impl FnOnce(&mut Engine) -> Result<SessionId, EngineError>,
     ) {
         if let Err(Ok(id)) = reply.send(open(&mut self.engine, by, how)) {
-            drop(self.engine.close_session(&id));
+            drop(self.engine.end(&id, Ending::Abandoned));
         }
     }
 

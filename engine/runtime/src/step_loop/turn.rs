@@ -39,6 +39,10 @@ impl Jobs {
         let slice = self.pacing.slice(decoding);
         let prompts = self.join_appends(engine, slice, &mut lists);
         if !self.pass.is_empty() {
+            engine
+                .metrics()
+                .batch_rows
+                .observe((decoding + prompts) as f64);
             engine.run(&mut self.pass, begun);
             self.advance(engine, &mut lists);
             self.pacing.ran(decoding, prompts, begun.elapsed());

@@ -6,7 +6,7 @@ use kakeya_core::{EngineError, GenerateParams, Reply, SessionId, SessionImage, S
 
 use super::answer;
 use crate::append::AppendCoordinator;
-use crate::engine::{Engine, internal};
+use crate::engine::{Ending, Engine, internal};
 use crate::generate::{Events, GenerationCoordinator};
 
 /// A request to one session.
@@ -159,6 +159,16 @@ impl Work {
         }
     }
 
+    /// Tokens that it holds until they are in the cache.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Append { tokens, begun, .. } => {
+                tokens.len() + begun.as_ref().map_or(0, AppendCoordinator::left)
+            }
+            Self::Generate { .. } | Self::Copy(_) => 0,
+        }
+    }
+
     /// Whether the session ends with this.
     pub(super) fn ends_session(&self) -> bool {
         self.asked().is_some_and(|asked| asked.ends_session)
@@ -239,7 +249,7 @@ impl Copying {
             Self::Fork { count, reply } => {
                 if let Err(Ok(forks)) = reply.send(engine.fork(now, id, count)) {
                     for fork in forks {
-                        drop(engine.close_session(&fork));
+                        drop(engine.end(&fork, Ending::Abandoned));
                     }
                 }
             }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use kakeya_core::EngineHandle;
 use kakeya_model::Model;
-use kakeya_runtime::{EngineConfig, SinkWindowVerifier, StepLoop, StepLoopThread};
+use kakeya_runtime::{Engine, EngineConfig, SinkWindowVerifier, StepLoop, StepLoopThread};
 
-use super::memory::{self, MemoryNeed};
+use super::memory::{self, MemoryLimit, MemoryNeed};
 use super::options::EngineOptions;
+use super::output::bytes;
 
 /// The engine settings that the shared flags give; the rest is the engine's default.
 pub fn config(options: &EngineOptions) -> EngineConfig {
@@ -20,6 +21,26 @@ pub fn config(options: &EngineOptions) -> EngineConfig {
     }
 }
 
+/// Makes an engine that fits in so much memory, with all of its sessions in use, and says so in the log.
+///
+/// # Errors
+/// The arithmetic, when they do not fit; or what the engine says.
+pub fn within(
+    limit: MemoryLimit,
+    model: Arc<Model>,
+    config: EngineConfig,
+) -> anyhow::Result<Engine> {
+    let need = need(&model, &config)?;
+    let room = limit.in_bytes()?;
+    need.check_limit(room)?;
+    tracing::info!(
+        "memory: {need}, of {} (--memory-limit {limit})",
+        bytes(room)
+    );
+    warn_beyond_context(&model, &config);
+    Ok(Engine::new(model, config)?)
+}
+
 /// Starts an engine whose sessions fit into this machine's memory, all of them.
 ///
 /// # Errors
@@ -28,15 +49,19 @@ pub fn start(
     model: Arc<Model>,
     config: EngineConfig,
 ) -> anyhow::Result<(EngineHandle, StepLoopThread)> {
-    let shape = SinkWindowVerifier::layout_for(&model, &config.cache).slab_shape(config.kv);
-    let need = MemoryNeed {
+    need(&model, &config)?.check(memory::machine_bytes()?)?;
+    warn_beyond_context(&model, &config);
+    Ok(StepLoop::spawn(model, config)?)
+}
+
+fn need(model: &Model, config: &EngineConfig) -> anyhow::Result<MemoryNeed> {
+    let shape = SinkWindowVerifier::layout_for(model, &config.cache).slab_shape(config.kv);
+    Ok(MemoryNeed {
         capacity: config.capacity,
         slab_bytes: shape.bytes()? as u64,
         model_bytes: model.weight_bytes() as u64,
-    };
-    need.check(memory::machine_bytes()?)?;
-    warn_beyond_context(&model, &config);
-    Ok(StepLoop::spawn(model, config)?)
+        scratch_bytes: Engine::scratch_bytes(model, config),
+    })
 }
 
 /// A cache longer than what the model was trained for works, and makes the model talk nonsense.

@@ -3,6 +3,9 @@
 //! Slabs cost memory only once they are touched, so a server that promises too much starts well and dies later,
 //! under load. The promise is checked at start instead, and a refusal shows its arithmetic.
 
+use std::fmt;
+use std::str::FromStr;
+
 use anyhow::Context;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -17,6 +20,76 @@ pub struct MemoryNeed {
     pub slab_bytes: u64,
     /// The weights.
     pub model_bytes: u64,
+    /// What passes and sessions take beside them.
+    pub scratch_bytes: u64,
+}
+
+/// How much memory a server may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MemoryLimit {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of what the machine, or the control group of this process, has.
+    Percent(u8),
+}
+
+impl Default for MemoryLimit {
+    /// What is left is for requests on their way in and answers on their way out, and for the system.
+    fn default() -> Self {
+        Self::Percent(90)
+    }
+}
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(count) => f.write_str(&bytes(*count)),
+            Self::Percent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
+impl FromStr for MemoryLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const UNITS: [(&str, u64); 7] = [
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("TiB", 1 << 40),
+            ("kB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+        ];
+        let wrong =
+            || "expected a size, such as 12GiB or 800MB, or a share, such as 80%".to_owned();
+        if let Some(share) = text.strip_suffix('%') {
+            let share: u8 = share.trim().parse().map_err(|_| wrong())?;
+            let fits = (1..=100).contains(&share);
+            return fits.then_some(Self::Percent(share)).ok_or_else(wrong);
+        }
+        let unit = UNITS
+            .iter()
+            .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+        let (number, factor) = unit.unwrap_or((text, 1));
+        let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+        let size = number.checked_mul(factor).filter(|size| *size > 0);
+        size.map(Self::Bytes).ok_or_else(wrong)
+    }
+}
+
+impl MemoryLimit {
+    /// The limit in bytes.
+    ///
+    /// # Errors
+    /// As [`machine_bytes`].
+    pub fn in_bytes(self) -> anyhow::Result<u64> {
+        Ok(match self {
+            Self::Bytes(count) => count,
+            Self::Percent(share) => (u128::from(machine_bytes()?) * u128::from(share) / 100) as u64,
+        })
+    }
 }
 
 /// The sessions do not fit.
@@ -24,13 +97,26 @@ pub struct MemoryNeed {
 #[error("{}", self.sentence())]
 pub struct TooLittleMemory {
     need: MemoryNeed,
-    machine: u64,
+    room: u64,
+    /// Whose the room is.
+    whose: Whose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Machine,
+    Limit,
 }
 
 impl MemoryNeed {
     /// The need with every session in use.
     fn total(&self) -> u128 {
-        self.capacity as u128 * u128::from(self.slab_bytes) + u128::from(self.model_bytes)
+        self.capacity as u128 * u128::from(self.slab_bytes) + self.fixed()
+    }
+
+    /// The need with no session.
+    fn fixed(&self) -> u128 {
+        u128::from(self.model_bytes) + u128::from(self.scratch_bytes)
     }
 
     /// As many bytes, or the most that can be counted.
@@ -43,33 +129,54 @@ impl MemoryNeed {
     /// # Errors
     /// [`TooLittleMemory`], whose text shows the arithmetic.
     pub fn check(self, machine: u64) -> Result<(), TooLittleMemory> {
-        if self.total() <= u128::from(machine) {
+        self.check_room(machine, Whose::Machine)
+    }
+
+    /// Checks the need against a limit of `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`MemoryNeed::check`].
+    pub fn check_limit(self, limit: u64) -> Result<(), TooLittleMemory> {
+        self.check_room(limit, Whose::Limit)
+    }
+
+    fn check_room(self, room: u64, whose: Whose) -> Result<(), TooLittleMemory> {
+        if self.total() <= u128::from(room) {
             Ok(())
         } else {
-            Err(TooLittleMemory {
-                need: self,
-                machine,
-            })
+            let need = self;
+            Err(TooLittleMemory { need, room, whose })
         }
+    }
+}
+
+/// The arithmetic.
+impl fmt::Display for MemoryNeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} sessions x {} of KV cache + {} of weights",
+            self.capacity,
+            bytes(self.slab_bytes),
+            bytes(self.model_bytes)
+        )?;
+        if self.scratch_bytes > 0 {
+            write!(f, " + {} of scratch", bytes(self.scratch_bytes))?;
+        }
+        write!(f, " = {}", bytes(self.bytes()))
     }
 }
 
 impl TooLittleMemory {
     fn sentence(&self) -> String {
-        let Self { need, machine } = self;
-        let total = need.bytes();
-        let arithmetic = format!(
-            "{} sessions x {} of KV cache + {} of weights = {}, but this machine has {}",
-            need.capacity,
-            bytes(need.slab_bytes),
-            bytes(need.model_bytes),
-            bytes(total),
-            bytes(*machine)
-        );
-        match machine
-            .saturating_sub(need.model_bytes)
-            .checked_div(need.slab_bytes)
-        {
+        let Self { need, room, whose } = self;
+        let has = match whose {
+            Whose::Machine => "this machine has",
+            Whose::Limit => "--memory-limit is",
+        };
+        let arithmetic = format!("{need}, but {has} {}", bytes(*room));
+        let left = u128::from(*room).saturating_sub(need.fixed());
+        match left.checked_div(u128::from(need.slab_bytes)) {
             Some(0) | None => {
                 format!("{arithmetic}: not even one session fits; use a smaller --window")
             }
@@ -106,6 +213,7 @@ mod tests {
             capacity: 16,
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
+            scratch_bytes: 0,
         };
         assert_eq!(need.check(484 * MIB), Ok(()));
         assert!(need.check(484 * MIB - 1).is_err());
@@ -117,6 +225,7 @@ mod tests {
             capacity: 1000,
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
+            scratch_bytes: 0,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert_eq!(
@@ -145,6 +254,7 @@ mod tests {
             capacity: 1,
             slab_bytes: 924 * MIB + 1,
             model_bytes: 100 * MIB,
+            scratch_bytes: 0,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert!(
@@ -159,8 +269,61 @@ mod tests {
             capacity: usize::MAX,
             slab_bytes: u64::MAX,
             model_bytes: 0,
+            scratch_bytes: 0,
         };
         assert!(need.check(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn scratch_counts_and_the_limit_is_named() {
+        let need = MemoryNeed {
+            capacity: 16,
+            slab_bytes: 24 * MIB,
+            model_bytes: 100 * MIB,
+            scratch_bytes: 50 * MIB,
+        };
+        assert_eq!(need.check_limit(534 * MIB), Ok(()));
+        let error = need
+            .check_limit(200 * MIB)
+            .expect_err("too much")
+            .to_string();
+        assert_eq!(
+            error,
+            "16 sessions x 24.0 MiB of KV cache + 100.0 MiB of weights + 50.0 MiB of scratch = 534.0 MiB, but \
+             --memory-limit is 200.0 MiB: use --capacity 2 or less, or a smaller --window"
+        );
+    }
+
+    #[test]
+    fn limits_are_sizes_or_shares() {
+        for (text, limit) in [
+            ("12GiB", MemoryLimit::Bytes(12 << 30)),
+            ("800 MB", MemoryLimit::Bytes(800_000_000)),
+            ("4096", MemoryLimit::Bytes(4096)),
+            ("80%", MemoryLimit::Percent(80)),
+            ("100 %", MemoryLimit::Percent(100)),
+        ] {
+            assert_eq!(text.parse(), Ok(limit), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0%",
+            "101%",
+            "-1",
+            "12 apples",
+            "99999999999TiB",
+            "1.5GiB",
+        ] {
+            let error = text.parse::<MemoryLimit>().expect_err("no limit");
+            assert!(error.contains("such as 12GiB"), "{text}: {error}");
+        }
+        let machine = machine_bytes().expect("known");
+        let default = MemoryLimit::default().in_bytes().expect("known");
+        assert!(default < machine && default > machine / 2);
+        assert_eq!(MemoryLimit::Bytes(7).in_bytes().expect("plain"), 7);
+        assert_eq!(MemoryLimit::Percent(90).to_string(), "90%");
+        assert_eq!(MemoryLimit::Bytes(1 << 30).to_string(), "1.0 GiB");
     }
 
     #[test]

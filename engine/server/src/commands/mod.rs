@@ -4,14 +4,17 @@
 //! either step is a usage error and leaves with 2, before anything is loaded.
 
 mod bench;
+mod config;
 mod digest;
 mod engine;
 mod generate;
 mod inspect;
+mod keep;
 mod key;
 mod logs;
 mod memory;
 mod model;
+mod observe;
 mod options;
 mod output;
 mod perplexity;
@@ -19,6 +22,7 @@ mod resident;
 mod security;
 mod serve;
 mod session;
+mod settings;
 mod signals;
 mod token_file;
 
@@ -27,6 +31,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use settings::{ProcessEnvironment, Refused};
 
 /// A session-bound inference runtime with a KV cache of fixed size.
 #[derive(Debug, Parser)]
@@ -45,6 +50,8 @@ struct Cli {
 enum Command {
     /// Serve a model over gRPC (kakeya.v1.RuntimeService)
     Serve(serve::ServeArgs),
+    /// Validate the settings of `serve` and say where each comes from
+    Config(config::ConfigArgs),
     /// Continue one prompt and print what the model says
     Generate(generate::GenerateArgs),
     /// Print digests of the logits and the KV cache of a token sequence, to check that chunking changes no bit
@@ -88,9 +95,11 @@ type Outcome = Result<(), Failure>;
 
 /// Runs the command line and says how it went: 0 success, 1 failure, 2 wrong usage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
-        Err(error) => {
+    let arguments = arguments.into_iter().collect();
+    let (cli, effective) = match settings::parse::<Cli>(arguments, &ProcessEnvironment) {
+        Ok(parsed) => parsed,
+        Err(Refused::Setting(error)) => return exit(Err(Failure::usage(error))),
+        Err(Refused::Line(error)) => {
             // Help and version are answers, not mistakes, and go to standard output.
             let _ = error.print();
             return if error.use_stderr() {
@@ -101,7 +110,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(args, &effective),
+        Command::Config(args) => config::run(args, &effective),
         Command::Generate(args) => generate::run(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -109,6 +119,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Key(args) => key::run(args),
         Command::Perplexity(args) => perplexity::run(args),
     };
+    exit(outcome)
+}
+
+/// Tells what went wrong, and says the exit code.
+fn exit(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Run(error)) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,

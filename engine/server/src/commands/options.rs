@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
@@ -200,6 +201,16 @@ impl CacheArgs {
 pub fn positive(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "expected a whole number from 1 up".to_owned())
+}
+
+/// Reads a time in whole seconds.
+///
+/// # Errors
+/// What would be right; clap names the flag and the value.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| "expected a whole number of seconds, 0 or more".to_owned())
 }
 
 /// The cores this process may use; 1 where the system does not tell.

@@ -14,7 +14,9 @@ use kakeya_server::door::keys::{
 use kakeya_server::door::patience::Patience;
 use kakeya_server::door::tls::{Tls, TlsFiles};
 use kakeya_server::door::{Guard, exposure};
+use kakeya_server::http::loading;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 
@@ -177,8 +179,46 @@ impl Security {
     /// # Errors
     /// A usage error that says what is missing.
     pub fn allow(&self, flag: &'static str, listener: &TcpListener) -> Result<(), Failure> {
+        self.check(
+            flag,
+            listener,
+            self.keys.is_some(),
+            self.guard.tls.is_some(),
+        )
+    }
+
+    /// [`Security::allow`] for a port that asks for no keys and has no TLS, whatever the others have.
+    ///
+    /// # Errors
+    /// As [`Security::allow`].
+    pub fn allow_open(&self, flag: &'static str, listener: &TcpListener) -> Result<(), Failure> {
+        self.check(flag, listener, false, false)
+    }
+
+    /// Answers on a port until `loaded` that the model is loading. Where there is TLS nobody is answered until then: what is
+    /// said without it would be taken for a broken handshake.
+    ///
+    /// # Errors
+    /// When the port cannot be shared.
+    pub fn answer_until(
+        &self,
+        listener: TcpListener,
+        loaded: &CancellationToken,
+    ) -> Result<TcpListener, Failure> {
+        match self.guard.tls {
+            Some(_) => Ok(listener),
+            None => Ok(loading::answer(listener, loaded.clone())?),
+        }
+    }
+
+    fn check(
+        &self,
+        flag: &'static str,
+        listener: &TcpListener,
+        keys: bool,
+        tls: bool,
+    ) -> Result<(), Failure> {
         let address: SocketAddr = listener.local_addr()?;
-        let (keys, tls) = (self.keys.is_some(), self.guard.tls.is_some());
         match exposure::check(flag, address, keys, tls) {
             Err(exposed) if self.insecure => {
                 tracing::warn!(%address, keys, tls, "{} is reachable: --insecure", exposed.flag);

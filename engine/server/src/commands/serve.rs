@@ -2,29 +2,39 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use kakeya_core::{AdmissionPolicy, EngineHandle};
-use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoopThread};
+use kakeya_runtime::{Engine, EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
+use kakeya_server::http::loading;
 use kakeya_server::http::shim::{self, ServedModel, Shim, Slots};
+use kakeya_server::metrics::Metrics;
 use kakeya_server::sessions;
 use kakeya_server::wire::{Drain, Services, bind, serve_guarded};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::keep::StateArgs;
 use super::logs::LogArgs;
+use super::memory::MemoryLimit;
 use super::model::Servable;
-use super::options::{EngineArgs, EngineOptions, positive};
+use super::observe::{self, ObserveArgs};
+use super::options::{EngineArgs, EngineOptions, positive, seconds};
 use super::security::{Security, SecurityArgs};
+use super::settings::Effective;
 use super::signals::StopSignals;
 use super::{Failure, Outcome, engine, model, output};
 
 /// Flags of `kakeya serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// Read settings from this TOML file, whose keys are the names of these flags; flags and variables outdo it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
     /// The address to listen on; port 0 takes a free one
@@ -40,20 +50,27 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     capacity: NonZeroUsize,
     /// Seconds after which an unused session ends
-    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = clap::value_parser!(u64).range(1..))]
-    idle_ttl: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = positive)]
+    idle_ttl: NonZeroUsize,
     /// Appends and generations at work at once, in shared passes; more wait in a queue
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     max_active: NonZeroUsize,
     /// Seconds that a request may wait in the queue; 0 turns it away where it would have to wait
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
-    queue_max_wait: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    queue_max_wait: Duration,
     /// Requests that may wait at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = positive)]
     queue_cap: NonZeroUsize,
     /// Seconds that running generations get to finish when the server is told to stop
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    grace: u64,
+    #[arg(long, alias = "grace", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    shutdown_timeout: Duration,
+    /// Memory that the server may take, such as 12GiB or 80%; settings that need more are refused at start
+    #[arg(long, value_name = "SIZE", default_value = "90%")]
+    memory_limit: MemoryLimit,
+    #[command(flatten)]
+    keep: StateArgs,
+    #[command(flatten)]
+    observe: ObserveArgs,
     #[command(flatten)]
     security: SecurityArgs,
     #[command(flatten)]
@@ -71,26 +88,38 @@ struct ServeOptions {
 }
 
 impl ServeArgs {
+    /// The file that settings were read from.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
+    /// Checks the flags and starts nothing.
+    ///
+    /// # Errors
+    /// A usage error that names the flag.
+    pub fn check(self) -> Outcome {
+        self.validate().map(drop)
+    }
+
     fn validate(self) -> Result<ServeOptions, Failure> {
         let engine = self.engine.validate()?;
-        let admission = match self.queue_max_wait {
-            0 => AdmissionPolicy::Reject,
-            seconds => AdmissionPolicy::Queue {
-                max_wait: Duration::from_secs(seconds),
-                cap: self.queue_cap.get(),
-            },
+        let max_wait = self.queue_max_wait;
+        let cap = self.queue_cap.get();
+        let admission = if max_wait.is_zero() {
+            AdmissionPolicy::Reject
+        } else {
+            AdmissionPolicy::Queue { max_wait, cap }
         };
         let config = EngineConfig {
             capacity: self.capacity.get(),
-            idle_ttl: Duration::from_secs(self.idle_ttl),
+            idle_ttl: Duration::from_secs(self.idle_ttl.get() as u64),
             active: self.max_active.get(),
             admission,
             ..engine::config(&engine)
         };
-        let max_wait = Duration::from_secs(self.queue_max_wait);
-        let slots = Slots::new(config.capacity, self.queue_cap.get(), max_wait);
+        let slots = Slots::new(config.capacity, cap, max_wait);
         let drain = Drain {
-            grace: Duration::from_secs(self.grace),
+            grace: self.shutdown_timeout,
             ..Drain::default()
         };
         Ok(ServeOptions {
@@ -104,10 +133,16 @@ impl ServeArgs {
 }
 
 /// Runs `kakeya serve`. The ports are taken first, so that one in use is told before a model is fetched and loaded.
-pub fn run(args: ServeArgs) -> Outcome {
+pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     args.logs.start()?;
+    effective.log();
+    if let Some(file) = args.file() {
+        tracing::info!(file = %file.display(), "settings read");
+    }
     let (address, http) = (args.bind.clone(), args.http.clone());
     let name = args.served_model_name.clone();
+    let metrics_address = args.observe.address();
+    let (keep, memory_limit) = (args.keep.clone(), args.memory_limit);
     let ServeOptions {
         engine: options,
         slots,
@@ -121,13 +156,21 @@ pub fn run(args: ServeArgs) -> Outcome {
         .build()?;
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
     security.allow("--bind", &listener)?;
-    let http = match http {
-        Some(address) => {
-            let listener = runtime.block_on(bind(&address)).context("--http")?;
+    let mut kept = keep.open()?;
+    let loaded = CancellationToken::new();
+    let http = runtime.block_on(observe::open("--http", http))?;
+    let metrics_port = runtime.block_on(observe::open("--metrics", metrics_address))?;
+    let (http, metrics_port) = {
+        let _inside = runtime.enter();
+        let http = http.map(|listener| {
             security.allow("--http", &listener)?;
-            Some(listener)
-        }
-        None => None,
+            security.answer_until(listener, &loaded)
+        });
+        let metrics_port = metrics_port.map(|listener| {
+            security.allow_open("--metrics", &listener)?;
+            Ok::<_, Failure>(loading::answer(listener, loaded.clone()).context("--metrics")?)
+        });
+        (http.transpose()?, metrics_port.transpose()?)
     };
 
     let Servable {
@@ -143,11 +186,17 @@ pub fn run(args: ServeArgs) -> Outcome {
         sha256,
         quantized.unwrap_or_default(),
     )?;
+    let name = name.unwrap_or_else(|| model::name(&options, &model));
     let served_model = tokenizer.map(|tokenizer| {
-        let name = name.unwrap_or_else(|| model::name(&options, &model));
+        let name = name.clone();
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
-    let (engine, step_loop) = engine::start(model, config)?;
+    let mut engine = engine::within(memory_limit, model, config)?;
+    kept.restore(&mut engine, &codec)?;
+    let (engine, step_loop) = StepLoop::start(engine)?;
+    let mut metrics = observe::metrics(&engine, name, codec.settings(), &slots)?;
+    kept.register(&mut metrics);
+    let codec = Arc::new(codec);
     let http = http.zip(served_model).map(|(listener, model)| HttpDoor {
         listener,
         model,
@@ -155,13 +204,19 @@ pub fn run(args: ServeArgs) -> Outcome {
     });
     let grpc = GrpcDoor {
         listener,
-        services: sessions::services(engine.clone(), Arc::new(codec)),
+        services: sessions::services(engine.clone(), Arc::clone(&codec)),
     };
-    let serving = serve_until_told(grpc, http, security, engine, step_loop, drain);
+    loaded.cancel();
+    let watch = WatchDoor {
+        listener: metrics_port,
+        metrics: Arc::new(metrics),
+    };
+    let serving = serve_until_told(grpc, http, watch, security, engine, step_loop, drain);
     let served = runtime.block_on(serving);
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
-    Ok(served?)
+    kept.save(&served?, &codec)?;
+    Ok(())
 }
 
 /// What gRPC stands on.
@@ -177,14 +232,21 @@ struct HttpDoor {
     slots: Slots,
 }
 
+/// What is measured, and the port of its own.
+struct WatchDoor {
+    listener: Option<TcpListener>,
+    metrics: Arc<Metrics>,
+}
+
 async fn serve_until_told(
     grpc: GrpcDoor,
     http: Option<HttpDoor>,
+    watch: WatchDoor,
     security: Security,
     engine: EngineHandle,
     step_loop: StepLoopThread,
     drain: Drain,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Engine> {
     let shutdown = CancellationToken::new();
     // Cancelled when the engine has nothing left to do.
     let drained = CancellationToken::new();
@@ -209,13 +271,23 @@ async fn serve_until_told(
         stop.cancel();
         match ended {
             Err(_) => Err(anyhow!("the step loop panicked: the log says where")),
-            Ok(()) if early => Err(anyhow!("the step loop ended before it was told to")),
-            Ok(()) => Ok(()),
+            Ok(_) if early => Err(anyhow!("the step loop ended before it was told to")),
+            Ok(engine) => Ok(engine),
         }
     });
 
     let GrpcDoor { listener, services } = grpc;
     announce("", listener.local_addr()?)?;
+    let metrics = watch.metrics;
+    if let Some(listener) = watch.listener {
+        announce("metrics ", listener.local_addr()?)?;
+        observe::serve(
+            listener,
+            Arc::clone(&metrics),
+            shutdown.clone(),
+            drained.clone(),
+        );
+    }
     let routes = match http {
         None => None,
         Some(HttpDoor {
@@ -233,6 +305,7 @@ async fn serve_until_told(
                 engine: engine.clone(),
                 model: Arc::new(model),
                 slots,
+                metrics,
                 stopping: shutdown.clone(),
             });
             let guard = security.guard();

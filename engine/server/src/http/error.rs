@@ -283,8 +283,11 @@ impl From<EngineError> for ApiError {
             EngineError::NotFound { .. }
             | EngineError::NoSlab { .. }
             | EngineError::QueueFull { .. }
+            | EngineError::BacklogFull { .. }
             | EngineError::QueueTimeout { .. } => ErrorKind::Overloaded,
-            EngineError::Draining | EngineError::Stopped => ErrorKind::Unavailable,
+            EngineError::Draining | EngineError::ShutdownTimeout | EngineError::Stopped => {
+                ErrorKind::Unavailable
+            }
             EngineError::Invariant(_) | EngineError::Internal { .. } => ErrorKind::Server,
         };
         let retry_after = match &error {

@@ -6,7 +6,9 @@
 
 pub mod body;
 pub mod error;
+pub mod loading;
 pub mod openapi;
+pub mod probes;
 pub mod ranges;
 pub mod requests;
 pub mod responses;

@@ -31,8 +31,10 @@ fn code(error: &EngineError) -> Code {
         EngineError::Invariant(_) => Code::FailedPrecondition,
         EngineError::NoSlab { .. }
         | EngineError::QueueFull { .. }
+        | EngineError::BacklogFull { .. }
         | EngineError::QueueTimeout { .. } => Code::ResourceExhausted,
         EngineError::Draining | EngineError::Stopped => Code::Unavailable,
+        EngineError::ShutdownTimeout => Code::DeadlineExceeded,
         EngineError::Internal { .. } => Code::Internal,
     }
 }
@@ -100,6 +102,11 @@ mod tests {
                 EngineError::QueueFull { cap: 8 },
                 Code::ResourceExhausted,
                 "queue of 8 is full",
+            ),
+            (
+                EngineError::BacklogFull { limit: 100 },
+                Code::ResourceExhausted,
+                "100 may be held",
             ),
             (
                 EngineError::QueueTimeout {
@@ -218,6 +225,11 @@ mod tests {
             (EngineError::Draining, Code::Unavailable, "draining"),
             (EngineError::Stopped, Code::Unavailable, "stopped"),
             (
+                EngineError::ShutdownTimeout,
+                Code::DeadlineExceeded,
+                "--shutdown-timeout",
+            ),
+            (
                 EngineError::Internal {
                     detail: "a bug".into(),
                 },
@@ -249,7 +261,7 @@ mod tests {
         seen.dedup();
         assert_eq!(
             seen.len(),
-            10,
+            12,
             "a new variant of EngineError needs its row here"
         );
     }

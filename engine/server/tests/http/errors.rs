@@ -358,7 +358,19 @@ fn table() -> Vec<Row> {
         ),
         (inv1.into(), Server, None, "INV-1"),
         (inv2.into(), Server, None, "INV-2"),
+        (
+            EngineError::BacklogFull { limit: 100 },
+            Overloaded,
+            None,
+            "100 may be held",
+        ),
         (EngineError::Draining, Unavailable, None, "draining"),
+        (
+            EngineError::ShutdownTimeout,
+            Unavailable,
+            None,
+            "could not finish",
+        ),
         (EngineError::Stopped, Unavailable, None, "stopped"),
         (
             EngineError::Internal {
@@ -397,7 +409,7 @@ fn the_table_leaves_no_variant_out() {
         .collect();
     assert_eq!(
         errors.len(),
-        10,
+        12,
         "a new variant of EngineError needs its row here"
     );
     let arguments: HashSet<_> = table()

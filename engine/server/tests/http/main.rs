@@ -6,6 +6,7 @@ mod completions;
 mod door;
 mod errors;
 mod messages;
+mod metrics;
 mod openapi;
 mod responses;
 mod settings;

@@ -231,7 +231,7 @@ fn close_during_generate_ends_the_stream_with_cancelled(context: &SuiteContext) 
         let client = &mut served.client;
         let id = client.create_with(&prompt).await?;
         let mut stream = client.generate(&id, seeded(WITHOUT_END, 9)).await?;
-        let waiting = client.generate(&id, seeded(5, 9)).await?;
+        let mut waiting = client.generate(&id, seeded(5, 9)).await?;
         stream.read(4).await?;
         let length = client.close(&id).await? as usize;
         ensure_not_found(client, &id).await?;

@@ -340,7 +340,7 @@ fn a_deadline_ends_the_work_and_leaves_what_was_emitted(context: &SuiteContext) 
         let timeout = "300m".parse().expect("ASCII");
         asking.metadata_mut().insert("grpc-timeout", timeout);
         let mut stream = client.start(asking).await?;
-        let failure = stream.read_failure().await?;
+        let failure = stream.failure().await?;
         ensure_status::<()>(
             "the stream",
             Err(failure),

@@ -37,8 +37,8 @@ pub(super) fn cases() -> Vec<Case> {
             a_stop_lets_a_running_stream_end_by_itself,
         ),
         Case::fast(
-            "a_stop_cancels_what_outlasts_the_grace",
-            a_stop_cancels_what_outlasts_the_grace,
+            "a_stop_ends_what_outlasts_the_timeout_with_deadline_exceeded",
+            a_stop_ends_what_outlasts_the_timeout_with_deadline_exceeded,
         ),
     ]
 }
@@ -207,7 +207,9 @@ fn a_stop_lets_a_running_stream_end_by_itself(context: &SuiteContext) -> CaseRes
     })
 }
 
-fn a_stop_cancels_what_outlasts_the_grace(context: &SuiteContext) -> CaseResult {
+fn a_stop_ends_what_outlasts_the_timeout_with_deadline_exceeded(
+    context: &SuiteContext,
+) -> CaseResult {
     let prompt = prose(context, 20)?;
     let drain = Drain {
         grace: Duration::from_millis(200),
@@ -218,19 +220,22 @@ fn a_stop_cancels_what_outlasts_the_grace(context: &SuiteContext) -> CaseResult 
         let mut stream = served.client.generate(&id, seeded(WITHOUT_END, 2)).await?;
         stream.read(1).await?;
         served.shutdown.cancel();
-        let generated = stream.finish().await?;
+        let status = stream.failure().await?;
         ensure_eq!(
-            generated.done.reason,
-            StopReason::Cancelled,
-            "the reason of a stream that outlasted the grace"
+            status.code(),
+            Code::DeadlineExceeded,
+            "the status of a stream that outlasted the timeout"
+        );
+        ensure!(
+            status.message().contains("--shutdown-timeout"),
+            "the status does not say what was too short: {}",
+            status.message()
         );
         served.stop().await?;
-        let expected = solo(
-            context,
-            &small(context),
-            &prompt,
-            seeded(generated.done.generated, 2),
-        )?;
-        crate::ensure_same_tokens("what it had emitted", &generated.tokens, &expected.tokens)
+        let tokens = stream.tokens();
+        let count = tokens.len() as u32;
+        ensure!(count > 1, "{count} tokens in the time that was left");
+        let expected = solo(context, &small(context), &prompt, seeded(count, 2))?;
+        crate::ensure_same_tokens("what it had emitted", &tokens, &expected.tokens)
     })
 }

@@ -342,12 +342,7 @@ impl Stream {
     }
 
     /// Reads to the status that ends the stream instead of `done`.
-    pub(in crate::suites) async fn failure(mut self) -> Result<Status, CaseFailure> {
-        self.read_failure().await
-    }
-
-    /// [`Stream::failure`], after which the tokens before it can be read.
-    pub(in crate::suites) async fn read_failure(&mut self) -> Result<Status, CaseFailure> {
+    pub(in crate::suites) async fn failure(&mut self) -> Result<Status, CaseFailure> {
         loop {
             match self.messages.message().await {
                 Ok(Some(message)) => self.events.push(event(message)?),

@@ -1,13 +1,10 @@
 //! OpenAI's own Python client, by the version that is named here. What it is asked to do, and what must come of it,
 //! stands in `gates/clients`.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
-
 use kakeya_runtime::EngineConfig;
 use tokio::process::Command;
 
+use super::packages::{installed, output};
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
@@ -89,7 +86,7 @@ fn everything(context: &SuiteContext) -> CaseResult {
 
 /// Runs the script, and answers what it prints.
 async fn python(context: &SuiteContext, arguments: &[&str]) -> Result<String, CaseFailure> {
-    let packages = installed(&context.scratch()?).await?;
+    let packages = installed(&context.scratch()?, PACKAGE).await?;
     let clients = context.goldens().with_file_name("clients");
     let mut command = Command::new("python3");
     command
@@ -98,51 +95,4 @@ async fn python(context: &SuiteContext, arguments: &[&str]) -> Result<String, Ca
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1");
     output(&mut command).await
-}
-
-/// Where the package lies, once this process has installed it.
-static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
-
-/// Installs the package beside pip's own cache, which a second run finds it in.
-async fn installed(scratch: &Path) -> Result<PathBuf, CaseFailure> {
-    let known = || INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(place) = known().clone() {
-        return Ok(place);
-    }
-    let place = scratch.join("openai-python");
-    let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ])
-    .args(["--root-user-action", "ignore", "--target"])
-    .arg(&place)
-    .arg(PACKAGE);
-    output(&mut pip).await?;
-    Ok(known().insert(place).clone())
-}
-
-/// What a command prints, or how it failed.
-pub(super) async fn output(command: &mut Command) -> Result<String, CaseFailure> {
-    let program = command
-        .as_std()
-        .get_program()
-        .to_string_lossy()
-        .into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| CaseFailure::violated(format!("{program} cannot be run: {error}")))?;
-    ensure!(
-        output.status.success(),
-        "{program} ended with {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -51,6 +51,11 @@ pub fn cases() -> Vec<Case> {
             four,
             |_, served| Box::pin(drains(served)),
         ),
+        case(
+            "a_stream_cut_at_the_shutdown_timeout_ends_with_an_error",
+            four,
+            |_, served| Box::pin(cut(served)),
+        ),
     ]
 }
 
@@ -115,7 +120,11 @@ pub(super) async fn answered(command: &mut Command) -> Result<Answered, CaseFail
     Ok((status.parse()?, body.to_owned()))
 }
 
-async fn post_json(served: &Served, path: &str, body: Value) -> Result<Value, CaseFailure> {
+pub(super) async fn post_json(
+    served: &Served,
+    path: &str,
+    body: Value,
+) -> Result<Value, CaseFailure> {
     let (status, text) = post(served, path, &body.to_string()).await?;
     ensure_eq!(status, 200, "the status of {path}: {text}");
     Ok(serde_json::from_str(&text)?)
@@ -311,5 +320,35 @@ async fn drains(served: &Served) -> CaseResult {
         Ok::<_, CaseFailure>(body["choices"].clone())
     };
     ensure_eq!(text(finished?)?, text(expected?)?, "the answer under way");
+    Ok(())
+}
+
+/// What outlasts the time that is left is told so, in the stream, and not with `[DONE]`.
+async fn cut(served: &Served) -> CaseResult {
+    let body = json!({"model": served.model, "prompt": "Once upon a time", "max_tokens": 100_000, "temperature": 1.5,
+                      "stream": true})
+    .to_string();
+    let running = post(served, "/v1/completions", &body);
+    let stopping = async {
+        while served.engine.stats().await?.tokens_generated < 3 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        served.stopping.cancel();
+        served.engine.shutdown(Duration::from_millis(100)).await?;
+        Ok::<_, CaseFailure>(())
+    };
+    let (answer, stopped) = tokio::join!(running, stopping);
+    stopped?;
+    let (status, text) = answer?;
+    ensure_eq!(status, 200, "the status of a stream that had begun");
+    let events = data(&text);
+    let (last, before) = events.split_last().unwrap_or((&"", &[]));
+    ensure!(before.len() >= 3, "the stream says little: {text}");
+    let last: Value = serde_json::from_str(last)?;
+    let message = last["error"]["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.contains("--shutdown-timeout"),
+        "the stream ends with {last}"
+    );
     Ok(())
 }

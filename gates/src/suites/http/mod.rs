@@ -2,7 +2,9 @@
 
 mod clients;
 mod curl;
+mod metrics;
 mod node;
+mod packages;
 mod security;
 pub(in crate::suites) mod server;
 
@@ -21,4 +23,5 @@ pub fn suite() -> Suite {
     .cases(node::cases())
     .cases(curl::cases())
     .cases(security::cases())
+    .cases(metrics::cases())
 }

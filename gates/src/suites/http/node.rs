@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::process::Command;
 
-use super::clients::output;
+use super::packages::output;
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;

@@ -8,6 +8,7 @@ use kakeya_model::tokenizer::Tokenizer;
 use kakeya_runtime::{EngineConfig, SnapshotCodec, StepLoop, StepLoopThread};
 use kakeya_server::door::Guard;
 use kakeya_server::http::shim::{ServedModel, Shim, Slots, serve};
+use kakeya_server::metrics::{Build, Metrics};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -71,10 +72,17 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let base_url = format!("http://{}", listener.local_addr()?);
         let (stopping, drained) = (CancellationToken::new(), CancellationToken::new());
+        let build = Build {
+            model: name.clone(),
+            model_sha256: context.model_sha256().to_owned(),
+            numerics: codec.settings().numerics,
+        };
+        let metrics = Metrics::new(engine.clone(), build).with_queue(slots.waiting());
         let shim = Shim {
             engine: engine.clone(),
             model: Arc::new(served),
             slots,
+            metrics: Arc::new(metrics),
             stopping: stopping.clone(),
         };
         let flush = Duration::from_secs(5);

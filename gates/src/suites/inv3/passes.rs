@@ -55,7 +55,7 @@ fn shared_passes(ctx: &SuiteContext) -> CaseResult {
     for round in 0..PASSES {
         pass.clear();
         let mut joined = Vec::new();
-        for (index, (id, append)) in prompts.iter().enumerate() {
+        for (index, (id, append)) in prompts.iter_mut().enumerate() {
             joined.push(if append.is_done() {
                 let token = greedy(&engine.state(id)?.next_logits);
                 pass.push(id, &[token], true);

@@ -55,7 +55,10 @@ fn with_elements(context: &SuiteContext) -> impl Iterator<Item = EngineConfig> {
         .map(move |kv| EngineConfig { kv, ..base.clone() })
 }
 
-fn codec(context: &SuiteContext, config: &EngineConfig) -> Result<SnapshotCodec, CaseFailure> {
+pub(super) fn codec(
+    context: &SuiteContext,
+    config: &EngineConfig,
+) -> Result<SnapshotCodec, CaseFailure> {
     let weights = context.model_sha256().to_owned();
     Ok(SnapshotCodec::new(
         context.model()?.clone(),

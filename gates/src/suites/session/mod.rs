@@ -3,6 +3,7 @@
 mod copies;
 mod eviction;
 mod invariants;
+mod saved;
 mod single;
 
 use crate::suite::Suite;
@@ -17,4 +18,5 @@ pub fn suite() -> Suite {
     .cases(eviction::cases())
     .cases(single::cases())
     .cases(copies::cases())
+    .cases(saved::cases())
 }

@@ -80,7 +80,7 @@ const TOKENS: [ErrorKind; 7] = {
     ]
 };
 
-const ROUTES: [Route; 9] = [
+const ROUTES: [Route; 10] = [
     Route {
         method: "post",
         path: "/v1/chat/completions",
@@ -144,6 +144,14 @@ const ROUTES: [Route; 9] = [
         request: None,
         success: Success::Text,
         errors: &[ErrorKind::Unavailable],
+    },
+    Route {
+        method: "get",
+        path: "/metrics",
+        summary: "What is measured, for Prometheus",
+        request: None,
+        success: Success::Text,
+        errors: &[],
     },
     Route {
         method: "get",

@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{method_not_allowed, unknown_route};
 use super::error::ApiError;
+use super::probes;
 use super::requests::SamplingSettings;
 use super::responses::Head;
+use crate::metrics::{self, Metrics};
 use answer::{Answer, Wanted};
 pub use serve::serve;
 pub use served::ServedModel;
@@ -36,6 +38,8 @@ pub struct Shim {
     pub model: Arc<ServedModel>,
     /// Places for answers under way.
     pub slots: Slots,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
     /// Cancelled when the server is told to stop.
     pub stopping: CancellationToken,
 }
@@ -44,6 +48,8 @@ type Shared = axum::extract::State<Arc<Shim>>;
 
 /// The routes.
 pub fn router(shim: Arc<Shim>) -> Router {
+    let probes = probes::router(shim.engine.clone(), shim.stopping.clone());
+    let metrics = metrics::router(Arc::clone(&shim.metrics));
     Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
@@ -51,12 +57,12 @@ pub fn router(shim: Arc<Shim>) -> Router {
         .route("/v1/models/{id}", get(models::retrieve))
         .route("/tokenize", post(models::tokenize))
         .route("/detokenize", post(models::detokenize))
-        .route("/healthz", get(models::live))
-        .route("/readyz", get(models::ready))
         .route("/openapi.json", get(models::described))
+        .with_state(shim)
+        .merge(probes)
+        .merge(metrics)
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(shim)
 }
 
 /// What a request asks for, whichever route it came by.

@@ -1,9 +1,7 @@
-//! The small routes: models, tokens, and whether the server is well.
+//! The small routes: models and tokens.
 
 use axum::Json;
 use axum::extract::Path;
-use axum::response::{IntoResponse, Response};
-use kakeya_core::EngineError;
 
 use super::Shared;
 use crate::http::body::ApiJson;
@@ -78,20 +76,4 @@ pub(super) async fn detokenize(
 /// What all routes take and answer.
 pub(super) async fn described() -> Json<serde_json::Value> {
     Json(document())
-}
-
-/// The process answers.
-pub(super) async fn live() -> &'static str {
-    "ok\n"
-}
-
-/// The engine answers, and takes new work.
-pub(super) async fn ready(axum::extract::State(shim): Shared) -> Response {
-    if shim.stopping.is_cancelled() {
-        return ApiError::from(EngineError::Draining).into_response();
-    }
-    match shim.engine.stats().await {
-        Ok(_) => "ready\n".into_response(),
-        Err(error) => ApiError::from(error).into_response(),
-    }
 }

@@ -45,6 +45,12 @@ impl Slots {
         self.all
     }
 
+    /// How many requests wait for one.
+    #[must_use]
+    pub fn waiting(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.waiting)
+    }
+
     /// Takes `count` places, at most [`Slots::all`], together. They are given back when it is dropped.
     ///
     /// # Errors
