@@ -173,6 +173,8 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
     let mut engine = engine::within(memory_limit, model, config)?;
+    // From here on a signal is waited for: sessions that were restored are saved again.
+    let signals = runtime.block_on(async { StopSignals::listen() })?;
     kept.restore(&mut engine, &codec)?;
     let (engine, step_loop) = StepLoop::start(engine)?;
     let mut metrics = observe::metrics(&engine, name, codec.settings(), &slots)?;
@@ -193,7 +195,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         metrics: Arc::new(metrics),
     };
     let served = runtime.block_on(serve_until_told(
-        grpc, http, watch, engine, step_loop, drain,
+        grpc, http, watch, engine, step_loop, signals, drain,
     ));
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
@@ -226,12 +228,12 @@ async fn serve_until_told(
     watch: WatchDoor,
     engine: EngineHandle,
     step_loop: StepLoopThread,
+    mut signals: StopSignals,
     drain: Drain,
 ) -> anyhow::Result<Engine> {
     let shutdown = CancellationToken::new();
     // Cancelled when the engine has nothing left to do.
     let drained = CancellationToken::new();
-    let mut signals = StopSignals::listen()?;
     let told = shutdown.clone();
     tokio::spawn(async move {
         let signal = signals.next().await;
