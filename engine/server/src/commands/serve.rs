@@ -192,6 +192,8 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
     let mut engine = engine::within(memory_limit, model, config)?;
+    // From here on a signal is waited for: sessions that were restored are saved again.
+    let signals = runtime.block_on(async { StopSignals::listen() })?;
     kept.restore(&mut engine, &codec)?;
     let (engine, step_loop) = StepLoop::start(engine)?;
     let mut metrics = observe::metrics(&engine, name, codec.settings(), &slots)?;
@@ -211,7 +213,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         listener: metrics_port,
         metrics: Arc::new(metrics),
     };
-    let serving = serve_until_told(grpc, http, watch, security, engine, step_loop, drain);
+    let serving = serve_until_told(grpc, http, watch, security, engine, step_loop, signals, drain);
     let served = runtime.block_on(serving);
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
@@ -245,13 +247,13 @@ async fn serve_until_told(
     security: Security,
     engine: EngineHandle,
     step_loop: StepLoopThread,
+    mut signals: StopSignals,
     drain: Drain,
 ) -> anyhow::Result<Engine> {
     let shutdown = CancellationToken::new();
     // Cancelled when the engine has nothing left to do.
     let drained = CancellationToken::new();
     security.reload_on_hangup()?;
-    let mut signals = StopSignals::listen()?;
     let told = shutdown.clone();
     tokio::spawn(async move {
         let signal = signals.next().await;
