@@ -213,7 +213,13 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         listener: metrics_port,
         metrics: Arc::new(metrics),
     };
-    let serving = serve_until_told(grpc, http, watch, security, engine, step_loop, signals, drain);
+    let doors = Doors {
+        grpc,
+        http,
+        watch,
+        security,
+    };
+    let serving = serve_until_told(doors, engine, step_loop, signals, drain);
     let served = runtime.block_on(serving);
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
@@ -240,11 +246,16 @@ struct WatchDoor {
     metrics: Arc<Metrics>,
 }
 
-async fn serve_until_told(
+/// All ports, and who may come in.
+struct Doors {
     grpc: GrpcDoor,
     http: Option<HttpDoor>,
     watch: WatchDoor,
     security: Security,
+}
+
+async fn serve_until_told(
+    doors: Doors,
     engine: EngineHandle,
     step_loop: StepLoopThread,
     mut signals: StopSignals,
@@ -253,6 +264,12 @@ async fn serve_until_told(
     let shutdown = CancellationToken::new();
     // Cancelled when the engine has nothing left to do.
     let drained = CancellationToken::new();
+    let Doors {
+        grpc,
+        http,
+        watch,
+        security,
+    } = doors;
     security.reload_on_hangup()?;
     let told = shutdown.clone();
     tokio::spawn(async move {
