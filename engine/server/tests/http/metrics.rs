@@ -48,7 +48,11 @@ fn telling(times: usize) -> EngineHandle {
     let (engine, mut commands) = EngineHandle::channel(4);
     tokio::spawn(async move {
         for _ in 0..times {
-            let Some(Command::Stats { reply }) = commands.recv().await else {
+            let Some(kakeya_core::Request {
+                command: Command::Stats { reply },
+                ..
+            }) = commands.recv().await
+            else {
                 panic!("not a question for counts")
             };
             reply.send(Ok(stats())).expect("somebody waits");
