@@ -55,8 +55,8 @@ async fn without_a_key_every_rpc_is_unauthenticated_and_health_is_open() {
             "{status:?}"
         );
     }
-    let health = HealthClient::new(served.channel.clone()).check(HealthCheckRequest::default());
-    assert!(health.await.is_ok());
+    let mut health = HealthClient::new(served.channel.clone());
+    assert!(health.check(HealthCheckRequest::default()).await.is_ok());
     served.assert_engine_untouched();
 }
 
