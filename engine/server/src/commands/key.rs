@@ -26,10 +26,8 @@ enum KeyCommand {
 pub fn run(args: KeyArgs) -> Outcome {
     let KeyCommand::New { name } = args.command;
     let key = FreshKey::new(&name).map_err(Failure::usage)?;
-    let text = format!(
-        "# The key of {name}, which is shown this once. Give it to its holder, and delete this line:\n         # {}\n{}",
-        key.secret(),
-        key.lines()
-    );
+    let told = "which is shown this once. Give it to its holder, and delete these two lines:";
+    let (secret, lines) = (key.secret(), key.lines());
+    let text = format!("# The key of {name}, {told}\n# {secret}\n{lines}");
     Ok(output::print(&text)?)
 }

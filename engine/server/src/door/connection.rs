@@ -12,7 +12,11 @@ use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::Door;
 use super::patience::Patience;
+
+/// Bytes with which every HTTP/2 client begins.
+const HTTP2_PREFACE: usize = 24;
 
 /// What carries the bytes.
 #[derive(Debug)]
@@ -44,12 +48,15 @@ impl Wire {
 /// A connection that was let in. Its place is free when it is dropped.
 ///
 /// It breaks when its first bytes do not come, and when what is written to it is not taken. What happens between is the
-/// protocols' to watch: how long headers take, and whether a silent client still answers.
+/// protocols' to watch: how long headers take, and whether a silent client still answers. HTTP/2 watches nothing before it
+/// has been greeted, so there the whole greeting has to come.
 #[derive(Debug)]
 pub struct Connection {
     wire: Wire,
     /// Runs until the first bytes are here.
     first: Option<Clock>,
+    /// How many of them are to come.
+    greeting: usize,
     /// Runs while what is written is not taken.
     written: Option<Clock>,
     departure: Duration,
@@ -59,12 +66,22 @@ pub struct Connection {
 type Clock = Pin<Box<Sleep>>;
 
 impl Connection {
-    pub(super) fn new(wire: Wire, patience: &Patience, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        wire: Wire,
+        door: Door,
+        patience: &Patience,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             wire,
+            greeting: match door {
+                Door::Grpc => HTTP2_PREFACE,
+                Door::Http => 1,
+            },
             first: Some(Box::pin(tokio::time::sleep(patience.arrival))),
             written: None,
-            departure: patience.departure,
+            // An answer that is not read has a clock of its own, which says more, and which should be first.
+            departure: patience.departure + patience.departure / 4,
             _place: place,
         }
     }
@@ -98,15 +115,18 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = self.wire.read(context, buffer);
+        let came = buffer.filled().len() - before;
+        self.greeting = self.greeting.saturating_sub(came);
+        if self.greeting == 0 {
+            self.first = None;
+        }
         match &mut self.first {
             Some(clock) if polled.is_pending() => {
-                overdue(clock, context, "the client says nothing")
+                overdue(clock, context, "the client does not greet")
             }
-            _ => {
-                self.first = None;
-                polled
-            }
+            _ => polled,
         }
     }
 }

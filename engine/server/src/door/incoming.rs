@@ -61,10 +61,10 @@ impl Incoming {
                 (stream, place) = accept(&self.listener, &self.places) => {
                     let patience = self.guard.patience;
                     let Some(tls) = &self.guard.tls else {
-                        return Connection::new(Wire::Plain(stream), &patience, place);
+                        return Connection::new(Wire::Plain(stream), self.door, &patience, place);
                     };
                     let acceptor = TlsAcceptor::from(tls.config(self.door));
-                    let hands = shake_hands(acceptor, stream, patience, place);
+                    let hands = shake_hands(acceptor, stream, self.door, patience, place);
                     self.shaking_hands.push(Box::pin(hands));
                 }
             }
@@ -98,13 +98,14 @@ async fn accept(
 async fn shake_hands(
     acceptor: TlsAcceptor,
     stream: TcpStream,
+    door: Door,
     patience: Patience,
     place: OwnedSemaphorePermit,
 ) -> Option<Connection> {
     let reason = match timeout(patience.arrival, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let wire = Wire::Tls(Box::new(stream));
-            return Some(Connection::new(wire, &patience, place));
+            return Some(Connection::new(wire, door, &patience, place));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),

@@ -7,7 +7,7 @@ use kakeya_proto::v1::GetSessionInfoRequest;
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_server::door::Guard;
 use kakeya_server::door::patience::Patience;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -28,10 +28,13 @@ async fn a_client_that_says_nothing_is_let_go() {
         ..Patience::default()
     };
     let (_served, at) = Served::behind(guard(patience)).await;
-    let mut silent = TcpStream::connect(at).await.expect("a connection");
-    let mut all = Vec::new();
-    let read = timeout(PATIENCE, silent.read_to_end(&mut all)).await;
-    drop(read.expect("the server closes"));
+    for said in ["", "PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut silent = TcpStream::connect(at).await.expect("a connection");
+        silent.write_all(said.as_bytes()).await.expect("sent");
+        let mut all = Vec::new();
+        let read = timeout(PATIENCE, silent.read_to_end(&mut all)).await;
+        drop(read.expect("the server closes"));
+    }
 }
 
 #[tokio::test]

@@ -308,7 +308,7 @@ fn a_file_that_cannot_be_used_is_named_with_what_is_wrong() {
         "{text}"
     );
     let mut strange = params("root");
-    let mut extension = rcgen::CustomExtension::from_oid_content(&[2, 999, 1], vec![5, 0]);
+    let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
     extension.set_criticality(true);
     strange.custom_extensions.push(extension);
     let text = refused(&good, Some(&own(&strange).cert));
