@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kakeya_core::{EngineError, KvElement, SessionId};
-use kakeya_model::Isa;
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, SnapshotCodec, StepLoop};
 use kakeya_server::state::{Folder, Restored, Saved, restore, save};
 
@@ -81,9 +80,8 @@ fn saved_sessions_go_on(context: &SuiteContext) -> CaseResult {
             capacity: 5,
             ..small(context)
         };
-        // As far from the first engine as can be.
+        // Other threads: that other instructions make no difference is shown for snapshots.
         let other = EngineConfig {
-            isa: Isa::Scalar,
             threads: 1,
             ..config.clone()
         };
