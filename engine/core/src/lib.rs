@@ -9,8 +9,10 @@ pub mod elements;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod packed;
 pub mod params;
 pub mod pipeline;
+pub mod prefix;
 pub mod sampling;
 pub mod scheduler;
 pub mod session;
@@ -19,13 +21,17 @@ pub mod snapshot;
 pub mod store;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
-pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo, SessionSummary};
+pub use engine::{
+    Command, Completion, EngineHandle, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary,
+};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
 };
+pub use packed::PackedKv;
 pub use params::{GenerateParams, LogitBiasError, StopError};
 pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, TrySend};
+pub use prefix::{PrefixIndex, PrefixMatch, PrefixOwner};
 pub use sampling::{Sampling, SamplingError};
 pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};
 pub use session::{CachedTokens, Session, SessionId, SessionIdError};

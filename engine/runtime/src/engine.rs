@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kakeya_core::{
-    CacheInspector, EngineError, EngineStats, KVSlab, SessionId, SessionInfo, SessionStore,
-    SessionSummary, SlabPool, StoreLimits,
+    CacheInspector, EngineError, EngineStats, KVSlab, PrefixIndex, SessionId, SessionInfo,
+    SessionStore, SessionSummary, SlabPool, StoreLimits,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
 use crate::config::{EngineConfig, EngineStartError};
 use crate::pass::Pass;
+use crate::prefix::{KeptPrefix, Sharing};
 use crate::verifier::{MAX_CHUNK, SinkWindowVerifier, SlabMismatch};
 
 /// What a session holds of the engine.
@@ -20,6 +21,8 @@ pub struct SessionState {
     pub verifier: SinkWindowVerifier,
     /// The logits for its next token; empty while its history is.
     pub next_logits: Vec<f32>,
+    /// If it is one of those that begin with what others have left.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 /// Model, threads, slabs and sessions. Its methods run to their end; the step loop decides who is in a pass.
@@ -33,6 +36,7 @@ pub struct Engine {
     pass: Pass,
     // A session's state is taken out while it is worked on, and put back before the turn ends.
     store: SessionStore<Option<Box<SessionState>>>,
+    pub(crate) prefixes: PrefixIndex<KeptPrefix>,
     pub(crate) counts: EngineStats,
 }
 
@@ -56,6 +60,7 @@ impl Engine {
             idle_ttl: config.idle_ttl,
         };
         let store = SessionStore::new(limits, config.cache);
+        let prefixes = PrefixIndex::new(config.prefix_cache_bytes);
         Ok(Self {
             model,
             config,
@@ -64,6 +69,7 @@ impl Engine {
             pool,
             pass: Pass::default(),
             store,
+            prefixes,
             counts: EngineStats::default(),
         })
     }
@@ -83,6 +89,10 @@ impl Engine {
     /// How the sessions' slabs are laid out.
     #[must_use]
     pub fn layout(&self) -> &KvLayout {
+        &self.layout
+    }
+
+    pub(crate) fn shared_layout(&self) -> &Arc<KvLayout> {
         &self.layout
     }
 
@@ -151,6 +161,7 @@ impl Engine {
         let state = Some(Box::new(SessionState {
             verifier,
             next_logits,
+            sharing: None,
         }));
         let id = self
             .store
@@ -239,6 +250,7 @@ impl Engine {
             free_slabs: self.pool.available() as u64,
             inv1_violations: violations.inv1,
             inv2_violations: violations.inv2,
+            prefix: self.prefix_stats(),
             ..self.counts
         }
     }
@@ -284,6 +296,14 @@ impl Engine {
             .get(id)?
             .resource()
             .as_deref()
+            .ok_or_else(|| internal("a session's state is missing"))
+    }
+
+    pub(crate) fn state_mut(&mut self, id: &SessionId) -> Result<&mut SessionState, EngineError> {
+        self.store
+            .get_mut(id)?
+            .resource_mut()
+            .as_deref_mut()
             .ok_or_else(|| internal("a session's state is missing"))
     }
 
@@ -381,6 +401,7 @@ impl Engine {
             return Ok(());
         };
         tracing::error!(session = %id, %violation, "the session ends: its cache is not what was recorded");
+        self.distrust_prefixes(id);
         self.end(id)?;
         Err(violation.into())
     }

@@ -6,6 +6,7 @@
 
 mod jobs;
 mod pacing;
+mod prompts;
 mod turn;
 mod work;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::select_all;
-use kakeya_core::{Command, EngineError, EngineHandle, EngineStats, Reply, SessionId};
+use kakeya_core::{Command, EngineError, EngineHandle, EngineStats, PrefixOwner, Reply, SessionId};
 use kakeya_model::Model;
 use tokio::sync::mpsc;
 
@@ -23,7 +24,7 @@ use crate::config::{EngineConfig, EngineStartError};
 use crate::engine::Engine;
 use jobs::Jobs;
 use turn::Turn;
-use work::{Asked, Copying, Work};
+use work::{Asked, Copying, Single, Work};
 
 /// Commands that may wait for the loop; senders beyond that wait to send.
 const COMMANDS_IN_FLIGHT: usize = 256;
@@ -177,7 +178,7 @@ impl StepLoop {
                         events,
                         reply: Some(reply),
                         at: now,
-                        ends_session: false,
+                        single: None,
                     }),
                     now,
                 );
@@ -192,16 +193,19 @@ impl StepLoop {
                 eos,
                 tokens,
                 params,
+                owner,
                 events,
+                cached,
                 reply,
-            } => match self.engine.create_session(now, label, eos) {
+            } => match self.open_single(now, label, eos, owner) {
                 Ok(id) => {
+                    let single = Single::new(cached, self.engine.shares(&id));
                     let asked = Asked {
                         params,
                         events,
                         reply: Some(reply),
                         at: now,
-                        ends_session: true,
+                        single: Some(single),
                     };
                     let work = Work::complete(tokens, asked);
                     self.jobs.submit(&mut self.engine, id, work, now);
@@ -225,6 +229,19 @@ impl StepLoop {
             Command::Stats { reply } => answer(reply, Ok(self.stats())),
             Command::Shutdown { grace, reply } => self.start_drain(now + grace, reply),
         }
+    }
+
+    /// A session for a single generation.
+    fn open_single(
+        &mut self,
+        now: Instant,
+        label: String,
+        eos: Vec<u32>,
+        owner: Option<PrefixOwner>,
+    ) -> Result<SessionId, EngineError> {
+        let id = self.engine.create_session(now, label, eos)?;
+        self.engine.share(&id, owner)?;
+        Ok(id)
     }
 
     /// A session whose caller has gone away could never be used or closed.
@@ -258,6 +275,7 @@ impl StepLoop {
             replies: Vec::new(),
         });
         drain.deadline = drain.deadline.min(deadline);
+        self.engine.close_prefixes();
         drain.replies.push(reply);
     }
 

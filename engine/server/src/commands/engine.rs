@@ -28,15 +28,23 @@ pub fn start(
     model: Arc<Model>,
     config: EngineConfig,
 ) -> anyhow::Result<(EngineHandle, StepLoopThread)> {
-    let shape = SinkWindowVerifier::layout_for(&model, &config.cache).slab_shape(config.kv);
-    let need = MemoryNeed {
+    need(&model, &config)?.check(memory::machine_bytes()?)?;
+    warn_beyond_context(&model, &config);
+    Ok(StepLoop::spawn(model, config)?)
+}
+
+/// What an engine with this configuration needs when all is in use.
+///
+/// # Errors
+/// When a session's cache is larger than the address space.
+pub fn need(model: &Model, config: &EngineConfig) -> anyhow::Result<MemoryNeed> {
+    let shape = SinkWindowVerifier::layout_for(model, &config.cache).slab_shape(config.kv);
+    Ok(MemoryNeed {
         capacity: config.capacity,
         slab_bytes: shape.bytes()? as u64,
         model_bytes: model.weight_bytes() as u64,
-    };
-    need.check(memory::machine_bytes()?)?;
-    warn_beyond_context(&model, &config);
-    Ok(StepLoop::spawn(model, config)?)
+        prefix_bytes: config.prefix_cache_bytes,
+    })
 }
 
 /// A cache longer than what the model was trained for works, and makes the model talk nonsense.

@@ -17,6 +17,8 @@ pub struct MemoryNeed {
     pub slab_bytes: u64,
     /// The weights.
     pub model_bytes: u64,
+    /// Cached beginnings of prompts.
+    pub prefix_bytes: u64,
 }
 
 /// The sessions do not fit.
@@ -30,7 +32,9 @@ pub struct TooLittleMemory {
 impl MemoryNeed {
     /// The need with every session in use.
     fn total(&self) -> u128 {
-        self.capacity as u128 * u128::from(self.slab_bytes) + u128::from(self.model_bytes)
+        self.capacity as u128 * u128::from(self.slab_bytes)
+            + u128::from(self.model_bytes)
+            + u128::from(self.prefix_bytes)
     }
 
     /// As many bytes, or the most that can be counted.
@@ -58,8 +62,12 @@ impl TooLittleMemory {
     fn sentence(&self) -> String {
         let Self { need, machine } = self;
         let total = need.bytes();
+        let prefixes = match need.prefix_bytes {
+            0 => String::new(),
+            prefixes => format!(" + {} of cached prompts", bytes(prefixes)),
+        };
         let arithmetic = format!(
-            "{} sessions x {} of KV cache + {} of weights = {}, but this machine has {}",
+            "{} sessions x {} of KV cache + {} of weights{prefixes} = {}, but this machine has {}",
             need.capacity,
             bytes(need.slab_bytes),
             bytes(need.model_bytes),
@@ -67,9 +75,12 @@ impl TooLittleMemory {
             bytes(*machine)
         );
         match machine
-            .saturating_sub(need.model_bytes)
+            .saturating_sub(need.model_bytes.saturating_add(need.prefix_bytes))
             .checked_div(need.slab_bytes)
         {
+            Some(0) | None if need.prefix_bytes > 0 => {
+                format!("{arithmetic}: use a smaller --prefix-cache-bytes, or a smaller --window")
+            }
             Some(0) | None => {
                 format!("{arithmetic}: not even one session fits; use a smaller --window")
             }
@@ -106,6 +117,7 @@ mod tests {
             capacity: 16,
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
+            prefix_bytes: 0,
         };
         assert_eq!(need.check(484 * MIB), Ok(()));
         assert!(need.check(484 * MIB - 1).is_err());
@@ -117,6 +129,7 @@ mod tests {
             capacity: 1000,
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
+            prefix_bytes: 0,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert_eq!(
@@ -145,10 +158,33 @@ mod tests {
             capacity: 1,
             slab_bytes: 924 * MIB + 1,
             model_bytes: 100 * MIB,
+            prefix_bytes: 0,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert!(
             error.ends_with("not even one session fits; use a smaller --window"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn cached_prompts_count_and_are_in_the_arithmetic() {
+        let need = MemoryNeed {
+            capacity: 2,
+            slab_bytes: 24 * MIB,
+            model_bytes: 100 * MIB,
+            prefix_bytes: 96 * MIB,
+        };
+        assert_eq!(need.check(244 * MIB), Ok(()));
+        let error = need.check(243 * MIB).expect_err("too much").to_string();
+        assert_eq!(
+            error,
+            "2 sessions x 24.0 MiB of KV cache + 100.0 MiB of weights + 96.0 MiB of cached prompts = 244.0 MiB, but this \
+             machine has 243.0 MiB: use --capacity 1 or less, or a smaller --window"
+        );
+        let error = need.check(200 * MIB).expect_err("too much").to_string();
+        assert!(
+            error.ends_with("use a smaller --prefix-cache-bytes, or a smaller --window"),
             "{error}"
         );
     }
@@ -159,6 +195,7 @@ mod tests {
             capacity: usize::MAX,
             slab_bytes: u64::MAX,
             model_bytes: 0,
+            prefix_bytes: 0,
         };
         assert!(need.check(u64::MAX).is_err());
     }

@@ -14,6 +14,7 @@ mod model;
 mod options;
 mod output;
 mod perplexity;
+mod prefix_cache;
 mod resident;
 mod serve;
 mod session;

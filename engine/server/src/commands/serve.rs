@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::logs::LogArgs;
 use super::model::Servable;
 use super::options::{EngineArgs, EngineOptions, positive};
+use super::prefix_cache::PrefixCacheArgs;
 use super::signals::StopSignals;
-use super::{Failure, Outcome, engine, model, output};
+use super::{Failure, Outcome, engine, memory, model, output};
 
 /// Flags of `kakeya serve`.
 #[derive(Debug, Args)]
@@ -53,6 +54,8 @@ pub struct ServeArgs {
     /// Seconds that running generations get to finish when the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     grace: u64,
+    #[command(flatten)]
+    prefix_cache: PrefixCacheArgs,
     #[command(flatten)]
     logs: LogArgs,
 }
@@ -102,11 +105,11 @@ impl ServeArgs {
 pub fn run(args: ServeArgs) -> Outcome {
     args.logs.start()?;
     let (address, http) = (args.bind.clone(), args.http.clone());
-    let name = args.served_model_name.clone();
+    let (name, prefix_cache) = (args.served_model_name.clone(), args.prefix_cache);
     let ServeOptions {
         engine: options,
         slots,
-        config,
+        mut config,
         drain,
     } = args.validate()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -124,6 +127,8 @@ pub fn run(args: ServeArgs) -> Outcome {
         sha256,
         tokenizer,
     } = model::load_to_serve(&options, http.is_some())?;
+    let (need, machine) = (engine::need(&model, &config)?, memory::machine_bytes()?);
+    config.prefix_cache_bytes = prefix_cache.bytes(http.is_some(), need, machine);
     tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
     let quantized = options.load.quantize.map(|to| to.to_string());
     let codec = SnapshotCodec::new(

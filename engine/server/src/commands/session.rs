@@ -32,6 +32,7 @@ impl LocalSession {
             capacity: 1,
             slab_bytes,
             model_bytes: model.weight_bytes() as u64,
+            prefix_bytes: 0,
         };
         need.check(memory::machine_bytes()?)?;
         let slab = SlabPool::new(shape, 1)?.acquire()?;

@@ -130,12 +130,13 @@ pub(super) fn serving(
     })
 }
 
-/// Four sessions with the default cache.
+/// Four sessions with the default cache, and room for prompts, as `kakeya serve` has.
 pub(super) fn four(context: &SuiteContext) -> EngineConfig {
     EngineConfig {
         capacity: 4,
         threads: context.threads(),
         isa: context.isa(),
+        prefix_cache_bytes: 128 << 20,
         ..EngineConfig::default()
     }
 }

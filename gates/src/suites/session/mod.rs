@@ -3,6 +3,8 @@
 mod copies;
 mod eviction;
 mod invariants;
+mod prefix;
+mod reuse;
 mod single;
 
 use crate::suite::Suite;
@@ -17,4 +19,6 @@ pub fn suite() -> Suite {
     .cases(eviction::cases())
     .cases(single::cases())
     .cases(copies::cases())
+    .cases(prefix::cases())
+    .cases(reuse::cases())
 }

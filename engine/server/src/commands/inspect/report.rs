@@ -337,6 +337,7 @@ impl Memory {
             capacity,
             slab_bytes,
             model_bytes,
+            prefix_bytes: 0,
         };
         let weight_bytes = weights.map(|bytes| bytes as u64);
         Ok(Self {

@@ -1,7 +1,6 @@
 //! POST /v1/chat/completions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -9,14 +8,14 @@ use futures::stream::{self, StreamExt};
 
 use super::answer::{Answer, Part, ScoredToken};
 use super::collect::{parts, whole};
+use super::spent::Spent;
 use super::{Asked, Shared, Shim, probabilities};
 use crate::http::body::ApiJson;
 use crate::http::error::ApiError;
 use crate::http::requests::{ChatBody, ChatRequest, Delivery, ResponseFormat, ToolChoice};
 use crate::http::responses::chat::Reply;
 use crate::http::responses::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, Delta, FinishReason,
-    Head, Usage,
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, Delta, FinishReason, Head,
 };
 use crate::http::sse;
 
@@ -30,13 +29,13 @@ pub(super) async fn create(
     let delivery = request.delivery;
     let asked = asked(&shim, request)?;
     let logprobs = asked.logprobs.is_some();
-    let prompt = asked.prompt_tokens();
+    let spent = asked.spent();
     let answers = shim.begin(asked).await?;
     let reply = Replying {
         head: shim.head("chatcmpl"),
         shim,
         logprobs,
-        prompt,
+        spent,
     };
     match delivery {
         Delivery::Whole => reply.whole(answers).await,
@@ -80,7 +79,7 @@ struct Replying {
     shim: Arc<Shim>,
     head: Head,
     logprobs: bool,
-    prompt: u64,
+    spent: Spent,
 }
 
 impl Replying {
@@ -93,11 +92,8 @@ impl Replying {
 
     async fn whole(self, answers: Vec<Answer>) -> Result<Response, ApiError> {
         let answers = whole(answers).await?;
-        let generated = answers
-            .iter()
-            .map(|answer| u64::from(answer.generated))
-            .sum();
         let choices = (0..).zip(answers).map(|(index, answer)| {
+            self.spent.count(index, answer.generated, answer.cached);
             Ok(ChatChoice {
                 index,
                 logprobs: self.logprobs(&answer.tokens)?,
@@ -106,7 +102,7 @@ impl Replying {
             })
         });
         let choices = choices.collect::<Result<_, ApiError>>()?;
-        let usage = Usage::new(self.prompt, 0, generated);
+        let usage = self.spent.usage();
         Ok(Json(ChatCompletion::new(self.head, choices, usage)).into_response())
     }
 
@@ -114,7 +110,7 @@ impl Replying {
         // Absent, or null in all chunks but the last.
         let no_usage = include_usage.then_some(None);
         let head = self.head.clone();
-        let prompt = self.prompt;
+        let spent = self.spent.clone();
         let chunk = {
             let head = head.clone();
             move |choice| ChatChunk::new(head.clone(), vec![choice], no_usage)
@@ -126,8 +122,6 @@ impl Replying {
             finish_reason: None,
         });
         let begin: Vec<_> = begin.map(|choice| Ok(chunk(choice))).collect();
-        let generated = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&generated);
         let more = parts(answers).map(move |part| {
             let (index, part) = part?;
             let choice = match part {
@@ -137,8 +131,12 @@ impl Replying {
                     logprobs: self.logprobs(&tokens)?,
                     finish_reason: None,
                 },
-                Part::End { reason, generated } => {
-                    counted.fetch_add(u64::from(generated), Ordering::Relaxed);
+                Part::End {
+                    reason,
+                    generated,
+                    cached,
+                } => {
+                    self.spent.count(index, generated, cached);
                     ChatChunkChoice {
                         index,
                         delta: Delta::default(),
@@ -150,7 +148,7 @@ impl Replying {
             Ok(chunk(choice))
         });
         let usage = stream::iter(include_usage.then_some(())).map(move |()| {
-            let usage = Usage::new(prompt, 0, generated.load(Ordering::Relaxed));
+            let usage = spent.usage();
             Ok(ChatChunk::new(head.clone(), Vec::new(), Some(Some(usage))))
         });
         sse::respond(stream::iter(begin).chain(more).chain(usage))
