@@ -349,11 +349,7 @@ fn others_do_not_feel_it(context: &SuiteContext) -> CaseResult {
             engine.close(id).await?;
         }
         let appended = engine.stats().await?.tokens_appended;
-        ensure_eq!(
-            appended,
-            600 + 200 + 199 + 198 + 600,
-            "tokens computed"
-        );
+        ensure_eq!(appended, 600 + 200 + 199 + 198 + 600, "tokens computed");
         Ok(())
     })
 }
