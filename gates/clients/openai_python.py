@@ -55,6 +55,16 @@ def joined(stream):
     return text, reason, usage
 
 
+def cached(usage):
+    """Tokens of the prompts that were not computed anew."""
+    return usage.prompt_tokens_details.cached_tokens
+
+
+def same_but_cached(usage, other):
+    """Whether two usages tell the same of all else."""
+    return usage.model_copy(update={"prompt_tokens_details": other.prompt_tokens_details}) == other
+
+
 def refused(call, error, param=None, code=None):
     """The error of a call that must be refused with it."""
     try:
@@ -85,9 +95,10 @@ def chat(server):
     usage = answer.usage
     assert 1 <= usage.completion_tokens <= 24 and usage.prompt_tokens > 20, usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, usage
-    assert usage.prompt_tokens_details.cached_tokens == 0, usage
+    assert cached(usage) == 0, usage
     again = server.chat()
-    assert again.choices == answer.choices and again.usage == answer.usage, (again, answer)
+    assert again.choices == answer.choices, (again, answer)
+    assert same_but_cached(again.usage, usage) and cached(again.usage) == usage.prompt_tokens - 1, (again, answer)
     assert again.id != answer.id, again.id
 
 
@@ -96,7 +107,8 @@ def streaming_equals_whole(server):
     text, reason, usage = joined(server.chat(stream=True, stream_options={"include_usage": True}))
     assert text == whole.choices[0].message.content, (text, whole)
     assert reason == whole.choices[0].finish_reason, (reason, whole)
-    assert usage == whole.usage, (usage, whole.usage)
+    assert same_but_cached(usage, whole.usage), (usage, whole.usage)
+    assert (cached(whole.usage), cached(usage)) == (0, usage.prompt_tokens - 1), (whole.usage, usage)
     _, _, usage = joined(server.chat(stream=True))
     assert usage is None, usage
 
@@ -109,6 +121,32 @@ def the_stream_helper(server):
         final = stream.get_final_completion()
     assert final.choices[0].message.content == whole, final
     assert "".join(event.delta for event in events if event.type == "content.delta") == whole, events
+
+
+def cached_prompts(server):
+    first = server.chat(max_tokens=64)
+    reply = first.choices[0]
+    assert cached(first.usage) == 0 and reply.finish_reason == "stop", first
+    # The next turn begins with the first prompt and its answer; what was read of the answer is the answer's tokens.
+    turn = CHAT + [{"role": "assistant", "content": reply.message.content}, {"role": "user", "content": "And of Spain?"}]
+    held = first.usage.prompt_tokens + first.usage.completion_tokens
+    answer = server.chat(messages=turn)
+    assert cached(answer.usage) == held < answer.usage.prompt_tokens, (first.usage, answer.usage)
+    # Another that shares the system prompt alone, and more than nothing.
+    other = server.chat(messages=[CHAT[0], {"role": "user", "content": "Name three colours."}], n=3, temperature=1, seed=5)
+    assert 10 < cached(other.usage) < first.usage.prompt_tokens, other.usage
+    # A prompt counts once, whatever is made of it: what its first answer found, and not what the others did.
+    streamed, usage = {}, None
+    settings = {"prompt": ["Seven colours has the", "Seven colours has the rainbow that"], "n": 2, "max_tokens": 48}
+    for chunk in server.complete(stream=True, stream_options={"include_usage": True}, **settings):
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            streamed[choice.index] = streamed.get(choice.index, "") + choice.text
+    prompts = usage.prompt_tokens
+    whole = server.complete(**settings)
+    assert [choice.text for choice in whole.choices] == [streamed[index] for index in range(4)], (whole, streamed)
+    assert whole.usage.prompt_tokens == prompts and cached(whole.usage) == prompts - 2, (whole.usage, usage)
+    assert cached(usage) < prompts - 2, usage
 
 
 def limits_of_length(server):

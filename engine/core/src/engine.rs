@@ -13,6 +13,7 @@ use crate::events::GenerateEvent;
 use crate::metrics::EngineMetrics;
 use crate::params::GenerateParams;
 use crate::pipeline::{self, Consumer, Producer};
+use crate::prefix::PrefixOwner;
 use crate::request::Request;
 use crate::session::SessionId;
 use crate::snapshot::SessionImage;
@@ -88,10 +89,29 @@ pub struct EngineStats {
     pub evicted_lru: u64,
     /// Forward passes of the model.
     pub forward_passes: u64,
-    /// Tokens appended by clients.
+    /// Tokens appended by clients, as far as they were computed.
     pub tokens_appended: u64,
     /// Tokens generated.
     pub tokens_generated: u64,
+    /// What the prefix cache has done and holds.
+    pub prefix: PrefixStats,
+}
+
+/// Counts of the prefix cache: the first two as they are now, the rest since the engine started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PrefixStats {
+    /// Cached token sequences.
+    pub entries: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Prompts that began with a cached prefix.
+    pub hits: u64,
+    /// Prompts that were read from their first token, while the cache was on.
+    pub misses: u64,
+    /// Tokens of prompts that were not computed anew.
+    pub tokens_reused: u64,
+    /// Entries that went to make room for others.
+    pub evicted: u64,
 }
 
 /// Where the answer to a command goes.
@@ -139,8 +159,12 @@ pub enum Command {
         tokens: Vec<u32>,
         /// What to do after it.
         params: GenerateParams,
+        /// Whose cached prefixes the prompt may begin with; those of `None` are for all who have none.
+        owner: Option<PrefixOwner>,
         /// Where the events go.
         events: Producer<GenerateEvent, EngineError>,
+        /// Where it goes, once it is known, how many tokens of the prompt were cached.
+        cached: oneshot::Sender<u64>,
         /// Whether it was taken in.
         reply: Reply<()>,
     },
@@ -205,6 +229,16 @@ type Pipe = (
     Producer<GenerateEvent, EngineError>,
     Consumer<GenerateEvent, EngineError>,
 );
+
+/// A single generation that was taken in.
+#[derive(Debug)]
+pub struct Completion {
+    /// What it says. Dropping it cancels the generation.
+    pub events: Consumer<GenerateEvent, EngineError>,
+    /// Tokens of the prompt that were cached, and not computed anew. It is told before the first event, or never if the
+    /// generation ends before its prompt is read.
+    pub cached: oneshot::Receiver<u64>,
+}
 
 /// The wire's end of the door. Clones share one step loop, and ask as the same tenant.
 #[derive(Debug, Clone)]
@@ -301,7 +335,10 @@ impl EngineHandle {
     }
 
     /// Generates once after `tokens`, in a session of its own, which ends with the generation however that ends.
-    /// Until then nothing can evict it. Dropping what is returned, or this future, cancels it.
+    /// Until then nothing can evict it. Dropping the events that are returned, or this future, cancels it.
+    ///
+    /// The first tokens of the prompt are not computed anew where another such generation of the same `owner` has left
+    /// them in the prefix cache. What is generated is the same to the last bit.
     ///
     /// # Errors
     /// [`EngineError::InvalidArgument`] (the parameters, an empty prompt, a token outside the vocabulary, a prompt
@@ -314,7 +351,8 @@ impl EngineHandle {
         eos: Vec<u32>,
         tokens: Vec<u32>,
         params: GenerateParams,
-    ) -> Result<Consumer<GenerateEvent, EngineError>, EngineError> {
+        owner: Option<PrefixOwner>,
+    ) -> Result<Completion, EngineError> {
         params.validate()?;
         if tokens.is_empty() {
             return Err(InvalidArgument::EmptyPrompt.into());
@@ -323,17 +361,23 @@ impl EngineHandle {
         self.tenant.check_history(0, more)?;
         let (events, consumer) = self.stream(&params)?;
         let charge = self.tenant.charge(tokens.len(), Instant::now())?;
+        let (cached, count) = oneshot::channel();
         let taken = self.ask(|reply| Command::Complete {
             label,
             eos,
             tokens,
             params,
+            owner,
             events,
+            cached,
             reply,
         });
         let taken = taken.await;
         charge.settle(&taken);
-        taken.map(|()| consumer)
+        taken.map(|()| Completion {
+            events: consumer,
+            cached: count,
+        })
     }
 
     /// Closes a session and answers its final history length.

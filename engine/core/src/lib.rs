@@ -11,8 +11,10 @@ pub mod error;
 pub mod events;
 pub mod meter;
 pub mod metrics;
+pub mod packed;
 pub mod params;
 pub mod pipeline;
+pub mod prefix;
 pub mod request;
 pub mod sampling;
 pub mod scheduler;
@@ -23,15 +25,19 @@ pub mod store;
 pub mod tenant;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
-pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo, SessionSummary};
+pub use engine::{
+    Command, Completion, EngineHandle, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary,
+};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
 };
 pub use meter::{Charge, Meter, StreamPermit};
 pub use metrics::EngineMetrics;
+pub use packed::PackedKv;
 pub use params::{GenerateParams, LogitBiasError, StopError};
 pub use pipeline::{Cancelled, Consumer, PipelineError, Producer, Tap, TrySend};
+pub use prefix::{PrefixIndex, PrefixMatch, PrefixOwner};
 pub use request::Request;
 pub use sampling::{Sampling, SamplingError};
 pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::meter::{Charge, Meter, StreamPermit};
+use crate::prefix::PrefixOwner;
 
 /// Whose a session is. It says nothing of who that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,6 +164,13 @@ impl Tenant {
             limits: Limits::default(),
             meter: Arc::default(),
         }
+    }
+
+    /// Whose cached prompts it may see the use of: its own, and where nobody is told apart everybody's.
+    #[must_use]
+    pub fn prefix_owner(&self) -> Option<PrefixOwner> {
+        let owner = self.owner();
+        (owner != Owner::EVERYBODY).then(|| PrefixOwner::new(&owner.number().to_string()))
     }
 
     /// Who owns what this tenant makes.

@@ -119,6 +119,14 @@ impl KvLayout {
             .sum()
     }
 
+    /// The furthest that a session may be written to with the state it had after `length` tokens still in its slab: a
+    /// ring holds some 256 positions more than its window. See [`LayerLayout::reach`].
+    #[must_use]
+    pub fn reach(&self, length: u64) -> u64 {
+        let reaches = self.layers.iter().map(|layer| layer.reach(length));
+        reaches.min().unwrap_or(u64::MAX)
+    }
+
     /// The layer whose attention takes the most room.
     pub(crate) fn largest(&self) -> &LayerLayout {
         let largest = self.layers.iter().max_by_key(|layer| layer.score_stride());
@@ -181,9 +189,19 @@ impl LayerLayout {
             .map_or(committed, |window| committed.min(self.sink + window))
     }
 
+    /// The furthest that the layer may be written to before the first position is overwritten that is cached after
+    /// `length` tokens. What lies before it is as it was: a key and a value depend on no later token.
+    #[must_use]
+    pub fn reach(&self, length: u64) -> u64 {
+        let first = self
+            .window
+            .map_or(0, |window| length.saturating_sub(window).max(self.sink));
+        first + self.ring as u64
+    }
+
     /// Where `committed` tokens have left keys and values: ranges of elements of the slab, a head's keys or values each,
     /// that begin and end with a block. What lies outside them is no part of the session.
-    pub fn written(&self, committed: u64) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub fn written(&self, committed: u64) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
         let ring = committed.min(self.ring as u64) as usize;
         let length = (self.sink_slots + ring).next_multiple_of(LANES) * self.head_dim;
         let (first, stride) = (self.start, self.slots() * self.head_dim);
@@ -331,6 +349,32 @@ mod tests {
                         );
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cached_after_some_tokens_stays_in_its_slots_up_to_the_reach_and_no_further() {
+        for (sink, window, own) in [
+            (4, Window::Sliding(50), None),
+            (4, Window::Sliding(50), Some(20)),
+            (0, Window::Sliding(7), Some(90)),
+            (2, Window::Full, Some(20)),
+        ] {
+            let whole = whole(sink, window, 16, own);
+            for length in u64::from(sink) + 1..=100 {
+                let intact = |written: u64| {
+                    whole.layers().iter().all(|layer| {
+                        let mut holds = std::collections::HashMap::new();
+                        holds.extend((0..written).map(|position| (layer.slot(position), position)));
+                        let mut cached = layer.cached(length);
+                        cached.all(|position| holds[&layer.slot(position)] == position)
+                    })
+                };
+                let reach = whole.reach(length);
+                assert!(reach >= length + 16, "{length} {reach}");
+                assert!(intact(reach) && intact(length), "{length} {reach}");
+                assert!(!intact(reach + 1), "{length} {reach}");
             }
         }
     }

@@ -71,6 +71,17 @@ impl AppendCoordinator {
         &self.id
     }
 
+    /// All of its tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Takes note that so many more tokens are in the cache, and the history, without having been computed.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.done += count;
+    }
+
     /// Whether every token is in the cache.
     #[must_use]
     pub fn is_done(&self) -> bool {

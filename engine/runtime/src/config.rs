@@ -25,6 +25,9 @@ pub struct EngineConfig {
     pub active: usize,
     /// What happens to those beyond.
     pub admission: AdmissionPolicy,
+    /// The most bytes that beginnings of prompts are cached in, besides the slabs; 0 for no such cache. See
+    /// [`crate::prefix`].
+    pub prefix_cache_bytes: u64,
 }
 
 impl Default for EngineConfig {
@@ -41,6 +44,7 @@ impl Default for EngineConfig {
                 max_wait: Duration::from_secs(60),
                 cap: 256,
             },
+            prefix_cache_bytes: 0,
         }
     }
 }

@@ -126,7 +126,7 @@ impl Engine {
 }
 
 /// Copies what `committed` tokens have left, and no more: a short session is copied in little time.
-fn copy(engine: &Engine, to: &mut KvStorage, from: &KvStorage, committed: u64) {
+pub(crate) fn copy(engine: &Engine, to: &mut KvStorage, from: &KvStorage, committed: u64) {
     for layer in engine.layout().layers() {
         to.copy_from(from, layer.written(committed));
     }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    CacheInspector, EngineError, EngineMetrics, EngineStats, KVSlab, SessionId, SessionImage,
-    SessionInfo, SessionStore, SessionSummary, SlabPool, StoreLimits, Tenant,
+    CacheInspector, EngineError, EngineMetrics, EngineStats, KVSlab, PrefixIndex, SessionId,
+    SessionImage, SessionInfo, SessionStore, SessionSummary, SlabPool, StoreLimits, Tenant,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
 
 use crate::config::{EngineConfig, EngineStartError};
 use crate::generate::HISTORY_AHEAD;
 use crate::pass::Pass;
+use crate::prefix::{KeptPrefix, Sharing};
 use crate::verifier::{MAX_CHUNK, SinkWindowVerifier, SlabMismatch};
 
 /// What a session holds of the engine.
@@ -21,6 +22,8 @@ pub struct SessionState {
     pub verifier: SinkWindowVerifier,
     /// The logits for its next token; empty while its history is.
     pub next_logits: Vec<f32>,
+    /// If it is one of those that begin with what others have left.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 /// Model, threads, slabs and sessions. Its methods run to their end; the step loop decides who is in a pass.
@@ -34,6 +37,7 @@ pub struct Engine {
     pass: Pass,
     // A session's state is taken out while it is worked on, and put back before the turn ends.
     pub(crate) store: SessionStore<Option<Box<SessionState>>>,
+    pub(crate) prefixes: PrefixIndex<KeptPrefix>,
     pub(crate) counts: EngineStats,
     metrics: EngineMetrics,
 }
@@ -69,6 +73,7 @@ impl Engine {
             idle_ttl: config.idle_ttl,
         };
         let store = SessionStore::new(limits, config.cache);
+        let prefixes = PrefixIndex::new(config.prefix_cache_bytes);
         Ok(Self {
             model,
             config,
@@ -77,6 +82,7 @@ impl Engine {
             pool,
             pass: Pass::default(),
             store,
+            prefixes,
             counts: EngineStats::default(),
             metrics: EngineMetrics::default(),
         })
@@ -126,6 +132,10 @@ impl Engine {
     /// How the sessions' slabs are laid out.
     #[must_use]
     pub fn layout(&self) -> &KvLayout {
+        &self.layout
+    }
+
+    pub(crate) fn shared_layout(&self) -> &Arc<KvLayout> {
         &self.layout
     }
 
@@ -245,6 +255,7 @@ impl Engine {
         Ok(Some(Box::new(SessionState {
             verifier,
             next_logits,
+            sharing: None,
         })))
     }
 
@@ -345,6 +356,7 @@ impl Engine {
             free_slabs: self.pool.available() as u64,
             inv1_violations: violations.inv1,
             inv2_violations: violations.inv2,
+            prefix: self.prefix_stats(),
             ..self.counts
         }
     }
@@ -390,6 +402,14 @@ impl Engine {
             .get(id)?
             .resource()
             .as_deref()
+            .ok_or_else(|| internal("a session's state is missing"))
+    }
+
+    pub(crate) fn state_mut(&mut self, id: &SessionId) -> Result<&mut SessionState, EngineError> {
+        self.store
+            .get_mut(id)?
+            .resource_mut()
+            .as_deref_mut()
             .ok_or_else(|| internal("a session's state is missing"))
     }
 
@@ -487,6 +507,7 @@ impl Engine {
             return Ok(());
         };
         tracing::error!(session = %id, %violation, "the session ends: its cache is not what was recorded");
+        self.distrust_prefixes(id);
         self.end(id, Ending::Violated)?;
         Err(violation.into())
     }

@@ -11,6 +11,7 @@ pub mod generate;
 pub mod likelihood;
 pub mod logprobs;
 pub mod pass;
+pub mod prefix;
 pub mod sampler;
 pub mod snapshot;
 mod state;

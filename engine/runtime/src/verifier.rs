@@ -33,6 +33,10 @@ pub struct SinkWindowVerifier {
     slab: KVSlab,
     lengths: LayerLengths,
     committed: u64,
+    /// The furthest position that its slab was written up to, by it or by the session that it was copied from. Of a
+    /// slab that came with keys and values only what is cached is known to be intact, and then it is the furthest that
+    /// leaves that.
+    written: u64,
 }
 
 impl SinkWindowVerifier {
@@ -67,6 +71,7 @@ impl SinkWindowVerifier {
                 expected,
             });
         }
+        let written = layout.reach(committed);
         let lengths = LayerLengths {
             keys: vec![committed; model.config().layers],
             values: vec![committed; model.config().layers],
@@ -78,6 +83,7 @@ impl SinkWindowVerifier {
             slab,
             lengths,
             committed,
+            written,
         })
     }
 
@@ -167,6 +173,7 @@ impl SinkWindowVerifier {
                 "the block passes the model's context of {context}"
             );
         }
+        self.written = self.written.max(self.committed + tokens.len() as u64);
         SequenceInput {
             tokens,
             start: self.committed,
@@ -191,9 +198,34 @@ impl SinkWindowVerifier {
         self.lengths.truncate(length);
     }
 
+    /// Takes its place after `length` tokens, whose keys and values `fill` puts in the slab: they come from one that was
+    /// written up to position `written`. Nothing of what the slab held before is visible any more.
+    pub fn begin_with(&mut self, length: u64, written: u64, fill: impl FnOnce(&mut KvStorage)) {
+        fill(self.slab.storage_mut());
+        self.committed = length;
+        self.written = written.max(length);
+        self.lengths = LayerLengths {
+            keys: vec![length; self.lengths.keys.len()],
+            values: vec![length; self.lengths.values.len()],
+        };
+    }
+
+    /// The furthest position that its slab may have been written up to.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether the keys and values that it had after `length` tokens are still in its slab, all of them.
+    #[must_use]
+    pub fn still_holds(&self, length: u64) -> bool {
+        length <= self.committed && self.written <= self.layout.reach(length)
+    }
+
     /// Back to position 0. Nothing of what the slab holds is visible any more.
     pub fn reset(&mut self) {
         self.committed = 0;
+        self.written = self.layout.reach(0);
         self.lengths = LayerLengths::empty(self.model.config().layers);
     }
 

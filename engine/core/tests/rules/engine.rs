@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kakeya_core::{
     Command, EngineError, EngineHandle, EngineStats, GenerateDone, GenerateEvent, GenerateParams,
-    InvalidArgument, KvElement, KvStorage, Request, Sampling, SamplingError, SessionId,
-    SessionImage, SessionInfo, SessionSummary, SlabShape, StopReason,
+    InvalidArgument, KvElement, KvStorage, PrefixOwner, Request, Sampling, SamplingError,
+    SessionId, SessionImage, SessionInfo, SessionSummary, SlabShape, StopReason,
 };
 use tokio::sync::mpsc::Receiver;
 
@@ -70,7 +70,7 @@ async fn every_call_on_a_closed_channel_answers_stopped() {
     );
     assert_eq!(
         engine
-            .complete(String::new(), vec![], vec![1], asked())
+            .complete(String::new(), vec![], vec![1], asked(), None)
             .await
             .unwrap_err(),
         EngineError::Stopped
@@ -127,14 +127,14 @@ async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() 
     let cold = GenerateParams::new(5, sampling);
     assert_eq!(
         engine
-            .complete(String::new(), vec![], vec![1], cold)
+            .complete(String::new(), vec![], vec![1], cold, None)
             .await
             .unwrap_err(),
         EngineError::from(SamplingError::Temperature { value: -1.0 })
     );
     assert_eq!(
         engine
-            .complete(String::new(), vec![], vec![], asked())
+            .complete(String::new(), vec![], vec![], asked(), None)
             .await
             .unwrap_err(),
         EngineError::from(InvalidArgument::EmptyPrompt)
@@ -149,8 +149,9 @@ async fn parameters_no_session_could_run_are_refused_before_a_command_is_sent() 
 async fn a_single_generation_carries_its_prompt_and_streams_what_is_sent_into_it() {
     let (engine, mut commands) = EngineHandle::channel(1);
     let asking = tokio::spawn(async move {
+        let owner = Some(PrefixOwner::new("key"));
         engine
-            .complete("http".to_owned(), vec![2], vec![7, 8], asked())
+            .complete("http".to_owned(), vec![2], vec![7, 8], asked(), owner)
             .await
     });
     let Some(Command::Complete {
@@ -158,18 +159,29 @@ async fn a_single_generation_carries_its_prompt_and_streams_what_is_sent_into_it
         eos,
         tokens,
         params,
+        owner,
         events,
+        cached,
         reply,
     }) = next(&mut commands).await
     else {
         panic!()
     };
     assert_eq!(
-        (label.as_str(), eos, tokens, params),
-        ("http", vec![2], vec![7, 8], asked())
+        (label.as_str(), eos, tokens, params, owner),
+        (
+            "http",
+            vec![2],
+            vec![7, 8],
+            asked(),
+            Some(PrefixOwner::new("key"))
+        )
     );
     reply.send(Ok(())).unwrap();
-    let mut consumer = asking.await.unwrap().unwrap();
+    let mut completion = asking.await.unwrap().unwrap();
+    cached.send(1).unwrap();
+    assert_eq!(completion.cached.try_recv(), Ok(1));
+    let consumer = &mut completion.events;
     events.try_send(GenerateEvent::Token(2.into())).unwrap();
     events.finish();
     assert_eq!(

@@ -7,8 +7,8 @@ use kakeya_core::pipeline::{bounded, tapped};
 use kakeya_core::store::StoreLimits;
 use kakeya_core::{
     CacheConfig, Command, EngineError, EngineHandle, GenerateEvent, GenerateParams, KvElement,
-    KvStorage, LimitError, Limits, Meter, Owner, Request, Sampling, SessionId, SessionStore,
-    SlabShape, Tenant,
+    KvStorage, LimitError, Limits, Meter, Owner, PrefixOwner, Request, Sampling, SessionId,
+    SessionStore, SlabShape, Tenant,
 };
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
@@ -51,7 +51,9 @@ fn a_tenant_reaches_its_own_and_the_server_reaches_all() {
     assert!(holder.reaches(one) && !holder.reaches(other));
     assert!(!holder.reaches(Owner::EVERYBODY));
     assert_eq!((holder.owner(), holder.name()), (one, Some("key-1")));
+    assert_eq!(holder.prefix_owner(), Some(PrefixOwner::new("1")));
     let everybody = Tenant::everybody(NONE);
+    assert_eq!(everybody.prefix_owner(), None);
     assert!(everybody.reaches(Owner::EVERYBODY) && !everybody.reaches(one));
     assert_eq!(
         (everybody.owner(), everybody.name()),
@@ -279,15 +281,15 @@ async fn what_is_over_a_limit_does_not_reach_the_engine() {
         engine.generate(id(), params(5)).await.map(drop),
         engine.generate(id(), params(4)).await.map(drop),
         engine
-            .complete(String::new(), vec![], vec![1; 8], params(3))
+            .complete(String::new(), vec![], vec![1; 8], params(3), None)
             .await
             .map(drop),
         engine
-            .complete(String::new(), vec![], vec![1; 2], params(5))
+            .complete(String::new(), vec![], vec![1; 2], params(5), None)
             .await
             .map(drop),
         engine
-            .complete(String::new(), vec![], vec![1; 2], params(3))
+            .complete(String::new(), vec![], vec![1; 2], params(3), None)
             .await
             .map(drop),
     ];
@@ -329,7 +331,7 @@ async fn a_debt_or_a_refusal_is_told_before_and_after_the_engine() {
         let engine = engine.clone();
         async move {
             engine
-                .complete(String::new(), vec![], vec![1; 20], params(1))
+                .complete(String::new(), vec![], vec![1; 20], params(1), None)
                 .await
         }
     });
@@ -350,7 +352,7 @@ async fn a_debt_or_a_refusal_is_told_before_and_after_the_engine() {
             .await
             .map(drop),
         engine
-            .complete(String::new(), vec![], vec![1], params(1))
+            .complete(String::new(), vec![], vec![1], params(1), None)
             .await
             .map(drop),
     ] {
@@ -446,7 +448,9 @@ fn every_command_can_be_refused_and_says_what_it_is_about() {
                 eos,
                 tokens,
                 params: params(1),
+                owner: None,
                 events: more_events,
+                cached: oneshot::channel().0,
                 reply: complete,
             },
             Box::new(completed),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use kakeya_core::{AdmissionPolicy, EngineError, Scheduler, SessionId, Ticket};
 
 use super::pacing::Pacing;
+use super::prompts::Copied;
 use super::turn::Lists;
 use super::work::{End, Work};
 use crate::engine::{Ending, Engine};
@@ -30,6 +31,12 @@ pub(super) struct Line {
     pub(super) waiting: VecDeque<Work>,
 }
 
+impl Line {
+    pub(super) fn first_mut(&mut self) -> Option<&mut Work> {
+        self.waiting.front_mut()
+    }
+}
+
 /// Every session's line, and those at work.
 pub(super) struct Jobs {
     scheduler: Scheduler,
@@ -40,6 +47,7 @@ pub(super) struct Jobs {
     pub(super) pacing: Pacing,
     pub(super) pass: Pass,
     pub(super) lists: Lists,
+    pub(super) copied: Copied,
     max_wait: std::time::Duration,
 }
 
@@ -57,6 +65,7 @@ impl Jobs {
             pacing: Pacing::default(),
             pass: Pass::default(),
             lists: Lists::default(),
+            copied: Copied::default(),
             max_wait,
         }
     }
@@ -101,7 +110,7 @@ impl Jobs {
         };
         let ticket = match checked {
             Ok(ticket) => ticket,
-            Err(error) => return leave_with(engine, &id, work, |work| work.fail(error)),
+            Err(error) => return self.leave_with(engine, &id, work, |work| work.fail(error)),
         };
         work.taken_in();
         let line = self.lines.entry(id.clone()).or_default();
@@ -130,7 +139,7 @@ impl Jobs {
                 self.next_in_line(engine, &id, now);
                 if let Some(work) = work {
                     let max_wait = self.max_wait;
-                    leave_with(engine, &id, work, |work| {
+                    self.leave_with(engine, &id, work, |work| {
                         work.fail(EngineError::QueueTimeout { max_wait });
                     });
                 }
@@ -224,7 +233,7 @@ impl Jobs {
             .and_then(|line| line.waiting.pop_front());
         self.next_in_line(engine, id, now);
         if let Some(work) = ended {
-            leave_with(engine, id, work, end);
+            self.leave_with(engine, id, work, end);
         }
     }
 
@@ -286,7 +295,7 @@ impl Jobs {
                     self.lines.insert(id.clone(), line);
                     return;
                 }
-                Err(error) => leave_with(engine, id, work, |work| work.fail(error)),
+                Err(error) => self.leave_with(engine, id, work, |work| work.fail(error)),
             }
         }
         drop(engine.set_busy(id, false));
@@ -304,13 +313,22 @@ impl Jobs {
         }
         self.at_work.retain(|other| other != id);
     }
-}
 
-/// Tells the client how a request ended, and ends the session that was made for it. The session first: a client that
-/// has heard may ask for the next.
-fn leave_with(engine: &mut Engine, id: &SessionId, work: Work, tell: impl FnOnce(Work)) {
-    if work.ends_session() {
-        drop(engine.end(id, Ending::Completed));
+    /// Tells the client how a request ended, and ends the session that was made for it. The session first: a client that
+    /// has heard may ask for the next, which may begin with what this one leaves.
+    fn leave_with(
+        &mut self,
+        engine: &mut Engine,
+        id: &SessionId,
+        work: Work,
+        tell: impl FnOnce(Work),
+    ) {
+        if work.ends_session() {
+            if !self.copied.is_enough() {
+                self.copied.add(engine.keep_prefix(id, engine.length(id)));
+            }
+            drop(engine.end(id, Ending::Completed));
+        }
+        tell(work);
     }
-    tell(work);
 }

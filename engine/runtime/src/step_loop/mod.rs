@@ -6,6 +6,7 @@
 
 mod jobs;
 mod pacing;
+mod prompts;
 mod turn;
 mod work;
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::select_all;
 use kakeya_core::{
-    Command, EngineError, EngineHandle, EngineStats, Reply, Request, SessionId, Tenant,
+    Command, EngineError, EngineHandle, EngineStats, PrefixOwner, Reply, Request, SessionId, Tenant,
 };
 use kakeya_model::Model;
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ use crate::config::{EngineConfig, EngineStartError};
 use crate::engine::{Ending, Engine};
 use jobs::Jobs;
 use turn::Turn;
-use work::{Asked, Copying, Work};
+use work::{Asked, Copying, Single, Work};
 
 /// Commands that may wait for the loop; senders beyond that wait to send.
 const COMMANDS_IN_FLIGHT: usize = 256;
@@ -195,7 +196,7 @@ impl StepLoop {
                         events,
                         reply: Some(reply),
                         at: now,
-                        ends_session: false,
+                        single: None,
                     }),
                     now,
                 );
@@ -205,18 +206,19 @@ impl StepLoop {
                 eos,
                 tokens,
                 params,
+                owner,
                 events,
+                cached,
                 reply,
-            } => match open(&mut self.engine, &by, |engine| {
-                engine.create_session(now, label, eos)
-            }) {
+            } => match self.open_single(&by, now, label, eos, owner) {
                 Ok(id) => {
+                    let single = Single::new(cached, self.engine.shares(&id));
                     let asked = Asked {
                         params,
                         events,
                         reply: Some(reply),
                         at: now,
-                        ends_session: true,
+                        single: Some(single),
                     };
                     let work = Work::complete(tokens, asked);
                     self.jobs.submit(&mut self.engine, id, work, now);
@@ -243,6 +245,22 @@ impl StepLoop {
             Command::Stats { reply } => answer(reply, Ok(self.stats())),
             Command::Shutdown { grace, reply } => self.start_drain(now + grace, reply),
         }
+    }
+
+    /// A session for a single generation.
+    fn open_single(
+        &mut self,
+        by: &Arc<Tenant>,
+        now: Instant,
+        label: String,
+        eos: Vec<u32>,
+        owner: Option<PrefixOwner>,
+    ) -> Result<SessionId, EngineError> {
+        let id = open(&mut self.engine, by, |engine| {
+            engine.create_session(now, label, eos)
+        })?;
+        self.engine.share(&id, owner)?;
+        Ok(id)
     }
 
     /// A session whose caller has gone away could never be used or closed.
@@ -277,6 +295,7 @@ impl StepLoop {
             replies: Vec::new(),
         });
         drain.deadline = drain.deadline.min(deadline);
+        self.engine.close_prefixes();
         drain.replies.push(reply);
     }
 

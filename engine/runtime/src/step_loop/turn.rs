@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use kakeya_core::SessionId;
+use kakeya_core::{EngineError, SessionId};
 
 use super::jobs::{Jobs, Line};
 use super::work::{Asked, End, Work};
 use crate::engine::{Engine, internal};
-use crate::generate::{Emitted, Step};
+use crate::generate::{Emitted, GenerationCoordinator, Step};
 
 /// Whether a turn found anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(super) struct Lists {
 impl Jobs {
     /// One pass for all that can go on.
     pub(super) fn turn(&mut self, engine: &mut Engine) -> Turn {
+        self.begin_prompts(engine, Instant::now());
         let begun = Instant::now();
         let mut lists = std::mem::take(&mut self.lists);
         self.pass.clear();
@@ -53,6 +54,7 @@ impl Jobs {
             Turn::Worked
         };
         lists.members.clear();
+        self.copied.clear();
         for (id, end) in lists.ended.drain(..) {
             self.end_or_go_on(engine, &id, begun, end);
         }
@@ -95,8 +97,8 @@ impl Jobs {
     fn join_appends(&mut self, engine: &Engine, slice: usize, lists: &mut Lists) -> usize {
         let mut appends = 0;
         for id in &self.at_work {
-            if let Some(Work::Append { .. }) = first_of(&mut self.lines, id) {
-                appends += 1;
+            if let Some(work @ Work::Append { .. }) = first_of(&mut self.lines, id) {
+                appends += usize::from(!work.waits_for_its_beginning());
             }
         }
         let mut left = slice;
@@ -105,6 +107,12 @@ impl Jobs {
                 continue;
             };
             let given_up = work.is_given_up();
+            if work.waits_for_its_beginning() {
+                if given_up {
+                    lists.ended.push((id.clone(), End::GivenUp));
+                }
+                continue;
+            }
             let Work::Append {
                 begun: Some(append),
                 ..
@@ -157,8 +165,9 @@ fn advance(engine: &mut Engine, id: &SessionId, work: &mut Work, rows: usize) ->
         }
         Work::Generate {
             begun: Some(generation),
+            asked,
             ..
-        } => match generation.advance(engine) {
+        } => match advance_generation(engine, id, generation, asked) {
             Ok(Step::Finished(reason)) => Some(End::Generated(reason)),
             Ok(Step::Progress | Step::Blocked) => None,
             Err(error) => Some(End::Failed(error)),
@@ -169,6 +178,20 @@ fn advance(engine: &mut Engine, id: &SessionId, work: &mut Work, rows: usize) ->
             )))
         }
     }
+}
+
+/// Takes note of a token. A prompt that the next one would begin to overwrite is kept for others first.
+fn advance_generation(
+    engine: &mut Engine,
+    id: &SessionId,
+    generation: &GenerationCoordinator,
+    asked: &Asked,
+) -> Result<Step, EngineError> {
+    let step = generation.advance(engine)?;
+    if let Some(prompt) = asked.prompt_at_its_end(engine.length(id)) {
+        engine.keep_prefix(id, prompt);
+    }
+    Ok(step)
 }
 
 fn appended(engine: &Engine, id: &SessionId) -> End {

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use kakeya_core::{EngineError, GenerateParams, Reply, SessionId, SessionImage, StopReason};
+use tokio::sync::oneshot;
 
 use super::answer;
+use super::prompts::Start;
 use crate::append::AppendCoordinator;
 use crate::engine::{Ending, Engine, internal};
 use crate::generate::{Events, GenerationCoordinator};
@@ -38,6 +40,10 @@ pub(super) enum Copying {
 }
 
 /// What an append leads to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the enum around it is as large either way"
+)]
 pub(super) enum After {
     Answer(Reply<u64>),
     /// A generation in the same slot, after which the session ends.
@@ -51,8 +57,28 @@ pub(super) struct Asked {
     /// Until it is taken in.
     pub(super) reply: Option<Reply<()>>,
     pub(super) at: Instant,
-    /// The session was made for this, and ends with it.
-    pub(super) ends_session: bool,
+    /// If the session was made for this, and ends with it.
+    pub(super) single: Option<Single>,
+}
+
+/// What a generation has that brings its own prompt.
+pub(super) struct Single {
+    pub(super) start: Start,
+    /// Where it goes how many tokens of the prompt were cached.
+    pub(super) cached: Option<oneshot::Sender<u64>>,
+    /// Tokens of the prompt, and those of the history with which it is in the slab for the last time, once it is read.
+    pub(super) prompt: Option<(usize, u64)>,
+}
+
+impl Single {
+    /// `shares` says whether its session may begin with what others have left.
+    pub(super) fn new(cached: oneshot::Sender<u64>, shares: bool) -> Self {
+        Self {
+            start: if shares { Start::Open } else { Start::Begun },
+            cached: Some(cached),
+            prompt: None,
+        }
+    }
 }
 
 /// How a request that was at work ended.
@@ -117,6 +143,10 @@ impl Work {
             }
             Self::Generate { asked, begun, .. } if begun.is_none() => {
                 *begun = Some(asked.begin(engine, id)?);
+                if let Some(single) = asked.single.as_mut().filter(|_| engine.shares(id)) {
+                    let prompt = engine.length(id);
+                    single.prompt = Some((prompt, engine.layout().reach(prompt as u64)));
+                }
             }
             _ => {}
         }
@@ -171,7 +201,54 @@ impl Work {
 
     /// Whether the session ends with this.
     pub(super) fn ends_session(&self) -> bool {
-        self.asked().is_some_and(|asked| asked.ends_session)
+        self.asked().is_some_and(|asked| asked.single.is_some())
+    }
+
+    /// What the prompt of a single generation waits for; `None` where there is none to be read.
+    pub(super) fn start(&self) -> Option<&Start> {
+        match self {
+            Self::Append {
+                begun: Some(_),
+                after: After::Generate(asked),
+                ..
+            } => asked.single.as_ref().map(|single| &single.start),
+            _ => None,
+        }
+    }
+
+    pub(super) fn waits_for_its_beginning(&self) -> bool {
+        self.start().is_some_and(|start| *start != Start::Begun)
+    }
+
+    /// The prompt of a single generation that is to be read; empty where there is none.
+    pub(super) fn prompt(&self) -> &[u32] {
+        match self {
+            Self::Append {
+                begun: Some(append),
+                after: After::Generate(_),
+                ..
+            } => append.tokens(),
+            _ => &[],
+        }
+    }
+
+    /// Says what the prompt waits for, or that its first `reused` tokens are in the session's cache.
+    pub(super) fn set_start(&mut self, start: Start, reused: usize) {
+        if let Self::Append {
+            begun: Some(append),
+            after: After::Generate(asked),
+            ..
+        } = self
+            && let Some(single) = &mut asked.single
+        {
+            append.skip(reused);
+            if start == Start::Begun
+                && let Some(cached) = single.cached.take()
+            {
+                let _ = cached.send(reused as u64);
+            }
+            single.start = start;
+        }
     }
 
     /// Tells the client how it ended.
@@ -265,6 +342,12 @@ impl Copying {
 }
 
 impl Asked {
+    /// Tokens of its prompt, when `length` tokens are the last with which it is in the slab.
+    pub(super) fn prompt_at_its_end(&self, length: usize) -> Option<usize> {
+        let (prompt, last) = self.single.as_ref()?.prompt?;
+        (length as u64 == last).then_some(prompt)
+    }
+
     fn begin(
         &self,
         engine: &mut Engine,

@@ -54,13 +54,18 @@ pub fn start(
     Ok(StepLoop::spawn(model, config)?)
 }
 
-fn need(model: &Model, config: &EngineConfig) -> anyhow::Result<MemoryNeed> {
+/// What an engine with this configuration needs when all is in use.
+///
+/// # Errors
+/// When a session's cache is larger than the address space.
+pub fn need(model: &Model, config: &EngineConfig) -> anyhow::Result<MemoryNeed> {
     let shape = SinkWindowVerifier::layout_for(model, &config.cache).slab_shape(config.kv);
     Ok(MemoryNeed {
         capacity: config.capacity,
         slab_bytes: shape.bytes()? as u64,
         model_bytes: model.weight_bytes() as u64,
         scratch_bytes: Engine::scratch_bytes(model, config),
+        prefix_bytes: config.prefix_cache_bytes,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use kakeya_runtime::{Engine, SnapshotCodec};
+use kakeya_server::door::access::Access;
 use kakeya_server::metrics::Metrics;
 use kakeya_server::state::{Folder, Restored, restore, save};
 use prometheus_client::metrics::counter::Counter;
@@ -43,15 +44,20 @@ impl StateArgs {
 }
 
 impl Kept {
-    /// Opens the sessions that were saved.
+    /// Opens the sessions that were saved, for those that `access` lets in.
     ///
     /// # Errors
     /// When the folder cannot be read or written.
-    pub fn restore(&mut self, engine: &mut Engine, codec: &SnapshotCodec) -> anyhow::Result<()> {
+    pub fn restore(
+        &mut self,
+        engine: &mut Engine,
+        codec: &SnapshotCodec,
+        access: &Access,
+    ) -> anyhow::Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
-        self.found = restore(folder, engine, codec)?;
+        self.found = restore(folder, engine, codec, |owner| access.owned_by(owner))?;
         let Restored {
             restored,
             set_aside,

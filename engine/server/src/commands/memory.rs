@@ -22,6 +22,8 @@ pub struct MemoryNeed {
     pub model_bytes: u64,
     /// What passes and sessions take beside them.
     pub scratch_bytes: u64,
+    /// Cached beginnings of prompts.
+    pub prefix_bytes: u64,
 }
 
 /// How much memory a server may take.
@@ -116,7 +118,9 @@ impl MemoryNeed {
 
     /// The need with no session.
     fn fixed(&self) -> u128 {
-        u128::from(self.model_bytes) + u128::from(self.scratch_bytes)
+        u128::from(self.model_bytes)
+            + u128::from(self.scratch_bytes)
+            + u128::from(self.prefix_bytes)
     }
 
     /// As many bytes, or the most that can be counted.
@@ -163,6 +167,9 @@ impl fmt::Display for MemoryNeed {
         if self.scratch_bytes > 0 {
             write!(f, " + {} of scratch", bytes(self.scratch_bytes))?;
         }
+        if self.prefix_bytes > 0 {
+            write!(f, " + {} of cached prompts", bytes(self.prefix_bytes))?;
+        }
         write!(f, " = {}", bytes(self.bytes()))
     }
 }
@@ -177,6 +184,9 @@ impl TooLittleMemory {
         let arithmetic = format!("{need}, but {has} {}", bytes(*room));
         let left = u128::from(*room).saturating_sub(need.fixed());
         match left.checked_div(u128::from(need.slab_bytes)) {
+            Some(0) | None if need.prefix_bytes > 0 => {
+                format!("{arithmetic}: use a smaller --prefix-cache-bytes, or a smaller --window")
+            }
             Some(0) | None => {
                 format!("{arithmetic}: not even one session fits; use a smaller --window")
             }
@@ -214,6 +224,7 @@ mod tests {
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         assert_eq!(need.check(484 * MIB), Ok(()));
         assert!(need.check(484 * MIB - 1).is_err());
@@ -226,6 +237,7 @@ mod tests {
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert_eq!(
@@ -255,10 +267,34 @@ mod tests {
             slab_bytes: 924 * MIB + 1,
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert!(
             error.ends_with("not even one session fits; use a smaller --window"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn cached_prompts_count_and_are_in_the_arithmetic() {
+        let need = MemoryNeed {
+            capacity: 2,
+            slab_bytes: 24 * MIB,
+            model_bytes: 100 * MIB,
+            scratch_bytes: 0,
+            prefix_bytes: 96 * MIB,
+        };
+        assert_eq!(need.check(244 * MIB), Ok(()));
+        let error = need.check(243 * MIB).expect_err("too much").to_string();
+        assert_eq!(
+            error,
+            "2 sessions x 24.0 MiB of KV cache + 100.0 MiB of weights + 96.0 MiB of cached prompts = 244.0 MiB, but this \
+             machine has 243.0 MiB: use --capacity 1 or less, or a smaller --window"
+        );
+        let error = need.check(200 * MIB).expect_err("too much").to_string();
+        assert!(
+            error.ends_with("use a smaller --prefix-cache-bytes, or a smaller --window"),
             "{error}"
         );
     }
@@ -270,6 +306,7 @@ mod tests {
             slab_bytes: u64::MAX,
             model_bytes: 0,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         assert!(need.check(u64::MAX).is_err());
     }
@@ -280,6 +317,7 @@ mod tests {
             capacity: 16,
             slab_bytes: 24 * MIB,
             model_bytes: 100 * MIB,
+            prefix_bytes: 0,
             scratch_bytes: 50 * MIB,
         };
         assert_eq!(need.check_limit(534 * MIB), Ok(()));

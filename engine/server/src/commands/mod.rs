@@ -18,6 +18,7 @@ mod observe;
 mod options;
 mod output;
 mod perplexity;
+mod prefix_cache;
 mod resident;
 mod security;
 mod serve;

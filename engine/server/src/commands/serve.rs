@@ -24,6 +24,7 @@ use super::memory::MemoryLimit;
 use super::model::Servable;
 use super::observe::{self, ObserveArgs};
 use super::options::{EngineArgs, EngineOptions, positive, seconds};
+use super::prefix_cache::PrefixCacheArgs;
 use super::security::{Security, SecurityArgs};
 use super::settings::Effective;
 use super::signals::StopSignals;
@@ -73,6 +74,8 @@ pub struct ServeArgs {
     observe: ObserveArgs,
     #[command(flatten)]
     security: SecurityArgs,
+    #[command(flatten)]
+    prefix_cache: PrefixCacheArgs,
     #[command(flatten)]
     logs: LogArgs,
 }
@@ -140,13 +143,13 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         tracing::info!(file = %file.display(), "settings read");
     }
     let (address, http) = (args.bind.clone(), args.http.clone());
-    let name = args.served_model_name.clone();
+    let (name, prefix_cache) = (args.served_model_name.clone(), args.prefix_cache);
     let metrics_address = args.observe.address();
     let (keep, memory_limit) = (args.keep.clone(), args.memory_limit);
     let ServeOptions {
         engine: options,
         slots,
-        config,
+        mut config,
         drain,
         security,
     } = args.validate()?;
@@ -178,6 +181,8 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         sha256,
         tokenizer,
     } = model::load_to_serve(&options, http.is_some())?;
+    let (need, room) = (engine::need(&model, &config)?, memory_limit.in_bytes()?);
+    config.prefix_cache_bytes = prefix_cache.bytes(http.is_some(), need, room);
     tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
     let quantized = options.load.quantize.map(|to| to.to_string());
     let codec = SnapshotCodec::new(
@@ -194,7 +199,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     let mut engine = engine::within(memory_limit, model, config)?;
     // From here on a signal is waited for: sessions that were restored are saved again.
     let signals = runtime.block_on(async { StopSignals::listen() })?;
-    kept.restore(&mut engine, &codec)?;
+    kept.restore(&mut engine, &codec, &security.guard().access)?;
     let (engine, step_loop) = StepLoop::start(engine)?;
     let mut metrics = observe::metrics(&engine, name, codec.settings(), &slots)?;
     kept.register(&mut metrics);

@@ -33,6 +33,7 @@ impl LocalSession {
             slab_bytes,
             model_bytes: model.weight_bytes() as u64,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         need.check(memory::machine_bytes()?)?;
         let slab = SlabPool::new(shape, 1)?.acquire()?;

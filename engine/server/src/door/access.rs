@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use kakeya_core::{EngineHandle, Limits, Tenant};
+use kakeya_core::{EngineHandle, Limits, Owner, Tenant};
 use tracing::Span;
 
 use super::Door;
@@ -32,6 +32,15 @@ impl Access {
     #[must_use]
     pub fn open(limits: Limits) -> Self {
         Self::Open(Arc::new(Tenant::everybody(limits)))
+    }
+
+    /// Whose `owner` is, of those that are let in.
+    #[must_use]
+    pub fn owned_by(&self, owner: Owner) -> Option<Arc<Tenant>> {
+        match self {
+            Self::Open(everybody) => (everybody.owner() == owner).then(|| Arc::clone(everybody)),
+            Self::Keys(keys) => keys.owned_by(owner),
+        }
     }
 
     /// Whom a request with these headers comes from.
@@ -97,6 +106,15 @@ mod tests {
             .iter()
             .map(|bytes| (header::AUTHORIZATION, value(bytes)))
             .collect()
+    }
+
+    #[test]
+    fn owners_are_found_among_those_that_are_let_in() {
+        let (everybody, other) = (Owner::EVERYBODY, Owner::new(5));
+        let open = Access::default();
+        assert!(open.owned_by(everybody).is_some() && open.owned_by(other).is_none());
+        let none = Access::Keys(KeyRing::new(Vec::new(), Limits::default()));
+        assert!(none.owned_by(everybody).is_none());
     }
 
     #[test]

@@ -3,16 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::snapshot::{SavedError, SavedSession};
-use kakeya_core::{EngineError, SessionId, SnapshotError};
+use kakeya_core::{EngineError, Owner, SessionId, SnapshotError, Tenant};
 use kakeya_runtime::{Engine, SnapshotCodec};
 
 use super::Folder;
-
-/// Whoever is served without keys.
-const EVERYBODY: u128 = 0;
 
 /// Why a folder cannot be gone on with.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +47,9 @@ enum Unusable {
     Saved(#[from] SavedError),
     #[error("it is the file of {id}, under another name")]
     Name { id: SessionId },
-    #[error("it belongs to a key, and this server has none")]
+    #[error(
+        "it belongs to a key that this server does not have, or to everybody where there are keys"
+    )]
     Owner,
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -59,7 +59,7 @@ enum Unusable {
 
 /// Opens the sessions of the folder in a fresh engine, with their ids and their idle times. The time that the server was
 /// down does not count as idle, since nobody could have come. Where there are more than the engine has places for, those
-/// that were used last get them. A file that cannot be gone on with is named in the log, set aside and counted.
+/// that were used last get them. Each belongs to whom it did, and `tenant` says who that is. A file that cannot be gone on with is named in the log, set aside and counted.
 ///
 /// # Errors
 /// Where the folder cannot be read or written: a file that stayed could bring an ended session back.
@@ -67,6 +67,7 @@ pub fn restore(
     folder: &Folder,
     engine: &mut Engine,
     codec: &SnapshotCodec,
+    tenant: impl Fn(Owner) -> Option<Arc<Tenant>>,
 ) -> Result<Restored, StateError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -80,7 +81,7 @@ pub fn restore(
     let mut living = Vec::new();
     for file in files {
         let bytes = fs::read(&file).map_err(at(&file))?;
-        match open(engine, codec, &file, &bytes) {
+        match open(engine, codec, &tenant, &file, &bytes) {
             Ok(id) => {
                 tracing::debug!(session = %id, "restored");
                 living.push(file);
@@ -108,6 +109,7 @@ fn idle_of(file: &Path) -> Duration {
 fn open(
     engine: &mut Engine,
     codec: &SnapshotCodec,
+    tenant: impl Fn(Owner) -> Option<Arc<Tenant>>,
     file: &Path,
     bytes: &[u8],
 ) -> Result<SessionId, Unusable> {
@@ -120,13 +122,12 @@ fn open(
     if Folder::id_of(file) != Some(&id.to_string()) {
         return Err(Unusable::Name { id });
     }
-    if owner != EVERYBODY {
-        return Err(Unusable::Owner);
-    }
+    let tenant = tenant(Owner::new(owner)).ok_or(Unusable::Owner)?;
     let mut reader = codec.reader();
     reader.push(&snapshot)?;
     let image = codec.read(&reader.finish()?)?;
     engine.restore(id.clone(), idle, Instant::now(), image)?;
+    engine.give(&id, &tenant)?;
     Ok(id)
 }
 
@@ -158,10 +159,15 @@ fn put(
     now: Instant,
 ) -> io::Result<u64> {
     let idle = engine.info(id, now).map_err(io::Error::other)?.idle;
+    let owner = engine
+        .tenant(id)
+        .map_err(io::Error::other)?
+        .owner()
+        .number();
     let image = engine.export(id).map_err(io::Error::other)?;
     folder.put(&SavedSession {
         id: id.clone(),
-        owner: EVERYBODY,
+        owner,
         idle,
         snapshot: codec.write(&image),
     })

@@ -16,11 +16,12 @@ const PACKAGE: &str = "openai==3.54.0";
 const SCRIPT: &str = "openai_python.py";
 
 /// The checks of the script that take a server as it is.
-const CHECKS: [&str; 14] = [
+const CHECKS: [&str; 15] = [
     "models",
     "chat",
     "streaming_equals_whole",
     "the_stream_helper",
+    "cached_prompts",
     "limits_of_length",
     "stop_strings",
     "several_answers",

@@ -29,6 +29,11 @@ pub fn cases() -> Vec<Case> {
             Box::pin(session_says(ctx, served))
         }),
         case(
+            "without_a_prefix_cache_no_prompt_is_cached",
+            small,
+            |_, served| Box::pin(nothing_cached(served)),
+        ),
+        case(
             "events_come_one_by_one_and_end_with_done",
             four,
             |_, served| Box::pin(events(served)),
@@ -157,6 +162,26 @@ async fn session_says(context: &SuiteContext, served: &Served) -> CaseResult {
         answer["usage"]["prompt_tokens"],
         json!(60),
         "tokens of the prompt"
+    );
+    Ok(())
+}
+
+/// As with `--no-prefix-cache`: the answers are the same, and so are those of one request.
+async fn nothing_cached(served: &Served) -> CaseResult {
+    let prompt: Vec<u32> = (100..200).collect();
+    let body = json!({"model": served.model, "prompt": [prompt, prompt], "n": 2, "max_tokens": 8, "temperature": 0});
+    let mut texts = Vec::new();
+    for _ in 0..2 {
+        let answer = post_json(served, "/v1/completions", body.clone()).await?;
+        let details = &answer["usage"]["prompt_tokens_details"];
+        ensure_eq!(details["cached_tokens"], json!(0), "cached tokens");
+        for index in 0..4 {
+            texts.push(answer["choices"][index]["text"].clone());
+        }
+    }
+    ensure!(
+        texts.iter().all(|text| *text == texts[0]),
+        "the same prompt has other answers: {texts:?}"
     );
     Ok(())
 }

@@ -156,12 +156,13 @@ pub(in crate::suites) fn serving_behind(
     })
 }
 
-/// Four sessions with the default cache.
+/// Four sessions with the default cache, and room for prompts, as `kakeya serve` has.
 pub(in crate::suites) fn four(context: &SuiteContext) -> EngineConfig {
     EngineConfig {
         capacity: 4,
         threads: context.threads(),
         isa: context.isa(),
+        prefix_cache_bytes: 128 << 20,
         ..EngineConfig::default()
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// A cache whose lengths and position are as given, with one layer set apart.
 #[derive(Clone, Copy)]
-struct Reported {
+pub(super) struct Reported {
     layers: usize,
     length: u64,
     position: u64,
@@ -68,6 +68,16 @@ struct Reported {
 }
 
 impl Reported {
+    /// What it reports, but for a key that the last layer lacks.
+    pub(super) fn one_key_short(engine: &Engine, id: &SessionId) -> Result<Self, EngineError> {
+        let own = Self::of(engine, id)?;
+        Ok(Self {
+            odd_layer: own.layers - 1,
+            odd_keys: own.length - 1,
+            ..own
+        })
+    }
+
     /// What the session's own cache reports.
     fn of(engine: &Engine, id: &SessionId) -> Result<Self, EngineError> {
         let verifier = &engine.state(id)?.verifier;

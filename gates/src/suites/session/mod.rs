@@ -3,6 +3,8 @@
 mod copies;
 mod eviction;
 mod invariants;
+mod prefix;
+mod reuse;
 mod saved;
 mod single;
 
@@ -19,4 +21,6 @@ pub fn suite() -> Suite {
     .cases(single::cases())
     .cases(copies::cases())
     .cases(saved::cases())
+    .cases(prefix::cases())
+    .cases(reuse::cases())
 }

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kakeya_core::{EngineError, KvElement, SessionId};
+use kakeya_core::{EngineError, KvElement, Limits, Owner, SessionId, Tenant};
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, SnapshotCodec, StepLoop};
 use kakeya_server::state::{Folder, Restored, Saved, restore, save};
 
@@ -33,6 +34,10 @@ pub fn cases() -> Vec<Case> {
         Case::fast(
             "a_saved_session_that_is_damaged_or_of_another_model_is_set_aside_by_name",
             unusable_files_are_set_aside,
+        ),
+        Case::fast(
+            "a_saved_session_stays_with_its_key_and_with_nobody_else",
+            saved_sessions_stay_with_their_keys,
         ),
         Case::fast(
             "places_go_to_the_saved_sessions_that_were_used_last",
@@ -66,9 +71,56 @@ fn started(
 ) -> Result<(Engine, Restored), CaseFailure> {
     let codec = codec(context, &config)?;
     let mut engine = engine_with(context, config)?;
-    let counts = restore(folder, &mut engine, &codec)?;
+    let counts = restore(folder, &mut engine, &codec, everybody)?;
     ensure_eq!(folder.sessions()?.len(), 0, "files of sessions that live");
     Ok((engine, counts))
+}
+
+/// Where nobody is told apart.
+fn everybody(owner: Owner) -> Option<Arc<Tenant>> {
+    (owner == Owner::EVERYBODY).then(|| Arc::new(Tenant::everybody(Limits::default())))
+}
+
+fn saved_sessions_stay_with_their_keys(context: &SuiteContext) -> CaseResult {
+    let home = tempfile::tempdir()?;
+    let folder = Folder::open(home.path())?;
+    let config = small(context);
+    let key = |number: u128| {
+        let limits = Limits::default();
+        let name = format!("key-{number}");
+        Arc::new(Tenant::key(
+            Owner::new(number),
+            name,
+            limits,
+            Arc::default(),
+        ))
+    };
+    let text = random_ids(context, 57, 40)?;
+    let mut engine = engine_with(context, config.clone())?;
+    let mut ids = Vec::new();
+    for number in [3, 5] {
+        let id = open_with(&mut engine, &text)?;
+        engine.give(&id, &key(number))?;
+        ids.push(id);
+    }
+    let nobodys = open_with(&mut engine, &text)?;
+    let codec = codec(context, &config)?;
+    ensure_eq!(save(&folder, &engine, &codec).saved, 3, "sessions saved");
+    drop(engine);
+    // One of the keys is gone, and so is everybody.
+    let mut engine = engine_with(context, config)?;
+    let known = |owner: Owner| (owner == Owner::new(5)).then(|| key(5));
+    let counts = restore(&folder, &mut engine, &codec, known)?;
+    ensure_eq!(
+        (counts.restored, counts.set_aside),
+        (1, 2),
+        "what was found"
+    );
+    ensure_ended(&mut engine, &ids[0])?;
+    ensure_ended(&mut engine, &nobodys)?;
+    let owner = engine.tenant(&ids[1])?.owner();
+    ensure_eq!(owner, Owner::new(5), "whose the session is");
+    ensure_holds(context, &engine, &ids[1], &text)
 }
 
 fn saved_sessions_go_on(context: &SuiteContext) -> CaseResult {
@@ -224,7 +276,7 @@ fn unusable_files_are_set_aside(context: &SuiteContext) -> CaseResult {
     let model = context.model()?.clone();
     let foreign = SnapshotCodec::new(model, &config, zeros, String::new())?;
     let mut engine = engine_with(context, config.clone())?;
-    let counts = restore(&folder, &mut engine, &foreign)?;
+    let counts = restore(&folder, &mut engine, &foreign, everybody)?;
     ensure_eq!(
         (counts.restored, counts.set_aside),
         (0, 1),

@@ -50,9 +50,10 @@ async fn complete(
     params: GenerateParams,
 ) -> Result<Events, EngineError> {
     let label = "a case".to_owned();
-    engine
-        .complete(label, Vec::new(), tokens.to_vec(), params)
-        .await
+    let taken_in = engine
+        .complete(label, Vec::new(), tokens.to_vec(), params, None)
+        .await?;
+    Ok(taken_in.events)
 }
 
 async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
@@ -64,7 +65,7 @@ async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
 }
 
 /// Runs a case against a step loop of its own.
-fn with_loop(
+pub(super) fn with_loop(
     context: &SuiteContext,
     config: EngineConfig,
     case: impl AsyncFnOnce(&EngineHandle) -> CaseResult,
@@ -82,7 +83,7 @@ fn with_loop(
 }
 
 /// Waits until no session is left, however long ago its client has gone.
-async fn ensure_nothing_left(engine: &EngineHandle, after: &str) -> CaseResult {
+pub(super) async fn ensure_nothing_left(engine: &EngineHandle, after: &str) -> CaseResult {
     loop {
         let stats = engine.stats().await?;
         if (stats.sessions, stats.queued, stats.active) == (0, 0, 0) {

@@ -99,6 +99,7 @@ impl Batched {
             slab_bytes: shape.bytes()? as u64,
             model_bytes: model.weight_bytes() as u64,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         need.check(memory::machine_bytes()?)?;
         let mut pool = SlabPool::new(shape, count)?;

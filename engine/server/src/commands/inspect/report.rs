@@ -338,6 +338,7 @@ impl Memory {
             slab_bytes,
             model_bytes,
             scratch_bytes: 0,
+            prefix_bytes: 0,
         };
         let weight_bytes = weights.map(|bytes| bytes as u64);
         Ok(Self {

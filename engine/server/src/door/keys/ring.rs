@@ -80,6 +80,16 @@ impl KeyRing {
         Some(Arc::clone(&holder.tenant))
     }
 
+    /// Whose `owner` is.
+    #[must_use]
+    pub fn owned_by(&self, owner: Owner) -> Option<Arc<Tenant>> {
+        let holders = self.holders();
+        let holder = holders
+            .iter()
+            .find(|holder| holder.tenant.owner() == owner)?;
+        Some(Arc::clone(&holder.tenant))
+    }
+
     fn holders(&self) -> Arc<[Holder]> {
         Arc::clone(&self.holders.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -161,5 +171,8 @@ mod tests {
         let other = ring.holder(b"three").expect("held");
         assert_ne!(other.owner(), after.owner());
         assert_ne!(other.owner(), Owner::EVERYBODY);
+        let found = ring.owned_by(other.owner()).expect("held");
+        assert_eq!(found.name(), Some("c"));
+        assert!(ring.owned_by(Owner::EVERYBODY).is_none());
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use kakeya_core::{
-    Consumer, EngineError, EngineHandle, GenerateEvent, GenerateParams, GeneratedToken, StopReason,
-    TokenLogprobs,
+    Completion, Consumer, EngineError, EngineHandle, GenerateEvent, GenerateParams, GeneratedToken,
+    PrefixOwner, StopReason, TokenLogprobs,
 };
 use kakeya_model::tokenizer::StreamDecoder;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::served::ServedModel;
 use crate::http::error::{ApiError, ErrorKind};
@@ -26,6 +26,8 @@ pub struct Wanted {
     pub params: GenerateParams,
     /// Texts at which it ends.
     pub stop: Vec<String>,
+    /// Whose cached prefixes the prompt may begin with.
+    pub owner: Option<PrefixOwner>,
 }
 
 /// A token of an answer, with what was asked for about it.
@@ -53,6 +55,8 @@ pub enum Part {
         reason: FinishReason,
         /// Tokens that were generated.
         generated: u32,
+        /// Tokens of the prompt that were cached.
+        cached: u64,
     },
 }
 
@@ -60,6 +64,7 @@ pub enum Part {
 #[derive(Debug)]
 pub struct Answer {
     events: Consumer<GenerateEvent, EngineError>,
+    cached: oneshot::Receiver<u64>,
     model: Arc<ServedModel>,
     decoder: Option<StreamDecoder>,
     stop: StopText,
@@ -83,11 +88,13 @@ impl Answer {
         slot: Arc<OwnedSemaphorePermit>,
     ) -> Result<Self, ApiError> {
         let eos = model.tokenizer.end_of_generation().collect();
-        let events = engine
-            .complete(LABEL.to_owned(), eos, wanted.prompt, wanted.params)
+        let (label, owner) = (LABEL.to_owned(), wanted.owner);
+        let Completion { events, cached } = engine
+            .complete(label, eos, wanted.prompt, wanted.params, owner)
             .await?;
         Ok(Self {
             events,
+            cached,
             model,
             decoder: Some(StreamDecoder::continuing(true)),
             stop: StopText::new(&wanted.stop),
@@ -112,8 +119,11 @@ impl Answer {
     async fn advance(&mut self) -> Result<Part, ApiError> {
         loop {
             if let Some(reason) = self.end {
-                let generated = self.generated;
-                return Ok(Part::End { reason, generated });
+                return Ok(Part::End {
+                    reason,
+                    generated: self.generated,
+                    cached: self.cached.try_recv().unwrap_or(0),
+                });
             }
             let event = self.events.next().await;
             let event = event.ok_or_else(|| lost("the generation ended without saying how"))?;

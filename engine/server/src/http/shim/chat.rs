@@ -1,7 +1,6 @@
 //! POST /v1/chat/completions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
 use axum::http::Extensions;
@@ -11,6 +10,7 @@ use kakeya_core::Tenant;
 
 use super::answer::{Answer, Part, ScoredToken};
 use super::collect::{parts, whole};
+use super::spent::Spent;
 use super::{Asked, Shared, Shim, probabilities};
 use crate::door::access::engine_for;
 use crate::http::body::ApiJson;
@@ -18,8 +18,7 @@ use crate::http::error::ApiError;
 use crate::http::requests::{ChatBody, ChatRequest, Delivery, ResponseFormat, ToolChoice};
 use crate::http::responses::chat::Reply;
 use crate::http::responses::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, Delta, FinishReason,
-    Head, Usage,
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, Delta, FinishReason, Head,
 };
 use crate::http::sse;
 
@@ -35,13 +34,13 @@ pub(super) async fn create(
     let engine = engine_for(&shim.engine, &extensions);
     let asked = asked(&shim, engine.tenant(), request)?;
     let logprobs = asked.logprobs.is_some();
-    let prompt = asked.prompt_tokens();
+    let spent = asked.spent();
     let answers = shim.begin(&engine, asked).await?;
     let reply = Replying {
         head: shim.head("chatcmpl"),
         shim,
         logprobs,
-        prompt,
+        spent,
     };
     match delivery {
         Delivery::Whole => reply.whole(answers).await,
@@ -86,7 +85,7 @@ struct Replying {
     shim: Arc<Shim>,
     head: Head,
     logprobs: bool,
-    prompt: u64,
+    spent: Spent,
 }
 
 impl Replying {
@@ -99,11 +98,8 @@ impl Replying {
 
     async fn whole(self, answers: Vec<Answer>) -> Result<Response, ApiError> {
         let answers = whole(answers).await?;
-        let generated = answers
-            .iter()
-            .map(|answer| u64::from(answer.generated))
-            .sum();
         let choices = (0..).zip(answers).map(|(index, answer)| {
+            self.spent.count(index, answer.generated, answer.cached);
             Ok(ChatChoice {
                 index,
                 logprobs: self.logprobs(&answer.tokens)?,
@@ -112,7 +108,7 @@ impl Replying {
             })
         });
         let choices = choices.collect::<Result<_, ApiError>>()?;
-        let usage = Usage::new(self.prompt, 0, generated);
+        let usage = self.spent.usage();
         Ok(Json(ChatCompletion::new(self.head, choices, usage)).into_response())
     }
 
@@ -120,7 +116,7 @@ impl Replying {
         // Absent, or null in all chunks but the last.
         let no_usage = include_usage.then_some(None);
         let head = self.head.clone();
-        let prompt = self.prompt;
+        let spent = self.spent.clone();
         let chunk = {
             let head = head.clone();
             move |choice| ChatChunk::new(head.clone(), vec![choice], no_usage)
@@ -132,8 +128,6 @@ impl Replying {
             finish_reason: None,
         });
         let begin: Vec<_> = begin.map(|choice| Ok(chunk(choice))).collect();
-        let generated = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&generated);
         let more = parts(answers).map(move |part| {
             let (index, part) = part?;
             let choice = match part {
@@ -143,8 +137,12 @@ impl Replying {
                     logprobs: self.logprobs(&tokens)?,
                     finish_reason: None,
                 },
-                Part::End { reason, generated } => {
-                    counted.fetch_add(u64::from(generated), Ordering::Relaxed);
+                Part::End {
+                    reason,
+                    generated,
+                    cached,
+                } => {
+                    self.spent.count(index, generated, cached);
                     ChatChunkChoice {
                         index,
                         delta: Delta::default(),
@@ -156,7 +154,7 @@ impl Replying {
             Ok(chunk(choice))
         });
         let usage = stream::iter(include_usage.then_some(())).map(move |()| {
-            let usage = Usage::new(prompt, 0, generated.load(Ordering::Relaxed));
+            let usage = spent.usage();
             Ok(ChatChunk::new(head.clone(), Vec::new(), Some(Some(usage))))
         });
         sse::respond(stream::iter(begin).chain(more).chain(usage))

@@ -18,6 +18,8 @@ pub struct Whole {
     pub reason: Option<FinishReason>,
     /// Tokens that were generated.
     pub generated: u32,
+    /// Tokens of its prompt that were cached.
+    pub cached: u64,
 }
 
 /// Reads all answers to their ends. One that fails ends the others.
@@ -36,9 +38,14 @@ async fn read(mut answer: Answer) -> Result<Whole, ApiError> {
                 whole.text += &text;
                 whole.tokens.extend(tokens);
             }
-            Part::End { reason, generated } => {
+            Part::End {
+                reason,
+                generated,
+                cached,
+            } => {
                 whole.reason = Some(reason);
                 whole.generated = generated;
+                whole.cached = cached;
             }
         }
     }

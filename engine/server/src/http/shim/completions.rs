@@ -1,7 +1,6 @@
 //! POST /v1/completions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
 use axum::http::Extensions;
@@ -10,13 +9,14 @@ use futures::stream::{self, StreamExt};
 
 use super::answer::{Answer, Part, ScoredToken};
 use super::collect::{parts, whole};
+use super::spent::Spent;
 use super::{Asked, Shared, Shim, probabilities};
 use crate::door::access::engine_for;
 use crate::http::body::ApiJson;
 use crate::http::error::{ApiError, ErrorKind};
 use crate::http::requests::{CompletionBody, CompletionRequest, Delivery, Prompt};
 use crate::http::responses::{
-    CompletionChoice, CompletionLogprobs, FinishReason, Head, TextCompletion, Usage,
+    CompletionChoice, CompletionLogprobs, FinishReason, Head, TextCompletion,
 };
 use crate::http::sse;
 
@@ -35,7 +35,7 @@ pub(super) async fn create(
     let (delivery, only_echo) = (request.delivery, request.max_tokens == 0);
     let asked = asked(&shim, request)?;
     let logprobs = asked.logprobs.is_some();
-    let prompt = asked.prompt_tokens();
+    let spent = asked.spent();
     let answers = if only_echo {
         Vec::new()
     } else {
@@ -46,7 +46,7 @@ pub(super) async fn create(
         head: shim.head("cmpl"),
         shim,
         logprobs,
-        prompt,
+        spent,
         echoed,
     };
     match delivery {
@@ -103,7 +103,7 @@ struct Replying {
     shim: Arc<Shim>,
     head: Head,
     logprobs: bool,
-    prompt: u64,
+    spent: Spent,
     echoed: Vec<String>,
 }
 
@@ -119,16 +119,13 @@ impl Replying {
 
     async fn whole(mut self, answers: Vec<Answer>) -> Result<Response, ApiError> {
         let mut answers = whole(answers).await?;
-        let generated = answers
-            .iter()
-            .map(|answer| u64::from(answer.generated))
-            .sum();
         answers.resize_with(self.echoed.len(), Default::default);
         let echoed = std::mem::take(&mut self.echoed);
         let choices =
             (0..)
                 .zip(answers.into_iter().zip(echoed))
                 .map(|(index, (answer, echoed))| {
+                    self.spent.count(index, answer.generated, answer.cached);
                     Ok(CompletionChoice {
                         logprobs: self.logprobs(&answer.tokens, &mut 0)?,
                         text: echoed + &answer.text,
@@ -137,7 +134,7 @@ impl Replying {
                     })
                 });
         let choices = choices.collect::<Result<_, ApiError>>()?;
-        let usage = Usage::new(self.prompt, 0, generated);
+        let usage = self.spent.usage();
         Ok(Json(TextCompletion::new(self.head, choices, usage)).into_response())
     }
 
@@ -145,7 +142,7 @@ impl Replying {
         // Absent, or null in all chunks but the last.
         let no_usage = include_usage.then_some(None);
         let head = self.head.clone();
-        let prompt = self.prompt;
+        let spent = self.spent.clone();
         let chunk = {
             let head = head.clone();
             move |choice| TextCompletion::chunk(head.clone(), vec![choice], no_usage)
@@ -163,8 +160,6 @@ impl Replying {
             finish_reason: only_echo.then_some(FinishReason::Length),
         });
         let begin: Vec<_> = begin.map(|choice| Ok(chunk(choice))).collect();
-        let generated = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&generated);
         let more = parts(answers).map(move |part| {
             let (index, part) = part?;
             let lost = || ApiError::new(ErrorKind::Server, "an answer without a number");
@@ -176,8 +171,12 @@ impl Replying {
                     logprobs: self.logprobs(&tokens, offset)?,
                     finish_reason: None,
                 },
-                Part::End { reason, generated } => {
-                    counted.fetch_add(u64::from(generated), Ordering::Relaxed);
+                Part::End {
+                    reason,
+                    generated,
+                    cached,
+                } => {
+                    self.spent.count(index, generated, cached);
                     CompletionChoice {
                         text: String::new(),
                         index,
@@ -189,12 +188,8 @@ impl Replying {
             Ok(chunk(choice))
         });
         let usage = stream::iter(include_usage.then_some(())).map(move |()| {
-            let usage = Usage::new(prompt, 0, generated.load(Ordering::Relaxed));
-            Ok(TextCompletion::chunk(
-                head.clone(),
-                Vec::new(),
-                Some(Some(usage)),
-            ))
+            let usage = Some(Some(spent.usage()));
+            Ok(TextCompletion::chunk(head.clone(), Vec::new(), usage))
         });
         sse::respond(stream::iter(begin).chain(more).chain(usage))
     }

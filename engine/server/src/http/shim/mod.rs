@@ -10,6 +10,7 @@ mod probabilities;
 mod serve;
 mod served;
 mod slots;
+mod spent;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use answer::{Answer, Wanted};
 pub use serve::serve;
 pub use served::ServedModel;
 pub use slots::Slots;
+use spent::Spent;
 
 /// What the routes share.
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Shim {
                     prompt: prompt.clone(),
                     params: asked.params(number),
                     stop: asked.stop.clone(),
+                    owner: engine.tenant().prefix_owner(),
                 };
                 let model = Arc::clone(&self.model);
                 answers.push(Answer::start(engine, model, wanted, Arc::clone(&slot)).await?);
@@ -154,8 +157,9 @@ impl Asked {
         }
     }
 
-    /// Tokens of all prompts, counted once for each.
-    fn prompt_tokens(&self) -> u64 {
-        self.prompts.iter().map(|prompt| prompt.len() as u64).sum()
+    /// What it takes, of which so far the prompts are known.
+    fn spent(&self) -> Spent {
+        let prompts = self.prompts.iter().map(|prompt| prompt.len() as u64);
+        Spent::new(prompts.sum(), self.n)
     }
 }
