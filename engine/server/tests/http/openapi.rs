@@ -40,7 +40,7 @@ fn every_route_is_there_with_the_statuses_it_may_answer() {
     let expected = [
         ("/detokenize", "post", tokens),
         ("/healthz", "get", "200"),
-        ("/metrics", "get", "200"),
+        ("/metrics", "get", "200 401"),
         ("/openapi.json", "get", "200 401"),
         ("/readyz", "get", "200 503"),
         ("/tokenize", "post", tokens),

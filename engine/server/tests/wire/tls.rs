@@ -25,6 +25,10 @@ use tokio_rustls::client::TlsStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
+use x509_cert::Certificate;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::pem::LineEnding;
+use x509_cert::der::{DecodePem, EncodePem};
 
 use crate::support::{PATIENCE, Served, refused};
 
@@ -307,11 +311,11 @@ fn a_file_that_cannot_be_used_is_named_with_what_is_wrong() {
         text.contains("key.pem") && text.contains("is no valid PEM"),
         "{text}"
     );
-    let mut strange = params("root");
-    let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
-    extension.set_criticality(true);
-    strange.custom_extensions.push(extension);
-    let text = refused(&good, Some(&own(&strange).cert));
+    // A root that says inside that it is signed in another way than outside.
+    let mut strange = Certificate::from_pem(own(&params("root")).cert).expect("a certificate");
+    strange.signature_algorithm.oid = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+    let strange = strange.to_pem(LineEnding::LF).expect("a certificate");
+    let text = refused(&good, Some(&strange));
     assert!(
         text.contains("ca.pem cannot be used to check clients: "),
         "{text}"

@@ -1,7 +1,7 @@
 //! Many clients at once, clients that go away, and clients that send nonsense: nobody gets an error that is not theirs,
 //! and nothing is left behind.
 //!
-//! The fast tier does a small part of each; the full tier does what `docs/ops/server.md` promises.
+//! The fast tier does a small part of each.
 
 mod dropped;
 mod http;
