@@ -248,8 +248,10 @@ impl<P> PrefixIndex<P> {
             let of = move |(tokens, entry): (_, &Entry<P>)| (entry.used.get(), owner, tokens);
             entries.iter().map(of)
         });
-        let (_, owner, tokens): (_, _, &Tokens) = all.min_by_key(|(used, ..)| *used)?;
-        Some((owner.clone(), tokens.clone()))
+        let first = all.min_by_key(|(used, ..)| *used);
+        first.map(|(_, owner, tokens): (_, &Option<PrefixOwner>, &Tokens)| {
+            (owner.clone(), tokens.clone())
+        })
     }
 
     fn tick(&self) -> u64 {

@@ -79,12 +79,14 @@ fn the_search_agrees_with_looking_at_all_of_them() {
         let mut sequence = || -> Vec<u32> { (0..=next(6)).map(|_| next(3)).collect() };
         let all: Vec<Vec<u32>> = (0..12).map(|_| sequence()).collect();
         let prompt = sequence();
+        let stranger = PrefixOwner::new("a stranger");
         let mut index = PrefixIndex::new(1000);
         for tokens in &all {
             index.insert(None, tokens.clone().into(), 1, tokens.len());
         }
         // Of some lengths nothing can be used.
         let usable = |kept: &usize, shared: usize| !(kept + shared).is_multiple_of(3);
+        assert!(index.longest(Some(&stranger), &prompt, usable).is_none());
         let found = index.longest(None, &prompt, usable);
         let expected = all
             .iter()
@@ -99,6 +101,7 @@ fn the_search_agrees_with_looking_at_all_of_them() {
         );
 
         let covered = |kept: &usize, _| *kept != 2;
+        index.remove_beginnings(Some(&stranger), &prompt, covered);
         index.remove_beginnings(None, &prompt, covered);
         let mut left: Vec<_> = all
             .iter()

@@ -315,7 +315,20 @@ fn a_copy_takes_the_elements_it_is_told_of_with_their_scales_and_no_others() {
 }
 
 #[test]
+fn storage_beyond_the_address_space_is_refused() {
+    let endless = SlabShape {
+        slots: usize::MAX,
+        ..SHAPE
+    };
+    assert_eq!(
+        KvStorage::new(endless).unwrap_err(),
+        SlabPool::new(endless, 1).unwrap_err()
+    );
+}
+
+#[test]
 #[should_panic(expected = "storage of one element type is copied to that of another")]
 fn storage_of_another_element_type_is_not_copied() {
-    numbered(KvElement::F16, 0).copy_from(&numbered(KvElement::F32, 0), std::iter::once(0..32));
+    numbered(KvElement::F16, 0)
+        .copy_from(&numbered(KvElement::F32, 0), [0..32, 32..64].into_iter());
 }

@@ -92,10 +92,6 @@ impl HttpBody for Arriving {
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// An answer's body, which is dropped, and with it the work for it, when the client takes nothing for too long. While

@@ -113,6 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_doors_have_names() {
+        assert_eq!([Door::Grpc, Door::Http].map(Door::name), ["grpc", "http"]);
+    }
+
+    #[test]
     fn a_body_that_does_not_come_is_each_doors_own_error() {
         let waited = Duration::from_millis(1500);
         let text = "the rest of the request did not come within 1.5 seconds";

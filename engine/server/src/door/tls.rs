@@ -259,3 +259,31 @@ fn damaged(path: &Path, error: &pem::Error) -> TlsError {
         detail: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_port_offers_its_own_protocol() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cert, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a pair");
+        std::fs::write(&cert, own.cert.pem()).expect("written");
+        std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
+        let files = TlsFiles {
+            cert,
+            key,
+            client_ca: None,
+        };
+        let tls = Tls::load(files).expect("good files");
+        assert_eq!(tls.config(Door::Grpc).alpn_protocols, [b"h2".to_vec()]);
+        assert_eq!(
+            tls.config(Door::Http).alpn_protocols,
+            [b"http/1.1".to_vec()]
+        );
+    }
+}

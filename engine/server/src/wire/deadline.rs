@@ -128,6 +128,24 @@ impl HttpBody for Bounded {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_bounded_body_ends_once_whichever_way() {
+        use http_body_util::BodyExt;
+        let late = Instant::now() + Duration::from_secs(60);
+        let mut whole = Bounded::new(Body::from("all"), late);
+        assert!(!whole.is_end_stream());
+        let data = whole.frame().await.expect("a frame").expect("data");
+        assert_eq!(data.into_data().expect("data"), "all");
+        assert!(whole.is_end_stream());
+        let past = Instant::now() - Duration::from_secs(1);
+        let mut cut = Bounded::new(Body::from("late"), past);
+        let trailers = cut.frame().await.expect("a frame").expect("trailers");
+        let trailers = trailers.into_trailers().expect("trailers");
+        assert_eq!(trailers["grpc-status"], "4");
+        assert!(cut.is_end_stream());
+        assert!(cut.frame().await.is_none());
+    }
+
     #[test]
     fn a_timeout_is_digits_and_a_unit() {
         for (text, expected) in [

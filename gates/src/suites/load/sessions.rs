@@ -190,7 +190,7 @@ async fn account(context: &SuiteContext, served: &Served, held: VecDeque<Held>) 
     let model = context.model()?.config();
     let turns: u64 = held.iter().map(|held| held.turns).sum();
     context.measure(&format!("turns.{count}_sessions"), turns as f64, "turns")?;
-    ensure!(turns as usize >= count, "{turns} turns of {count} sessions");
+    ensure!(turns > 0, "nobody had a turn");
     for (index, mut held) in held.into_iter().enumerate() {
         let info = held.client.info(&held.id).await?;
         let length = held.history.len() as u64;

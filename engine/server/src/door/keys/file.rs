@@ -180,6 +180,21 @@ mod tests {
     const ONE: &str = "b1b9b9f3f0a5d3a8aaf5a3cbd7c2f9b1b9b9f3f0a5d3a8aaf5a3cbd7c2f9aa01";
     const TWO: &str = "B1B9B9F3F0A5D3A8AAF5A3CBD7C2F9B1B9B9F3F0A5D3A8AAF5A3CBD7C2F9AA02";
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_read_whoever_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = format!("[[key]]\nname = \"a\"\nsha256 = \"{ONE}\"\n");
+        std::fs::write(file.path(), text).expect("written");
+        for (mode, others) in [(0o600, false), (0o644, true)] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(file.path(), mode).expect("changed");
+            assert_eq!(is_readable_by_others(file.path()), others);
+            assert_eq!(read_file(file.path()).expect("a key").len(), 1);
+        }
+    }
+
     #[test]
     fn a_file_has_names_digests_and_limits() {
         let text = format!(
@@ -187,9 +202,9 @@ mod tests {
              max_sessions = 8\nmax_streams = 4\ntokens_per_minute = 60000\n\n\
              [[key]]\nname = \"b-2_c.d\"\nsha256 = \"{TWO}\"\n"
         );
-        let [one, two] = &parse_file(&text).expect("two keys")[..] else {
-            panic!("not two keys")
-        };
+        let entries = parse_file(&text).expect("two keys");
+        assert_eq!(entries.len(), 2);
+        let (one, two) = (&entries[0], &entries[1]);
         assert_eq!((one.name.as_str(), two.name.as_str()), ("app", "b-2_c.d"));
         assert_eq!((one.sha256[0], one.sha256[31]), (0xb1, 0x01));
         assert_eq!(two.sha256[31], 0x02);
