@@ -74,6 +74,8 @@ pub struct EngineStats {
     pub tokens_appended: u64,
     /// Tokens generated.
     pub tokens_generated: u64,
+    /// Generations that ended because they could not be held to their form.
+    pub constraint_failures: u64,
 }
 
 /// Where the answer to a command goes.

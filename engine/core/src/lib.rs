@@ -5,6 +5,7 @@
 //! parts from one thread; the wire layer reaches them through [`engine::EngineHandle`].
 
 pub mod config;
+pub mod constraint;
 pub mod elements;
 pub mod engine;
 pub mod error;
@@ -19,6 +20,9 @@ pub mod snapshot;
 pub mod store;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
+pub use constraint::{
+    Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet,
+};
 pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo, SessionSummary};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{

@@ -270,7 +270,9 @@ impl From<EngineError> for ApiError {
             | EngineError::QueueFull { .. }
             | EngineError::QueueTimeout { .. } => ErrorKind::Overloaded,
             EngineError::Draining | EngineError::Stopped => ErrorKind::Unavailable,
-            EngineError::Invariant(_) | EngineError::Internal { .. } => ErrorKind::Server,
+            EngineError::Invariant(_)
+            | EngineError::Constraint(_)
+            | EngineError::Internal { .. } => ErrorKind::Server,
         };
         Self {
             param: field(&error).map(str::to_owned),
@@ -306,7 +308,7 @@ fn field(error: &EngineError) -> Option<&'static str> {
 }
 
 /// At most the first `limit` characters of a text, with a mark where some were left out.
-pub(super) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
+pub(crate) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     match text.char_indices().nth(limit) {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),

@@ -5,14 +5,18 @@
 //! [`responses`], and every refusal in [`error`]. The allowed ranges stand once, in [`ranges`].
 
 pub mod body;
+pub mod calls;
 pub mod error;
+pub mod forms;
 pub mod openapi;
 pub mod ranges;
 pub mod requests;
 pub mod responses;
+pub mod schema;
 #[cfg(feature = "engine")]
 pub mod shim;
 pub mod sse;
 pub mod stop;
+pub mod tool_text;
 
 pub use error::{ApiError, ErrorKind};

@@ -24,7 +24,7 @@ fn code(error: &EngineError) -> Code {
         | EngineError::QueueFull { .. }
         | EngineError::QueueTimeout { .. } => Code::ResourceExhausted,
         EngineError::Draining | EngineError::Stopped => Code::Unavailable,
-        EngineError::Internal { .. } => Code::Internal,
+        EngineError::Constraint(_) | EngineError::Internal { .. } => Code::Internal,
     }
 }
 
@@ -42,7 +42,7 @@ mod tests {
     use std::time::Duration;
 
     use kakeya_core::{
-        InvalidArgument, InvariantViolation, LogitBiasError, SamplingError, SessionId, StopError,
+        ConstraintError, InvalidArgument, InvariantViolation, LogitBiasError, SamplingError, SessionId, StopError,
     };
 
     use super::*;
@@ -143,6 +143,14 @@ mod tests {
             (inv2.into(), Code::FailedPrecondition, "INV-2"),
             (EngineError::Draining, Code::Unavailable, "draining"),
             (EngineError::Stopped, Code::Unavailable, "stopped"),
+            (
+                ConstraintError {
+                    detail: "too complex".into(),
+                }
+                .into(),
+                Code::Internal,
+                "too complex",
+            ),
             (
                 EngineError::Internal {
                     detail: "a bug".into(),

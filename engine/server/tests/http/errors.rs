@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use kakeya_core::{
-    EngineError, InvalidArgument, InvariantViolation, KvSide, LogitBiasError, SamplingError,
+    ConstraintError, EngineError, InvalidArgument, InvariantViolation, KvSide, LogitBiasError, SamplingError,
     SessionId, StopError,
 };
 use kakeya_server::http::{ApiError, ErrorKind};
@@ -291,6 +291,15 @@ fn table() -> Vec<Row> {
         (exceeded.into(), ContextLength, None, "context of 8192"),
         (inv1.into(), Server, None, "INV-1"),
         (inv2.into(), Server, None, "INV-2"),
+        (
+            ConstraintError {
+                detail: "too complex".into(),
+            }
+            .into(),
+            Server,
+            None,
+            "too complex",
+        ),
         (EngineError::Draining, Unavailable, None, "draining"),
         (EngineError::Stopped, Unavailable, None, "stopped"),
         (
@@ -322,7 +331,7 @@ fn the_table_leaves_no_variant_out() {
         .collect();
     assert_eq!(
         errors.len(),
-        9,
+        10,
         "a new variant of EngineError needs its row here"
     );
     let arguments: HashSet<_> = table()

@@ -1,9 +1,11 @@
 //! The HTTP door without an engine: bodies in, refusals and answers out.
 
 mod body;
+mod calls;
 mod chat;
 mod completions;
 mod errors;
+mod forms;
 mod messages;
 mod openapi;
 mod responses;
@@ -12,4 +14,5 @@ mod sse;
 mod stop;
 mod support;
 mod tokens;
+mod tool_text;
 mod tools;

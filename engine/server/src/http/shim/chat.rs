@@ -1,24 +1,13 @@
 //! POST /v1/chat/completions.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use axum::response::Response;
 
-use axum::Json;
-use axum::response::{IntoResponse, Response};
-use futures::stream::{self, StreamExt};
-
-use super::answer::{Answer, Part, ScoredToken};
-use super::collect::{parts, whole};
-use super::{Asked, Shared, Shim, probabilities};
+use super::chat_reply::Replying;
+use super::{Asked, ServedModel, Shared};
 use crate::http::body::ApiJson;
 use crate::http::error::ApiError;
-use crate::http::requests::{ChatBody, ChatRequest, Delivery, ResponseFormat, ToolChoice};
-use crate::http::responses::chat::Reply;
-use crate::http::responses::{
-    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, Delta, FinishReason,
-    Head, Usage,
-};
-use crate::http::sse;
+use crate::http::forms::{AnswerForm, Calls};
+use crate::http::requests::{ChatBody, ChatRequest, Delivery, ToolChoice};
 
 pub(super) async fn create(
     axum::extract::State(shim): Shared,
@@ -26,9 +15,18 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let request = body.validate()?;
     shim.model.require(&request.model)?;
-    served_here(&request)?;
     let delivery = request.delivery;
-    let asked = asked(&shim, request)?;
+    let form = AnswerForm::of(&request)?;
+    let calls = form.as_ref().map_or(Calls::Never, |form| form.calls);
+    let constraint = match form {
+        Some(form) => Some(shim.model.compiler.compile(form).await?),
+        None => None,
+    };
+    let read = move |model: &ServedModel| asked(model, request);
+    let asked = Asked {
+        constraint,
+        ..shim.model.apart(read).await?
+    };
     let logprobs = asked.logprobs.is_some();
     let prompt = asked.prompt_tokens();
     let answers = shim.begin(asked).await?;
@@ -37,6 +35,7 @@ pub(super) async fn create(
         shim,
         logprobs,
         prompt,
+        calls,
     };
     match delivery {
         Delivery::Whole => reply.whole(answers).await,
@@ -44,115 +43,24 @@ pub(super) async fn create(
     }
 }
 
-/// Refuses what asks for an answer of a form that nothing here sees to.
-fn served_here(request: &ChatRequest) -> Result<(), ApiError> {
-    if request.format != ResponseFormat::Text {
-        let what = "answers are free text";
-        return Err(ApiError::unsupported("response_format", what));
-    }
-    if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
-        let what = "the model is not held to calling functions; `tool_choice` may be `none`";
-        return Err(ApiError::unsupported("tools", what));
-    }
-    Ok(())
-}
-
-fn asked(shim: &Shim, request: ChatRequest) -> Result<Asked, ApiError> {
+fn asked(model: &ServedModel, request: ChatRequest) -> Result<Asked, ApiError> {
     let variables = request.template_variables.as_ref();
-    let text = shim
-        .model
-        .render(&request.messages, &request.tools, variables, true)?;
+    // A model that may not call functions is not told of any.
+    let tools = match request.tool_choice {
+        ToolChoice::None => &[],
+        ToolChoice::Auto | ToolChoice::Required | ToolChoice::Function(_) => &request.tools[..],
+    };
+    let text = model.render(&request.messages, tools, variables, true)?;
     // A template writes the token that begins a sequence by itself.
-    let prompt = shim.model.tokens("messages", &text, false)?;
+    let prompt = model.tokens("messages", &text, false)?;
     Ok(Asked {
         prompts: vec![prompt],
         n: request.n,
         // Nobody waits for more, and a session could go on for ever.
-        max_tokens: request.max_tokens.unwrap_or(shim.model.context as u32),
+        max_tokens: request.max_tokens.unwrap_or(model.context as u32),
         stop: request.stop,
         sampling: request.sampling,
         logprobs: request.logprobs,
+        constraint: None,
     })
-}
-
-/// What all pieces of the reply need.
-struct Replying {
-    shim: Arc<Shim>,
-    head: Head,
-    logprobs: bool,
-    prompt: u64,
-}
-
-impl Replying {
-    fn logprobs(&self, tokens: &[ScoredToken]) -> Result<Option<ChatLogprobs>, ApiError> {
-        let wanted = self
-            .logprobs
-            .then(|| probabilities::of_chat(&self.shim.model, tokens));
-        wanted.transpose()
-    }
-
-    async fn whole(self, answers: Vec<Answer>) -> Result<Response, ApiError> {
-        let answers = whole(answers).await?;
-        let generated = answers
-            .iter()
-            .map(|answer| u64::from(answer.generated))
-            .sum();
-        let choices = (0..).zip(answers).map(|(index, answer)| {
-            Ok(ChatChoice {
-                index,
-                logprobs: self.logprobs(&answer.tokens)?,
-                message: Reply::text(answer.text),
-                finish_reason: answer.reason.unwrap_or(FinishReason::Length),
-            })
-        });
-        let choices = choices.collect::<Result<_, ApiError>>()?;
-        let usage = Usage::new(self.prompt, 0, generated);
-        Ok(Json(ChatCompletion::new(self.head, choices, usage)).into_response())
-    }
-
-    fn stream(self, answers: Vec<Answer>, include_usage: bool) -> Response {
-        // Absent, or null in all chunks but the last.
-        let no_usage = include_usage.then_some(None);
-        let head = self.head.clone();
-        let prompt = self.prompt;
-        let chunk = {
-            let head = head.clone();
-            move |choice| ChatChunk::new(head.clone(), vec![choice], no_usage)
-        };
-        let begin = (0..answers.len() as u32).map(|index| ChatChunkChoice {
-            index,
-            delta: Delta::begin(),
-            logprobs: None,
-            finish_reason: None,
-        });
-        let begin: Vec<_> = begin.map(|choice| Ok(chunk(choice))).collect();
-        let generated = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&generated);
-        let more = parts(answers).map(move |part| {
-            let (index, part) = part?;
-            let choice = match part {
-                Part::Text { text, tokens } => ChatChunkChoice {
-                    index,
-                    delta: Delta::text(text),
-                    logprobs: self.logprobs(&tokens)?,
-                    finish_reason: None,
-                },
-                Part::End { reason, generated } => {
-                    counted.fetch_add(u64::from(generated), Ordering::Relaxed);
-                    ChatChunkChoice {
-                        index,
-                        delta: Delta::default(),
-                        logprobs: None,
-                        finish_reason: Some(reason),
-                    }
-                }
-            };
-            Ok(chunk(choice))
-        });
-        let usage = stream::iter(include_usage.then_some(())).map(move |()| {
-            let usage = Usage::new(prompt, 0, generated.load(Ordering::Relaxed));
-            Ok(ChatChunk::new(head.clone(), Vec::new(), Some(Some(usage))))
-        });
-        sse::respond(stream::iter(begin).chain(more).chain(usage))
-    }
 }
