@@ -20,9 +20,7 @@ pub mod snapshot;
 pub mod store;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
-pub use constraint::{
-    Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet,
-};
+pub use constraint::{Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet};
 pub use engine::{Command, EngineHandle, EngineStats, Reply, SessionInfo, SessionSummary};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{

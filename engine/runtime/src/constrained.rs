@@ -13,7 +13,10 @@ pub(crate) struct Constrained {
 
 impl Constrained {
     /// Before the first token of a text over `vocabulary` tokens.
-    pub(crate) fn begin(constraint: &Constraint, vocabulary: usize) -> Result<Self, ConstraintError> {
+    pub(crate) fn begin(
+        constraint: &Constraint,
+        vocabulary: usize,
+    ) -> Result<Self, ConstraintError> {
         Ok(Self {
             form: caught(|| Ok(constraint.begin()))?,
             allowed: TokenSet::new(vocabulary),
@@ -25,7 +28,8 @@ impl Constrained {
         caught(|| self.form.allow(&mut self.allowed))?;
         if self.allowed.is_empty() {
             return Err(ConstraintError {
-                detail: "no token may come next, and nothing says that the text is complete".to_owned(),
+                detail: "no token may come next, and nothing says that the text is complete"
+                    .to_owned(),
             });
         }
         Ok(&self.allowed)

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    EngineError, Form, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken, InvalidArgument,
-    Producer, SessionId, StopReason, TrySend,
+    EngineError, Form, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken,
+    InvalidArgument, Producer, SessionId, StopReason, TrySend,
 };
 
 use crate::constrained::Constrained;

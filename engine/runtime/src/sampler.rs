@@ -375,7 +375,9 @@ mod tests {
                 false => f32::NEG_INFINITY,
             })
             .collect();
-        for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (1.0, 0, 1.0), (2.0, 5, 1.0), (1.5, 9, 0.7)] {
+        for (temperature, top_k, top_p) in
+            [(0.0, 0, 1.0), (1.0, 0, 1.0), (2.0, 5, 1.0), (1.5, 9, 0.7)]
+        {
             let mut one = sampler(temperature, top_k, top_p, 8);
             let mut other = sampler(temperature, top_k, top_p, 8);
             for position in 0..300 {
@@ -390,7 +392,8 @@ mod tests {
     fn what_is_allowed_narrows_what_penalties_and_biases_have_made_of_the_logits() {
         let logits: Vec<f32> = (0..100).map(|i| i as f32).collect();
         for temperature in [0.0, 1.0] {
-            let mut forced = with_bias(sampling(temperature, 0, 1.0, 4), &[(99, 100.0), (5, 100.0)]);
+            let mut forced =
+                with_bias(sampling(temperature, 0, 1.0, 4), &[(99, 100.0), (5, 100.0)]);
             assert_eq!(forced.next_allowed(&logits, 3, &set(&[5, 6, 40])), 5);
             assert_eq!(forced.next_allowed(&logits, 3, &set(&[71])), 71);
         }

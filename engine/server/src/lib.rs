@@ -6,7 +6,7 @@
 //! `kakeya` command beside it.
 
 #[cfg(feature = "engine")]
-mod constrain;
+pub mod constrain;
 pub mod http;
 #[cfg(feature = "engine")]
 pub mod sessions;

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use kakeya_core::{
-    AdmissionError, ConfigError, ConstraintError, EngineError, InvalidArgument, InvariantViolation, KvElement,
-    KvSide, PipelineError, SamplingError, SessionError, SessionId, SlabError, SlabShape,
+    AdmissionError, ConfigError, ConstraintError, EngineError, InvalidArgument, InvariantViolation,
+    KvElement, KvSide, PipelineError, SamplingError, SessionError, SessionId, SlabError, SlabShape,
     TicketState,
 };
 

@@ -225,9 +225,9 @@ impl Tokenizer {
     /// The bytes that a token stands for in the middle of a text: none for a control token, and for one that is not
     /// there.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut position) = (Vec::new(), DecodePosition::MIDDLE);
         // Outside the vocabulary nothing is appended.
-        let _ = self.push_bytes(token, true, &mut DecodePosition::MIDDLE.clone(), &mut bytes);
+        let _ = self.push_bytes(token, true, &mut position, &mut bytes);
         bytes
     }
 

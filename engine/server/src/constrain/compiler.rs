@@ -88,7 +88,10 @@ impl Compiler {
                 for (schema, named) in schemas.into_iter().zip(&form.schemas) {
                     matcher(factory, vec![schema]).map_err(|why| refused(&named.param, &why))?;
                 }
-                let param = form.schemas.first().map_or("response_format", |one| &one.param);
+                let param = form
+                    .schemas
+                    .first()
+                    .map_or("response_format", |one| &one.param);
                 Err(refused(param, &why))
             }
         }
@@ -161,7 +164,8 @@ fn in_our_words(account: &str) -> String {
         return format!("it has keywords that are not supported: {keys}");
     }
     if account.starts_with("oneOf constraints are not supported") {
-        return "`oneOf` is only supported where no value fits two of its schemas; use `anyOf`".to_owned();
+        return "`oneOf` is only supported where no value fits two of its schemas; use `anyOf`"
+            .to_owned();
     }
     if account.starts_with("Only absolute $ref's") {
         return "`$ref` is only supported into the schema itself, as `#/$defs/name`".to_owned();
@@ -173,5 +177,8 @@ fn in_our_words(account: &str) -> String {
 }
 
 fn refused(param: &str, why: &str) -> ApiError {
-    ApiError::invalid(param, format!("the schema in `{param}` cannot be held to: {why}"))
+    ApiError::invalid(
+        param,
+        format!("the schema in `{param}` cannot be held to: {why}"),
+    )
 }

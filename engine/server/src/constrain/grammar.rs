@@ -51,7 +51,9 @@ impl TokenConstraint for Text {
     }
 
     fn note(&mut self, token: u32) -> Result<Form, ConstraintError> {
-        self.0.consume_token(token).map_err(|error| failed(&error))?;
+        self.0
+            .consume_token(token)
+            .map_err(|error| failed(&error))?;
         Ok(match self.0.is_stopped() {
             true => Form::Complete,
             false => Form::Open,

@@ -55,7 +55,7 @@ fn word(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
     match tokenizer.token_kind(token) {
         Some(TokenKind::Control | TokenKind::Unknown) => {
             let text = tokenizer.token_text(token).unwrap_or_default();
-            [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat()
+            [&[TokTrie::SPECIAL_TOKEN_MARKER][..], text.as_bytes()].concat()
         }
         Some(TokenKind::Unused) | None => Vec::new(),
         Some(TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte) => {

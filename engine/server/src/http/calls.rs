@@ -84,13 +84,13 @@ impl CallReader {
     /// Tells what is left when the answer has ended, wherever that was.
     pub fn finish(mut self) -> Vec<Said> {
         let held = std::mem::take(&mut self.held);
-        match self.place {
+        match &self.place {
             Place::Text | Place::Beginning | Place::Content if !held.is_empty() => {
                 vec![Said::Content(held)]
             }
             // The brace is the call's own where the arguments are whole without it.
             Place::Arguments(all)
-                if !held.is_empty() && serde_json::from_str::<IgnoredAny>(&all).is_err() =>
+                if !held.is_empty() && serde_json::from_str::<IgnoredAny>(all).is_err() =>
             {
                 vec![self.arguments(held)]
             }
@@ -138,7 +138,12 @@ impl CallReader {
                 let (certain, ended) = match self.held.find(CALL_ENDS) {
                     Some(at) => (at, true),
                     // The last brace may be the call's own, and what it ends with may be cut in two.
-                    None => (self.held.find("}\n").unwrap_or_else(|| before_brace(&self.held)), false),
+                    None => (
+                        self.held
+                            .find("}\n")
+                            .unwrap_or_else(|| before_brace(&self.held)),
+                        false,
+                    ),
                 };
                 let rest = self.held.split_off(certain);
                 let text = std::mem::replace(&mut self.held, rest);

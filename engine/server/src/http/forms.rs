@@ -146,7 +146,10 @@ impl AnswerForm {
         for (index, function) in offered {
             let param = format!("tools[{index}].function.parameters");
             let schema = arguments(&param, function.parameters.as_ref())?;
-            length += function.parameters.as_ref().map_or(0, |given| given.text().len());
+            length += function
+                .parameters
+                .as_ref()
+                .map_or(0, |given| given.text().len());
             let _ = writeln!(
                 self.grammar,
                 "tool_{index}: {} @args_{index} {}",
@@ -191,6 +194,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn too_long(param: &str, what: &str, length: usize) -> ApiError {
-    let message = format!("`{param}` {what} of {length} bytes, and {MAX_SCHEMA_BYTES} are the most");
+    let message =
+        format!("`{param}` {what} of {length} bytes, and {MAX_SCHEMA_BYTES} are the most");
     ApiError::invalid(param, message)
 }

@@ -164,9 +164,9 @@ impl<'s> Scale<'s> {
                     let compared = if key == "oneOf" { OPTION_PAIR } else { 0 };
                     weight.and(either.beside(Weight::of_pairs(either.alternatives, compared)))
                 }
-                ("allOf", Value::Array(all)) => {
-                    all.iter().fold(weight, |weight, one| weight.and(self.weigh(one, spread)))
-                }
+                ("allOf", Value::Array(all)) => all
+                    .iter()
+                    .fold(weight, |weight, one| weight.and(self.weigh(one, spread))),
                 ("enum", Value::Array(values)) => weight.and(Weight {
                     alternatives: values.len() as u64,
                     ..Weight::of_bytes(size(value))
@@ -263,7 +263,11 @@ fn digits(number: &str) -> u64 {
     let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
     let plain: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let plain = plain.trim_matches('0');
-    if plain.is_empty() { 1 } else { plain.parse().unwrap_or(u64::MAX) }
+    if plain.is_empty() {
+        1
+    } else {
+        plain.parse().unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -341,11 +345,21 @@ mod tests {
     #[test]
     fn a_lexer_of_as_many_states_as_a_number_is_large_is_not_built() {
         let multiple = |of: Value| json!({"type": "number", "multipleOf": of});
-        for light in [json!(1), json!(0.001), json!(10_000), json!(2.5e9), json!(0), json!(1_000_000)] {
+        for light in [
+            json!(1),
+            json!(0.001),
+            json!(10_000),
+            json!(2.5e9),
+            json!(0),
+            json!(1_000_000),
+        ] {
             assert_eq!(bounded(&multiple(light.clone())), Ok(()), "{light}");
         }
         let many = refused(&multiple(json!(999_983)));
-        assert!(many.contains("`multipleOf`") && many.contains("999983"), "{many}");
+        assert!(
+            many.contains("`multipleOf`") && many.contains("999983"),
+            "{many}"
+        );
         assert!(bounded(&multiple(json!(f64::MAX / 3.0))).is_err());
         let both = json!({"allOf": [multiple(json!(997)), multiple(json!(991))]});
         assert!(refused(&both).contains("988027"));

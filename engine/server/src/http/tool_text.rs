@@ -56,7 +56,9 @@ fn in_plain_words(message: &Message) -> Message {
         let (name, arguments) = (&call.name, &call.arguments);
         format!("{CALL_BEGINS}{BEFORE_NAME}{name}{BEFORE_ARGUMENTS}{arguments}{CALL_ENDS}")
     });
-    let content = calls.fold(message.content.clone(), |text, call| join(&text, "\n", &call));
+    let content = calls.fold(message.content.clone(), |text, call| {
+        join(&text, "\n", &call)
+    });
     Message {
         content,
         tool_calls: Vec::new(),

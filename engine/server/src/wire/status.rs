@@ -42,7 +42,8 @@ mod tests {
     use std::time::Duration;
 
     use kakeya_core::{
-        ConstraintError, InvalidArgument, InvariantViolation, LogitBiasError, SamplingError, SessionId, StopError,
+        ConstraintError, InvalidArgument, InvariantViolation, LogitBiasError, SamplingError,
+        SessionId, StopError,
     };
 
     use super::*;

@@ -47,7 +47,8 @@ fn assert_heard(calls: Calls, text: &str, content: &str, called: &[(&str, &str)]
     }
 }
 
-const LOOK: &str = "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": {\"x\": \"}\"}}}\n</tool_call>";
+const LOOK: &str =
+    "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": {\"x\": \"}\"}}}\n</tool_call>";
 const WAIT: &str = "<tool_call>\n{\"name\": \"wait-2\", \"arguments\": {}}\n</tool_call>";
 
 #[test]
@@ -55,7 +56,13 @@ fn text_without_calls_is_content() {
     for calls in [Calls::Never, Calls::Whole, Calls::AfterText] {
         assert_heard(calls, "", "", &[], false);
         assert_heard(calls, "a <tool b\n\n", "a <tool b\n\n", &[], false);
-        assert_heard(calls, "{\"a\": \"<tool_cal\"}", "{\"a\": \"<tool_cal\"}", &[], false);
+        assert_heard(
+            calls,
+            "{\"a\": \"<tool_cal\"}",
+            "{\"a\": \"<tool_cal\"}",
+            &[],
+            false,
+        );
         assert_heard(calls, "<tool", "<tool", &[], false);
     }
 }
@@ -76,7 +83,13 @@ fn what_looks_like_a_call_is_one_only_where_one_may_be() {
 #[test]
 fn text_before_a_call_is_content_without_the_blanks_between() {
     let text = format!("Let me see. \n\n{WAIT}");
-    assert_heard(Calls::AfterText, &text, "Let me see.", &[("wait-2", "{}")], true);
+    assert_heard(
+        Calls::AfterText,
+        &text,
+        "Let me see.",
+        &[("wait-2", "{}")],
+        true,
+    );
     let blank = format!(" \n{WAIT}");
     assert_heard(Calls::AfterText, &blank, "", &[("wait-2", "{}")], true);
 }
@@ -89,7 +102,10 @@ fn an_answer_may_be_cut_off_anywhere() {
         let (content, called): (&str, &[(&str, &str)]) = match end {
             end if end < "<tool_call>".len() => (&LOOK[..end], &[]),
             end if end < begins => ("", &[]),
-            end => ("", &[("look", &LOOK[begins..end.min(begins + arguments.len())])]),
+            end => (
+                "",
+                &[("look", &LOOK[begins..end.min(begins + arguments.len())])],
+            ),
         };
         assert_heard(Calls::Whole, &LOOK[..end], content, called, false);
     }

@@ -5,8 +5,8 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use kakeya_core::{
-    ConstraintError, EngineError, InvalidArgument, InvariantViolation, KvSide, LogitBiasError, SamplingError,
-    SessionId, StopError,
+    ConstraintError, EngineError, InvalidArgument, InvariantViolation, KvSide, LogitBiasError,
+    SamplingError, SessionId, StopError,
 };
 use kakeya_server::http::{ApiError, ErrorKind};
 

@@ -23,7 +23,8 @@ fn tools() -> Value {
 }
 
 const LOOK: &str = r#"tool_0: "\n{\"name\": \"look\", \"arguments\": " @args_0 "}\n</tool_call>""#;
-const WAIT: &str = r#"tool_1: "\n{\"name\": \"wait-2\", \"arguments\": " @args_1 "}\n</tool_call>""#;
+const WAIT: &str =
+    r#"tool_1: "\n{\"name\": \"wait-2\", \"arguments\": " @args_1 "}\n</tool_call>""#;
 const OPEN: &str = r#"open: "<tool_call>""#;
 const SEP: &str = r#"sep: "\n<tool_call>""#;
 
@@ -48,9 +49,15 @@ fn json_has_a_schema_in_the_order_of_its_properties() {
     let [named] = &found.schemas[..] else {
         panic!("{found:?}")
     };
-    assert_eq!((named.name.as_str(), named.param.as_str()), ("answer", "response_format"));
+    assert_eq!(
+        (named.name.as_str(), named.param.as_str()),
+        ("answer", "response_format")
+    );
     assert!(!named.lenient);
-    assert_eq!(named.schema.to_string(), r#"{"type":"object","properties":{"z":{},"a":{}}}"#);
+    assert_eq!(
+        named.schema.to_string(),
+        r#"{"type":"object","properties":{"z":{},"a":{}}}"#
+    );
 }
 
 #[test]
@@ -109,8 +116,10 @@ fn a_function_that_is_named_is_called_once() {
 
 #[test]
 fn arguments_are_an_object() {
-    let of = |parameters: Value| json!({"tools": [{"type": "function",
-        "function": {"name": "a", "parameters": parameters}}]});
+    let of = |parameters: Value| {
+        json!({"tools": [{"type": "function",
+        "function": {"name": "a", "parameters": parameters}}]})
+    };
     let found = form(of(json!({"properties": {"x": {}}}))).expect("a form");
     assert_eq!(found.schemas[0].schema["type"], "object");
     let read = |fields: Value| AnswerForm::of(&chat(fields)?);
@@ -128,7 +137,8 @@ fn arguments_are_an_object() {
 #[test]
 fn schemas_have_a_longest_length() {
     let schema = |length: usize| json!({"type": "object", "description": "d".repeat(length)});
-    let read = |fields: Value| -> Result<Option<AnswerForm>, ApiError> { AnswerForm::of(&chat(fields)?) };
+    let read =
+        |fields: Value| -> Result<Option<AnswerForm>, ApiError> { AnswerForm::of(&chat(fields)?) };
     let format = |length| {
         let json_schema = json!({"name": "n", "schema": schema(length)});
         json!({"response_format": {"type": "json_schema", "json_schema": json_schema}})

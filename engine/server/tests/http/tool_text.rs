@@ -11,8 +11,10 @@ fn user(content: &str) -> Value {
 }
 
 fn calls() -> Value {
-    let call = |name: &str, arguments: &str| json!({"id": name, "type": "function",
-        "function": {"name": name, "arguments": arguments}});
+    let call = |name: &str, arguments: &str| {
+        json!({"id": name, "type": "function",
+        "function": {"name": name, "arguments": arguments}})
+    };
     json!({"role": "assistant", "content": null,
         "tool_calls": [call("look", "{\"at\": 1}"), call("wait", "{}")]})
 }
@@ -79,9 +81,22 @@ fn the_functions_stand_in_the_system_message() {
 
 #[test]
 fn calls_are_said_by_the_assistant_and_answers_by_the_user() {
-    let found = told(json!([user("hi"), calls(), answer("seen"), answer("done"), user("so?")]), json!([]));
-    let answers = "<tool_response>\nseen\n</tool_response>\n<tool_response>\ndone\n</tool_response>\nso?";
-    assert_eq!(found, pairs(&[("user", "hi"), ("assistant", CALLS), ("user", answers)]));
+    let found = told(
+        json!([
+            user("hi"),
+            calls(),
+            answer("seen"),
+            answer("done"),
+            user("so?")
+        ]),
+        json!([]),
+    );
+    let answers =
+        "<tool_response>\nseen\n</tool_response>\n<tool_response>\ndone\n</tool_response>\nso?";
+    assert_eq!(
+        found,
+        pairs(&[("user", "hi"), ("assistant", CALLS), ("user", answers)])
+    );
     let mut spoken = calls();
     spoken["content"] = json!("I look.");
     let found = told(json!([user("hi"), spoken]), json!([]));
@@ -92,7 +107,10 @@ fn calls_are_said_by_the_assistant_and_answers_by_the_user() {
 fn other_messages_stay_as_they_are() {
     let messages = json!([user("a"), user("b"), {"role": "assistant", "content": "c"}, user("d")]);
     let request = chat(json!({ "messages": messages })).expect("taken");
-    assert_eq!(in_words(&request.messages, &[]), Ok(request.messages.clone()));
+    assert_eq!(
+        in_words(&request.messages, &[]),
+        Ok(request.messages.clone())
+    );
     assert!(!has_calls(&request.messages));
     let request = chat(json!({"messages": [user("a"), calls()]})).expect("taken");
     assert!(has_calls(&request.messages));

@@ -94,7 +94,9 @@ fn cases_of(script: &'static Script) -> Vec<Case> {
         }));
     }
     let everything_is_asked = format!("{}_is_asked_everything", script.name);
-    cases.push(Case::fast(everything_is_asked, move |ctx| everything(ctx, script)));
+    cases.push(Case::fast(everything_is_asked, move |ctx| {
+        everything(ctx, script)
+    }));
     cases
 }
 

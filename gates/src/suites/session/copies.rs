@@ -132,7 +132,11 @@ fn a_fork_takes_all_or_none(context: &SuiteContext) -> CaseResult {
     engine.close_session(busy)?;
     ensure_eq!(engine.free_slabs(), 4, "free slabs");
     let gone = not_found(&session);
-    ensure_refused("a fork of an ended one", engine.fork(now, &session, 1), &gone)
+    ensure_refused(
+        "a fork of an ended one",
+        engine.fork(now, &session, 1),
+        &gone,
+    )
 }
 
 /// The bytes of a session, and the session that they become elsewhere, taken in by pieces of `piece` bytes.
@@ -252,7 +256,13 @@ fn other_settings_are_refused(context: &SuiteContext) -> CaseResult {
     };
     let refused = codec.settings().accept(&newer);
     ensure!(
-        matches!(&refused, Err(SnapshotError::Setting { setting: "numerics", .. })),
+        matches!(
+            &refused,
+            Err(SnapshotError::Setting {
+                setting: "numerics",
+                ..
+            })
+        ),
         "another numerics version: {refused:?}"
     );
     Ok(())
@@ -276,7 +286,10 @@ fn not_whole_is_refused(context: &SuiteContext) -> CaseResult {
         let mut bent = bytes.clone();
         bent[place] ^= 0x10;
         let refused = read(&bent, 4096, &codec);
-        ensure!(refused.is_err(), "byte {place} is another, and it was taken");
+        ensure!(
+            refused.is_err(),
+            "byte {place} is another, and it was taken"
+        );
     }
     let longer = [&bytes[..], &[0]].concat();
     let refused = read(&longer, 4096, &codec).map(drop);

@@ -2,6 +2,7 @@
 
 mod copies;
 mod eviction;
+mod forms;
 mod invariants;
 mod single;
 
@@ -16,5 +17,6 @@ pub fn suite() -> Suite {
     .cases(invariants::cases())
     .cases(eviction::cases())
     .cases(single::cases())
+    .cases(forms::cases())
     .cases(copies::cases())
 }

@@ -42,9 +42,9 @@ pub fn cases() -> Vec<Case> {
 /// More tokens than any case lets a generation make.
 const WITHOUT_END: u32 = 1_000_000;
 
-type Events = Consumer<GenerateEvent, EngineError>;
+pub(super) type Events = Consumer<GenerateEvent, EngineError>;
 
-async fn complete(
+pub(super) async fn complete(
     engine: &EngineHandle,
     tokens: &[u32],
     params: GenerateParams,
@@ -55,7 +55,7 @@ async fn complete(
         .await
 }
 
-async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
+pub(super) async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
     let mut all = Vec::new();
     while let Some(event) = events.next().await {
         all.push(event?);
@@ -64,7 +64,7 @@ async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
 }
 
 /// Runs a case against a step loop of its own.
-fn with_loop(
+pub(super) fn with_loop(
     context: &SuiteContext,
     config: EngineConfig,
     case: impl AsyncFnOnce(&EngineHandle) -> CaseResult,
@@ -82,7 +82,7 @@ fn with_loop(
 }
 
 /// Waits until no session is left, however long ago its client has gone.
-async fn ensure_nothing_left(engine: &EngineHandle, after: &str) -> CaseResult {
+pub(super) async fn ensure_nothing_left(engine: &EngineHandle, after: &str) -> CaseResult {
     loop {
         let stats = engine.stats().await?;
         if (stats.sessions, stats.queued, stats.active) == (0, 0, 0) {

@@ -234,11 +234,7 @@ fn response_format() -> Value {
     strict["description"] = json!("Answers are held to the schema with it and without it");
     let schema = body(
         &["name", "schema"],
-        vec![
-            ("name", name()),
-            ("schema", schema),
-            ("strict", strict),
-        ],
+        vec![("name", name()), ("schema", schema), ("strict", strict)],
     );
     body(
         &["type"],

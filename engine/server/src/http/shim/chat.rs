@@ -7,7 +7,7 @@ use super::{Asked, ServedModel, Shared};
 use crate::http::body::ApiJson;
 use crate::http::error::ApiError;
 use crate::http::forms::{AnswerForm, Calls};
-use crate::http::requests::{ChatBody, ChatRequest, Delivery, ToolChoice};
+use crate::http::requests::{ChatBody, ChatRequest, Delivery, Tool, ToolChoice};
 
 pub(super) async fn create(
     axum::extract::State(shim): Shared,
@@ -46,7 +46,7 @@ pub(super) async fn create(
 fn asked(model: &ServedModel, request: ChatRequest) -> Result<Asked, ApiError> {
     let variables = request.template_variables.as_ref();
     // A model that may not call functions is not told of any.
-    let tools = match request.tool_choice {
+    let tools: &[Tool] = match request.tool_choice {
         ToolChoice::None => &[],
         ToolChoice::Auto | ToolChoice::Required | ToolChoice::Function(_) => &request.tools[..],
     };

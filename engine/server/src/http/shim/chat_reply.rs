@@ -95,7 +95,10 @@ impl Replying {
         });
         let more = more.flat_map(move |choices| {
             let chunks: Vec<_> = match choices {
-                Ok(choices) => choices.into_iter().map(|choice| Ok(chunk(choice))).collect(),
+                Ok(choices) => choices
+                    .into_iter()
+                    .map(|choice| Ok(chunk(choice)))
+                    .collect(),
                 Err(error) => vec![Err(error)],
             };
             stream::iter(chunks)
@@ -190,9 +193,7 @@ fn delta(said: Said) -> Delta {
             let call = Call::new(call_id(), name, String::new());
             Delta::calls(vec![CallDelta::begin(index, call)])
         }
-        Said::Arguments { index, text } => {
-            Delta::calls(vec![CallDelta::arguments(index, text)])
-        }
+        Said::Arguments { index, text } => Delta::calls(vec![CallDelta::arguments(index, text)]),
     }
 }
 

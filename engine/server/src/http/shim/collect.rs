@@ -32,7 +32,10 @@ async fn read(mut answer: Answer) -> Result<Whole, ApiError> {
     let (mut text, mut tokens) = (String::new(), Vec::new());
     while let Some(part) = answer.next().await {
         match part? {
-            Part::Text { text: more, tokens: scored } => {
+            Part::Text {
+                text: more,
+                tokens: scored,
+            } => {
                 text += &more;
                 tokens.extend(scored);
             }

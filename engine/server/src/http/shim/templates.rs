@@ -80,7 +80,9 @@ impl Templates {
             _ => &self.default,
         };
         if template.knows_tools || (chat.tools.is_empty() && !has_calls(chat.messages)) {
-            return self.written(template, chat)?.map_err(|error| refused(&error));
+            return self
+                .written(template, chat)?
+                .map_err(|error| refused(&error));
         }
         let messages = in_words(chat.messages, chat.tools)?;
         let told = Chat {
@@ -88,7 +90,8 @@ impl Templates {
             tools: &[],
             ..chat
         };
-        self.written(template, told)?.map_err(|error| refused(&error))
+        self.written(template, told)?
+            .map_err(|error| refused(&error))
     }
 
     /// Looks at what a template makes of a chat with a tool, a call and an answer.
