@@ -67,9 +67,15 @@ fn failed(error: &impl fmt::Display) -> ConstraintError {
     }
 }
 
-/// The first line of what llguidance says. After it come its own state, and the texts of prompts with it.
+/// The first line of what llguidance says, and the cause that stands below a pattern. What else comes after it is its own
+/// state.
 pub(super) fn account(error: &impl fmt::Display) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    shorten(line.trim(), TOLD).into_owned()
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let told = match lines.find_map(|line| line.strip_prefix("error: ")) {
+        Some(cause) => format!("{first} {cause}"),
+        None => first.to_owned(),
+    };
+    shorten(&told, TOLD).into_owned()
 }
