@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = Arc::new(Tokenizer::of(&Source::open(Path::new(&path))?)?);
     let compiler = Arc::new(Compiler::new(Arc::clone(&tokenizer)));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let mut compiled = |name: &str, fields: Value| -> Result<(), Box<dyn Error>> {
+    let compiled = |name: &str, fields: Value| -> Result<(), Box<dyn Error>> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
         let all = body.as_object_mut().ok_or("no object")?;
         all.extend(fields.as_object().ok_or("no object")?.clone());
