@@ -287,16 +287,25 @@ def a_busy_server_asks_to_come_back(server):
     assert answer.choices[0].message.content, answer
 
 
-CHECKS = {
-    name: check
-    for name, check in globals().items()
-    if inspect.isfunction(check) and list(inspect.signature(check).parameters) == ["server"]
-}
+def checks(names):
+    """The functions of a script that check a server, by their names."""
+    return {
+        name: check
+        for name, check in names.items()
+        if inspect.isfunction(check)
+        and check.__module__ == names["__name__"]
+        and list(inspect.signature(check).parameters) == ["server"]
+    }
+
+
+def run(named):
+    """Does what the command line asks for."""
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(named))
+    else:
+        base_url, model, check = sys.argv[1:]
+        named[check](Server(base_url, model))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(CHECKS))
-    else:
-        base_url, model, check = sys.argv[1:]
-        CHECKS[check](Server(base_url, model))
+    run(checks(globals()))

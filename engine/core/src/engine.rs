@@ -93,6 +93,8 @@ pub struct EngineStats {
     pub tokens_appended: u64,
     /// Tokens generated.
     pub tokens_generated: u64,
+    /// Generations that ended because they could not be held to their form.
+    pub constraint_failures: u64,
     /// What the prefix cache has done and holds.
     pub prefix: PrefixStats,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::constraint::ConstraintError;
 use crate::params::{LogitBiasError, MAX_TOP_LOGPROBS, StopError};
 use crate::pipeline::PipelineError;
 use crate::sampling::SamplingError;
@@ -110,6 +111,9 @@ pub enum EngineError {
     /// The session broke an invariant and has ended.
     #[error("the session has ended: {0}")]
     Invariant(#[from] InvariantViolation),
+    /// A generation could not be held to its form, and has ended.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The engine is stopping and takes no new work.
     #[error("the engine is draining and takes no new work")]
     Draining,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Why a generation stopped. Where several reasons hold at one token, it is the first of `Eos`, `StopSequence`,
-/// `MaxTokens` and `Truncated`.
+/// `Complete`, `MaxTokens` and `Truncated`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StopReason {
     /// As many tokens as were asked for.
@@ -16,6 +16,8 @@ pub enum StopReason {
     Truncated,
     /// A stop sequence was completed; its tokens were emitted.
     StopSequence,
+    /// The text has the form that it is held to, and nothing may follow it.
+    Complete,
 }
 
 /// How a generation ended.

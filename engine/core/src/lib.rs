@@ -5,6 +5,7 @@
 //! parts from one thread; the wire layer reaches them through [`engine::EngineHandle`].
 
 pub mod config;
+pub mod constraint;
 pub mod elements;
 pub mod engine;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod store;
 pub mod tenant;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
+pub use constraint::{Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet};
 pub use engine::{
     Command, Completion, EngineHandle, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary,
 };

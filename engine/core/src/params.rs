@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::constraint::Constraint;
 use crate::error::InvalidArgument;
 use crate::sampling::Sampling;
 
@@ -36,6 +37,9 @@ pub struct GenerateParams {
     /// With each token, its log-probability and those of so many of the likeliest tokens, 0 to
     /// [`MAX_TOP_LOGPROBS`]; `None` for no log-probabilities at all. See [`crate::TokenLogprobs`].
     pub top_logprobs: Option<u32>,
+    /// The form that the text is held to from its first token on; `None` for any text. What it does not allow is not
+    /// drawn: it is left out before the temperature, `top_k`, `top_p` and `min_p`.
+    pub constraint: Option<Constraint>,
 }
 
 /// A bias that cannot be had.
@@ -111,6 +115,7 @@ impl GenerateParams {
             logit_bias: Vec::new(),
             stop: Vec::new(),
             top_logprobs: None,
+            constraint: None,
         }
     }
 

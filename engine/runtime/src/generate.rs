@@ -6,10 +6,11 @@
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    EngineError, EngineMetrics, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken,
+    EngineError, EngineMetrics, Form, GenerateDone, GenerateEvent, GenerateParams, GeneratedToken,
     InvalidArgument, Producer, SessionId, StopReason, TrySend,
 };
 
+use crate::constrained::Constrained;
 use crate::engine::Engine;
 use crate::logprobs::token_logprobs;
 use crate::sampler::Sampler;
@@ -61,10 +62,11 @@ pub struct GenerationCoordinator {
     id: SessionId,
     max_tokens: u32,
     sampler: Sampler,
+    constrained: Option<Constrained>,
     stop: StopMatcher,
     top_logprobs: Option<u32>,
     emitted: u32,
-    /// Why the last emitted token is the last: an end of sequence, or a stop sequence.
+    /// Why the last emitted token is the last: an end of sequence, a stop sequence, or the end of its form.
     ended: Option<StopReason>,
     /// A truncation notice that is still to be sent.
     dropped: Option<u64>,
@@ -80,7 +82,7 @@ impl GenerationCoordinator {
     ///
     /// # Errors
     /// [`EngineError::NotFound`], [`EngineError::InvalidArgument`] (also for an empty session) and
-    /// [`EngineError::Limit`]; the session is as it was.
+    /// [`EngineError::Limit`] and [`EngineError::Constraint`]; the session is as it was.
     pub fn begin(
         engine: &mut Engine,
         id: &SessionId,
@@ -99,11 +101,17 @@ impl GenerationCoordinator {
             .check_history(history, params.max_tokens.into())?;
         engine.touch(id, asked)?;
         engine.reserve(id, (params.max_tokens as usize).min(HISTORY_AHEAD))?;
+        let constrained = params
+            .constraint
+            .as_ref()
+            .map(|constraint| Constrained::begin(constraint, vocabulary))
+            .transpose()?;
         let dropped = history - engine.config().cache.cached_length(history);
         Ok(Self {
             id: id.clone(),
             max_tokens: params.max_tokens,
             sampler: Sampler::new(&params, vocabulary, engine.history(id)?),
+            constrained,
             stop: StopMatcher::new(params.stop),
             top_logprobs: params.top_logprobs,
             emitted: 0,
@@ -124,7 +132,7 @@ impl GenerationCoordinator {
     /// Emits the next event and, when it is a token, puts it in the cache in a pass of its own.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`] when the session has ended meanwhile, [`EngineError::Invariant`].
+    /// As [`GenerationCoordinator::emit`]; [`EngineError::Invariant`].
     pub fn step(
         &mut self,
         engine: &mut Engine,
@@ -146,7 +154,8 @@ impl GenerationCoordinator {
     /// else happens to the session; [`GenerationCoordinator::advance`] takes note of it.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`] when the session has ended meanwhile.
+    /// [`EngineError::NotFound`] when the session has ended meanwhile, and [`EngineError::Constraint`]; nothing was
+    /// emitted.
     pub fn emit(&mut self, engine: &Engine, events: &Events) -> Result<Emitted, EngineError> {
         if events.is_cancelled() {
             return Ok(Emitted::Finished(StopReason::Cancelled));
@@ -171,7 +180,15 @@ impl GenerationCoordinator {
         }
         let position = engine.history(&self.id)?.len() as u64;
         let logits = &engine.state(&self.id)?.next_logits;
-        let token = self.sampler.next(logits, position);
+        let (token, form) = match &mut self.constrained {
+            None => (self.sampler.next(logits, position), Form::Open),
+            Some(constrained) => {
+                let allowed = constrained.allowed()?;
+                let token = self.sampler.next_allowed(logits, position, allowed);
+                // Before it is emitted: a session's history has no token that an error came after.
+                (token, constrained.note(token)?)
+            }
+        };
         let logprobs = self
             .top_logprobs
             .map(|top| Box::new(token_logprobs(logits, token, top as usize)));
@@ -188,8 +205,10 @@ impl GenerationCoordinator {
         let completed = self.stop.completes(token);
         self.ended = if engine.eos_token_ids(&self.id)?.contains(&token) {
             Some(StopReason::Eos)
+        } else if completed {
+            Some(StopReason::StopSequence)
         } else {
-            completed.then_some(StopReason::StopSequence)
+            (form == Form::Complete).then_some(StopReason::Complete)
         };
         Ok(Emitted::Token(token))
     }

@@ -4,6 +4,7 @@
 mod adjust;
 pub mod append;
 pub mod config;
+mod constrained;
 mod copies;
 pub mod digest;
 pub mod engine;

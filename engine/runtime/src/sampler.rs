@@ -5,7 +5,7 @@
 //! on chunking, on the batch, or on tokens that were proposed and rejected. Probabilities are computed in f64
 //! with a software `exp`, so that every platform draws the same token from the same logits.
 
-use kakeya_core::{GenerateParams, Sampling};
+use kakeya_core::{GenerateParams, Sampling, TokenSet};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -49,11 +49,21 @@ impl Sampler {
     ///
     /// Asking changes nothing: a token that was emitted is told to [`Sampler::note`].
     pub fn next(&mut self, logits: &[f32], position: u64) -> u32 {
+        self.draw(logits, position, None)
+    }
+
+    /// The same, from the tokens of `allowed` alone, one or more of those that have logits: as if the others had a
+    /// logit of minus infinity before anything is cut off.
+    pub fn next_allowed(&mut self, logits: &[f32], position: u64, allowed: &TokenSet) -> u32 {
+        self.draw(logits, position, Some(allowed))
+    }
+
+    fn draw(&mut self, logits: &[f32], position: u64, allowed: Option<&TokenSet>) -> u32 {
         let logits = match &mut self.adjuster {
             Some(adjuster) => adjuster.adjust(logits),
             None => logits,
         };
-        self.draw.next(logits, position)
+        self.draw.next(logits, position, allowed)
     }
 
     /// Takes note of a token that was emitted: the penalties count it from now on.
@@ -80,9 +90,15 @@ impl Draw {
         }
     }
 
-    fn next(&mut self, logits: &[f32], position: u64) -> u32 {
+    fn next(&mut self, logits: &[f32], position: u64, allowed: Option<&TokenSet>) -> u32 {
+        self.order.clear();
+        match allowed {
+            None if self.sampling.temperature == 0.0 => return greedy(logits),
+            None => self.order.extend(0..logits.len() as u32),
+            Some(allowed) => self.order.extend(allowed.iter()),
+        }
         if self.sampling.temperature == 0.0 {
-            return greedy(logits);
+            return greedy_of(&self.order, logits);
         }
         self.rank(logits);
         let peak = f64::from(logits[self.order[0] as usize]);
@@ -107,8 +123,6 @@ impl Draw {
 
     /// Ids by falling logit, rising id among equals, cut to `top_k`.
     fn rank(&mut self, logits: &[f32]) {
-        self.order.clear();
-        self.order.extend(0..logits.len() as u32);
         let by_logit = |a: &u32, b: &u32| {
             logits[*b as usize]
                 .total_cmp(&logits[*a as usize])
@@ -167,6 +181,17 @@ pub fn greedy(logits: &[f32]) -> u32 {
         }
     }
     best as u32
+}
+
+/// The same of the ids in `order`, which is ascending and not empty.
+fn greedy_of(order: &[u32], logits: &[f32]) -> u32 {
+    let mut best = order[0];
+    for id in order {
+        if logits[*id as usize] > logits[best as usize] {
+            best = *id;
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -325,6 +350,52 @@ mod tests {
             assert!((0..200).any(|at| free.next(&logits, at) == best));
             let mut forbidden = with_bias(sampling, &[(best, -100.0)]);
             assert!((0..200).all(|at| forbidden.next(&logits, at) != best));
+        }
+    }
+
+    fn set(tokens: &[u32]) -> TokenSet {
+        let mut words = [0_u32; 4];
+        for token in tokens {
+            words[*token as usize / 32] |= 1 << (token % 32);
+        }
+        let mut set = TokenSet::new(100);
+        set.copy_from_words(&words);
+        set
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_drawn_no_more_than_with_a_logit_of_minus_infinity() {
+        let logits: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let tokens: Vec<u32> = (0..100).filter(|token| token % 7 == 3).collect();
+        let allowed = set(&tokens);
+        let masked: Vec<f32> = (0..)
+            .zip(&logits)
+            .map(|(token, logit)| match allowed.contains(token) {
+                true => *logit,
+                false => f32::NEG_INFINITY,
+            })
+            .collect();
+        for (temperature, top_k, top_p) in
+            [(0.0, 0, 1.0), (1.0, 0, 1.0), (2.0, 5, 1.0), (1.5, 9, 0.7)]
+        {
+            let mut one = sampler(temperature, top_k, top_p, 8);
+            let mut other = sampler(temperature, top_k, top_p, 8);
+            for position in 0..300 {
+                let drawn = one.next_allowed(&logits, position, &allowed);
+                assert_eq!(drawn, other.next(&masked, position));
+                assert!(allowed.contains(drawn));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_narrows_what_penalties_and_biases_have_made_of_the_logits() {
+        let logits: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for temperature in [0.0, 1.0] {
+            let mut forced =
+                with_bias(sampling(temperature, 0, 1.0, 4), &[(99, 100.0), (5, 100.0)]);
+            assert_eq!(forced.next_allowed(&logits, 3, &set(&[5, 6, 40])), 5);
+            assert_eq!(forced.next_allowed(&logits, 3, &set(&[71])), 71);
         }
     }
 

@@ -5,6 +5,8 @@
 //! [`kakeya_core::engine::EngineHandle`], so it builds and is tested without a model; what loads one is the
 //! `kakeya` command beside it.
 
+#[cfg(feature = "engine")]
+pub mod constrain;
 pub mod door;
 pub mod http;
 pub mod metrics;

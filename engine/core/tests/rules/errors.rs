@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use kakeya_core::{
-    AdmissionError, ConfigError, EngineError, InvalidArgument, InvariantViolation, KvElement,
-    KvSide, PipelineError, SamplingError, SessionError, SessionId, SlabError, SlabShape,
+    AdmissionError, ConfigError, ConstraintError, EngineError, InvalidArgument, InvariantViolation,
+    KvElement, KvSide, PipelineError, SamplingError, SessionError, SessionId, SlabError, SlabShape,
     TicketState,
 };
 
@@ -54,6 +54,12 @@ fn every_engine_error_says_what_is_wrong() {
         (
             EngineError::Invariant(INV2),
             "the session has ended: INV-2 is violated: the position was 9 and is now 8".to_owned(),
+        ),
+        (
+            EngineError::Constraint(ConstraintError {
+                detail: "too complex".to_owned(),
+            }),
+            "the answer cannot be held to its form any further: too complex".to_owned(),
         ),
         (
             EngineError::Draining,

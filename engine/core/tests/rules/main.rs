@@ -2,6 +2,7 @@
 
 mod cached_tokens;
 mod config;
+mod constraint;
 mod engine;
 mod errors;
 mod events;

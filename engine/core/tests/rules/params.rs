@@ -32,6 +32,7 @@ fn new_parameters_have_every_option_off() {
         logit_bias: vec![],
         stop: vec![],
         top_logprobs: None,
+        constraint: None,
     };
     assert_eq!(plain(), expected);
     assert_eq!(expected.validate(), Ok(()));
@@ -149,6 +150,7 @@ fn names_the_first_of_several_that_are_wrong() {
         logit_bias: vec![(1, 101.0)],
         stop: vec![vec![]],
         top_logprobs: Some(99),
+        constraint: None,
     };
     assert_eq!(refused(&params), InvalidArgument::ZeroMaxTokens);
     params.max_tokens = 1;

@@ -222,6 +222,15 @@ impl Tokenizer {
         self.tokens.get(token as usize).map(String::as_str)
     }
 
+    /// The bytes that a token stands for in the middle of a text: none for a control token, and for one that is not
+    /// there.
+    pub fn token_bytes(&self, token: u32) -> Vec<u8> {
+        let (mut bytes, mut position) = (Vec::new(), DecodePosition::MIDDLE);
+        // Outside the vocabulary nothing is appended.
+        let _ = self.push_bytes(token, true, &mut position, &mut bytes);
+        bytes
+    }
+
     /// What a token is for.
     pub fn token_kind(&self, token: u32) -> Option<TokenKind> {
         self.kinds.get(token as usize).copied()

@@ -253,6 +253,10 @@ impl Jobs {
             },
             other => other,
         };
+        if let End::Failed(EngineError::Constraint(error)) = &end {
+            tracing::warn!(session = %id, %error, "a generation ends");
+            engine.counts.constraint_failures += 1;
+        }
         self.end_first(engine, id, now, |work| work.end(end));
     }
 

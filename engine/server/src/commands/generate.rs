@@ -257,5 +257,6 @@ fn stop_reason(reason: StopReason) -> &'static str {
         StopReason::Cancelled => "cancelled",
         StopReason::Truncated => "truncated",
         StopReason::StopSequence => "stop_sequence",
+        StopReason::Complete => "complete",
     }
 }

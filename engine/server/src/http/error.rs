@@ -288,7 +288,9 @@ impl From<EngineError> for ApiError {
             EngineError::Draining | EngineError::ShutdownTimeout | EngineError::Stopped => {
                 ErrorKind::Unavailable
             }
-            EngineError::Invariant(_) | EngineError::Internal { .. } => ErrorKind::Server,
+            EngineError::Invariant(_)
+            | EngineError::Constraint(_)
+            | EngineError::Internal { .. } => ErrorKind::Server,
         };
         let retry_after = match &error {
             EngineError::Limit(LimitError::Rate { retry_after, .. }) => Some(*retry_after),
@@ -331,7 +333,7 @@ fn field(error: &EngineError) -> Option<&'static str> {
 }
 
 /// At most the first `limit` characters of a text, with a mark where some were left out.
-pub(super) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
+pub(crate) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     match text.char_indices().nth(limit) {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),

@@ -55,6 +55,7 @@ pub fn generate_params(request: &v1::GenerateRequest) -> Result<GenerateParams, 
             .map(|sequence| sequence.token_ids.clone())
             .collect(),
         top_logprobs: request.top_logprobs,
+        constraint: None,
     };
     params.validate()?;
     Ok(params)
@@ -136,7 +137,8 @@ fn stop_reason(reason: StopReason) -> v1::generate_done::StopReason {
     use v1::generate_done::StopReason as Wire;
     match reason {
         StopReason::MaxTokens => Wire::MaxTokens,
-        StopReason::Eos => Wire::Eos,
+        // Nobody can ask for a form over gRPC; where one is complete, the text is at its end.
+        StopReason::Eos | StopReason::Complete => Wire::Eos,
         StopReason::Cancelled => Wire::Cancelled,
         StopReason::Truncated => Wire::Truncated,
         StopReason::StopSequence => Wire::StopSequence,
@@ -335,6 +337,7 @@ mod tests {
         for (reason, wire) in [
             (StopReason::MaxTokens, Wire::MaxTokens),
             (StopReason::Eos, Wire::Eos),
+            (StopReason::Complete, Wire::Eos),
             (StopReason::Cancelled, Wire::Cancelled),
             (StopReason::Truncated, Wire::Truncated),
             (StopReason::StopSequence, Wire::StopSequence),

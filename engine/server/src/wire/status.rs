@@ -35,7 +35,7 @@ fn code(error: &EngineError) -> Code {
         | EngineError::QueueTimeout { .. } => Code::ResourceExhausted,
         EngineError::Draining | EngineError::Stopped => Code::Unavailable,
         EngineError::ShutdownTimeout => Code::DeadlineExceeded,
-        EngineError::Internal { .. } => Code::Internal,
+        EngineError::Constraint(_) | EngineError::Internal { .. } => Code::Internal,
     }
 }
 
@@ -53,7 +53,8 @@ mod tests {
     use std::time::Duration;
 
     use kakeya_core::{
-        InvalidArgument, InvariantViolation, LogitBiasError, SamplingError, SessionId, StopError,
+        ConstraintError, InvalidArgument, InvariantViolation, LogitBiasError, SamplingError,
+        SessionId, StopError,
     };
 
     use super::*;
@@ -228,6 +229,14 @@ mod tests {
                 EngineError::ShutdownTimeout,
                 Code::DeadlineExceeded,
                 "--shutdown-timeout",
+            ),
+            (
+                ConstraintError {
+                    detail: "too complex".into(),
+                }
+                .into(),
+                Code::Internal,
+                "too complex",
             ),
             (
                 EngineError::Internal {

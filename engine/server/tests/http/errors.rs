@@ -5,8 +5,8 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use kakeya_core::{
-    EngineError, InvalidArgument, InvariantViolation, KvSide, LimitError, LogitBiasError,
-    SamplingError, SessionId, StopError,
+    ConstraintError, EngineError, InvalidArgument, InvariantViolation, KvSide, LimitError,
+    LogitBiasError, SamplingError, SessionId, StopError,
 };
 use kakeya_server::http::{ApiError, ErrorKind};
 
@@ -364,6 +364,15 @@ fn table() -> Vec<Row> {
             None,
             "100 may be held",
         ),
+        (
+            ConstraintError {
+                detail: "too complex".into(),
+            }
+            .into(),
+            Server,
+            None,
+            "too complex",
+        ),
         (EngineError::Draining, Unavailable, None, "draining"),
         (
             EngineError::ShutdownTimeout,
@@ -409,7 +418,7 @@ fn the_table_leaves_no_variant_out() {
         .collect();
     assert_eq!(
         errors.len(),
-        12,
+        13,
         "a new variant of EngineError needs its row here"
     );
     let arguments: HashSet<_> = table()

@@ -1,10 +1,12 @@
 //! The HTTP door without an engine: bodies in, refusals and answers out.
 
 mod body;
+mod calls;
 mod chat;
 mod completions;
 mod door;
 mod errors;
+mod forms;
 mod messages;
 mod metrics;
 mod openapi;
@@ -14,4 +16,5 @@ mod sse;
 mod stop;
 mod support;
 mod tokens;
+mod tool_text;
 mod tools;

@@ -327,6 +327,7 @@ async fn answers_have_the_properties_of_their_schemas() {
     ];
     for delta in [
         Delta::begin(),
+        Delta::begin_without_text(),
         Delta::text("a"),
         Delta::calls(calls),
         Delta::default(),

@@ -108,6 +108,10 @@ fn a_chat_is_answered_in_chunks() {
             r#"{"index":1,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}"#,
         ),
         (
+            chunk(Delta::begin_without_text(), None),
+            r#"{"index":1,"delta":{"role":"assistant"},"logprobs":null,"finish_reason":null}"#,
+        ),
+        (
             chunk(Delta::text("hi"), None),
             r#"{"index":1,"delta":{"content":"hi"},"logprobs":null,"finish_reason":null}"#,
         ),

@@ -11,87 +11,133 @@ use crate::ensure;
 use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 
-/// The package, as pip writes it.
-const PACKAGE: &str = "openai==3.54.0";
-const SCRIPT: &str = "openai_python.py";
+/// The packages, as pip writes them.
+const PACKAGES: [&str; 2] = ["openai==3.54.0", "jsonschema==4.26.0"];
 
-/// The checks of the script that take a server as it is.
-const CHECKS: [&str; 15] = [
-    "models",
-    "chat",
-    "streaming_equals_whole",
-    "the_stream_helper",
-    "cached_prompts",
-    "limits_of_length",
-    "stop_strings",
-    "several_answers",
-    "seeds",
-    "completions",
-    "probabilities",
-    "penalties",
-    "errors",
-    "embeddings_are_not_served",
-    "asynchronous",
+/// A script, the checks of it that take a server as it is, and the one that wants a server with two places.
+struct Script {
+    file: &'static str,
+    name: &'static str,
+    checks: &'static [&'static str],
+    busy: Option<&'static str>,
+}
+
+const SCRIPTS: [Script; 2] = [
+    Script {
+        file: "openai_python.py",
+        name: "openai_python",
+        checks: &[
+            "models",
+            "chat",
+            "streaming_equals_whole",
+            "the_stream_helper",
+            "cached_prompts",
+            "limits_of_length",
+            "stop_strings",
+            "several_answers",
+            "seeds",
+            "completions",
+            "probabilities",
+            "penalties",
+            "errors",
+            "embeddings_are_not_served",
+            "asynchronous",
+        ],
+        busy: Some("a_busy_server_asks_to_come_back"),
+    },
+    Script {
+        file: "openai_structured.py",
+        name: "openai_structured",
+        checks: &[
+            "json_objects_parse",
+            "schemas_are_kept_to",
+            "the_parse_helper",
+            "forms_go_with_all_else",
+            "neighbours_change_nothing",
+            "tools_that_are_required",
+            "a_tool_that_is_named",
+            "tools_in_a_stream",
+            "tools_that_may_be_called",
+            "the_history_of_calls_is_told",
+            "what_cannot_be_kept_to_is_refused",
+            "hostile_schemas_are_bounded",
+        ],
+        busy: None,
+    },
 ];
-/// The one that wants a server with two places.
-const BUSY: &str = "a_busy_server_asks_to_come_back";
 
 pub fn cases() -> Vec<Case> {
-    let check = |name: &'static str| {
-        Case::fast(format!("openai_python.{name}"), move |ctx| {
+    SCRIPTS.iter().flat_map(cases_of).collect()
+}
+
+fn cases_of(script: &'static Script) -> Vec<Case> {
+    let name = |check: &str| format!("{}.{check}", script.name);
+    let case = |check: &'static str| {
+        Case::fast(name(check), move |ctx| {
             serving(ctx, four(ctx), Queue::PATIENT, async |served| {
-                run(ctx, served, name).await
+                run(ctx, script, served, check).await
             })
         })
     };
-    let mut cases: Vec<_> = CHECKS.into_iter().map(check).collect();
-    cases.push(Case::fast(format!("openai_python.{BUSY}"), |ctx| {
-        let config = EngineConfig {
-            capacity: 2,
-            ..four(ctx)
-        };
-        serving(ctx, config, Queue::NONE, async |served| {
-            run(ctx, served, BUSY).await
-        })
+    let mut cases: Vec<_> = script.checks.iter().copied().map(case).collect();
+    if let Some(busy) = script.busy {
+        cases.push(Case::fast(name(busy), move |ctx| {
+            let config = EngineConfig {
+                capacity: 2,
+                ..four(ctx)
+            };
+            serving(ctx, config, Queue::NONE, async |served| {
+                run(ctx, script, served, busy).await
+            })
+        }));
+    }
+    let everything_is_asked = format!("{}_is_asked_everything", script.name);
+    cases.push(Case::fast(everything_is_asked, move |ctx| {
+        everything(ctx, script)
     }));
-    cases.push(Case::fast("openai_python_is_asked_everything", everything));
     cases
 }
 
-/// Runs one check of the script.
-async fn run(context: &SuiteContext, served: &Served, check: &str) -> CaseResult {
+/// Runs one check of a script.
+async fn run(context: &SuiteContext, script: &Script, served: &Served, check: &str) -> CaseResult {
     let base_url = format!("{}/v1", served.base_url);
-    python(context, &[&base_url, &served.model, check])
+    python(context, script, &[&base_url, &served.model, check])
         .await
         .map(drop)
 }
 
-/// A check that the script has and no case runs would show nothing.
-fn everything(context: &SuiteContext) -> CaseResult {
+/// A check that a script has and no case runs would show nothing.
+fn everything(context: &SuiteContext, script: &Script) -> CaseResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let listed = runtime.block_on(python(context, &["--list"]))?;
+    let listed = runtime.block_on(python(context, script, &["--list"]))?;
     for name in listed.lines() {
         ensure!(
-            name == BUSY || CHECKS.contains(&name),
-            "{SCRIPT} has the check {name}, and no case runs it"
+            script.busy == Some(name) || script.checks.contains(&name),
+            "{} has the check {name}, and no case runs it",
+            script.file
         );
     }
     ensure!(
-        listed.lines().count() == CHECKS.len() + 1,
-        "{SCRIPT} lists {listed}"
+        listed.lines().count() == script.checks.len() + usize::from(script.busy.is_some()),
+        "{} lists {listed}",
+        script.file
     );
     Ok(())
 }
 
-/// Runs the script, and answers what it prints.
-async fn python(context: &SuiteContext, arguments: &[&str]) -> Result<String, CaseFailure> {
-    let packages = installed(&context.scratch()?, PACKAGE).await?;
+/// Runs a script, and answers what it prints.
+async fn python(
+    context: &SuiteContext,
+    script: &Script,
+    arguments: &[&str],
+) -> Result<String, CaseFailure> {
+    let packages = installed(&context.scratch()?, &PACKAGES).await?;
     let clients = context.goldens().with_file_name("clients");
     let mut command = Command::new("python3");
     command
-        .arg(clients.join(SCRIPT))
+        .arg(clients.join(script.file))
         .args(arguments)
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1");

@@ -48,6 +48,11 @@ pub fn cases() -> Vec<Case> {
             four,
             |_, served| Box::pin(mistakes(served)),
         ),
+        case(
+            "a_model_is_found_by_its_name_with_a_slash",
+            four,
+            |_, served| Box::pin(found_by_name(served)),
+        ),
         case("a_dropped_connection_stops_the_work", four, |_, served| {
             Box::pin(dropped(served))
         }),
@@ -287,6 +292,19 @@ async fn mistakes(served: &Served) -> CaseResult {
     form.args(["--data-binary", "a=b"]);
     let (status, text) = answered(&mut form).await?;
     ensure_eq!(status, 415, "a form: {text}");
+    Ok(())
+}
+
+async fn found_by_name(served: &Served) -> CaseResult {
+    ensure!(served.model.contains('/'), "{} has no slash", served.model);
+    for name in [served.model.clone(), served.model.replace('/', "%2F")] {
+        let (status, text) = get(served, &format!("/v1/models/{name}")).await?;
+        ensure_eq!(status, 200, "the status of {name}: {text}");
+        let model: Value = serde_json::from_str(&text)?;
+        ensure_eq!(model["id"], json!(served.model), "the model's name");
+    }
+    let (status, text) = get(served, &format!("/v1/models/{}/more", served.model)).await?;
+    ensure_eq!(status, 404, "another name that begins with it: {text}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::suites::support::{SMALL, greedy, kept_bytes, prose, small};
 use crate::{ensure, ensure_eq};
 
 /// The package, as pip writes it.
-const PACKAGE: &str = "prometheus_client==0.26.0";
+const PACKAGES: [&str; 1] = ["prometheus_client==0.26.0"];
 const SCRIPT: &str = "prometheus_text.py";
 
 pub fn cases() -> Vec<Case> {
@@ -39,7 +39,7 @@ async fn read(
     context: &SuiteContext,
     served: &Served,
 ) -> Result<BTreeMap<String, f64>, CaseFailure> {
-    let packages = installed(&context.scratch()?, PACKAGE).await?;
+    let packages = installed(&context.scratch()?, &PACKAGES).await?;
     let script = context.goldens().with_file_name("clients").join(SCRIPT);
     let mut command = Command::new("python3");
     command

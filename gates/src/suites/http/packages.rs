@@ -11,18 +11,18 @@ use crate::ensure;
 use crate::failure::CaseFailure;
 
 /// Where packages lie, once this process has installed them.
-static INSTALLED: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+static INSTALLED: Mutex<BTreeMap<&[&str], PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// Installs a package, as pip writes it, beside pip's own cache, which a second run finds it in.
+/// Installs packages, as pip writes them, into a folder of their own beside pip's own cache, which a second run finds it in.
 pub(super) async fn installed(
     scratch: &Path,
-    package: &'static str,
+    packages: &'static [&'static str],
 ) -> Result<PathBuf, CaseFailure> {
     let known = || INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(place) = known().get(package) {
+    if let Some(place) = known().get(packages) {
         return Ok(place.clone());
     }
-    let place = scratch.join(package.replace("==", "-"));
+    let place = scratch.join(packages.concat().replace("==", "-"));
     let mut pip = Command::new("python3");
     pip.args([
         "-m",
@@ -33,9 +33,9 @@ pub(super) async fn installed(
     ])
     .args(["--root-user-action", "ignore", "--target"])
     .arg(&place)
-    .arg(package);
+    .args(packages);
     output(&mut pip).await?;
-    known().insert(package, place.clone());
+    known().insert(packages, place.clone());
     Ok(place)
 }
 

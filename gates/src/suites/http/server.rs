@@ -64,7 +64,8 @@ impl Served {
         let model = context.model()?;
         let weights = context.model_sha256().to_owned();
         let codec = SnapshotCodec::new(model.clone(), &config, weights, String::new())?;
-        let name = context.model_name().to_owned();
+        // As models are called that have an owner.
+        let name = format!("served/{}", context.model_name());
         let tokenizer = Tokenizer::of(model.source())?;
         let served = ServedModel::new(name.clone(), model, tokenizer, codec.settings());
         let slots = Slots::new(config.capacity, queue.cap, queue.max_wait);

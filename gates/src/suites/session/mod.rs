@@ -2,6 +2,7 @@
 
 mod copies;
 mod eviction;
+mod forms;
 mod invariants;
 mod prefix;
 mod reuse;
@@ -19,6 +20,7 @@ pub fn suite() -> Suite {
     .cases(invariants::cases())
     .cases(eviction::cases())
     .cases(single::cases())
+    .cases(forms::cases())
     .cases(copies::cases())
     .cases(saved::cases())
     .cases(prefix::cases())

@@ -42,9 +42,9 @@ pub fn cases() -> Vec<Case> {
 /// More tokens than any case lets a generation make.
 const WITHOUT_END: u32 = 1_000_000;
 
-type Events = Consumer<GenerateEvent, EngineError>;
+pub(super) type Events = Consumer<GenerateEvent, EngineError>;
 
-async fn complete(
+pub(super) async fn complete(
     engine: &EngineHandle,
     tokens: &[u32],
     params: GenerateParams,
@@ -56,7 +56,7 @@ async fn complete(
     Ok(taken_in.events)
 }
 
-async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
+pub(super) async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
     let mut all = Vec::new();
     while let Some(event) = events.next().await {
         all.push(event?);

@@ -9,6 +9,7 @@ use crate::http::ranges::{
     REPETITION_PENALTY, SEED, TEMPERATURE, TOKEN_ID, TOP_K, TOP_LOGPROBS, TOP_P,
 };
 use crate::http::requests::completions::DEFAULT_MAX_TOKENS;
+use crate::http::schema::MAX_SCHEMA_BYTES;
 
 pub(super) fn schemas() -> Map<String, Value> {
     [
@@ -168,14 +169,29 @@ fn name() -> Value {
     json!({ "type": "string", "pattern": format!("^[a-zA-Z0-9_-]{{1,{MAX_NAME}}}$") })
 }
 
+/// The schema of a function's arguments.
+fn parameters() -> Value {
+    json!({
+        "type": "object",
+        "properties": { "type": { "const": "object" } },
+        "description": format!(
+            "A JSON schema, which the arguments are held to. All of a request have at most {MAX_SCHEMA_BYTES} bytes"
+        ),
+    })
+}
+
 fn tool() -> Value {
+    let mut strict = with_default(boolean(), false);
+    strict["description"] = json!(
+        "Whether a keyword of the schema that arguments cannot be held to is refused, rather than left out"
+    );
     let function = body(
         &["name"],
         vec![
             ("name", name()),
             ("description", string()),
-            ("parameters", json!({ "type": "object" })),
-            ("strict", with_default(boolean(), false)),
+            ("parameters", parameters()),
+            ("strict", strict),
         ],
     );
     of_function(function)
@@ -207,13 +223,18 @@ fn tool_choice() -> Value {
 }
 
 fn response_format() -> Value {
+    let schema = json!({
+        "type": "object",
+        "description": format!(
+            "A JSON schema of at most {MAX_SCHEMA_BYTES} bytes, which answers are held to. A keyword that they cannot \
+             be held to is refused"
+        ),
+    });
+    let mut strict = with_default(boolean(), false);
+    strict["description"] = json!("Answers are held to the schema with it and without it");
     let schema = body(
         &["name", "schema"],
-        vec![
-            ("name", name()),
-            ("schema", json!({ "type": "object" })),
-            ("strict", with_default(boolean(), false)),
-        ],
+        vec![("name", name()), ("schema", schema), ("strict", strict)],
     );
     body(
         &["type"],

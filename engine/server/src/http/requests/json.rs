@@ -90,7 +90,11 @@ impl<'de, T: Deserialize<'de> + InPlaceOfText> Deserialize<'de> for TextOr<T> {
 /// its numbers.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct RawObject(Box<RawValue>);
+pub struct RawObject {
+    given: Box<RawValue>,
+    #[serde(skip)]
+    fields: Map<String, Value>,
+}
 
 impl RawObject {
     /// The object that stands at `param`.
@@ -99,8 +103,8 @@ impl RawObject {
     /// What is no object, or is one that JSON readers refuse: nested too deep, or with half a surrogate pair.
     pub fn read(param: &str, given: Box<RawValue>) -> Result<Self, ApiError> {
         // The words were skimmed up to here. A reader of values has a bound on depth and looks into strings.
-        match serde_json::from_str::<Map<String, Value>>(given.get()) {
-            Ok(_) => Ok(Self(given)),
+        match serde_json::from_str(given.get()) {
+            Ok(fields) => Ok(Self { given, fields }),
             Err(cause) => {
                 let message = format!("`{param}` is not a usable JSON object: {cause} of it");
                 Err(ApiError::invalid(param, message))
@@ -110,7 +114,12 @@ impl RawObject {
 
     /// Its JSON text.
     pub fn text(&self) -> &str {
-        self.0.get()
+        self.given.get()
+    }
+
+    /// Its fields, in their order.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
     }
 }
 

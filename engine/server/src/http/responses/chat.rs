@@ -180,6 +180,14 @@ impl Delta {
         }
     }
 
+    /// What an answer begins with that may have no text.
+    pub fn begin_without_text() -> Self {
+        Self {
+            role: Some(Assistant::Assistant),
+            ..Self::default()
+        }
+    }
+
     /// More text.
     pub fn text(content: impl Into<String>) -> Self {
         Self {

@@ -188,7 +188,7 @@ impl Answer {
 
 fn finish(reason: StopReason) -> Result<FinishReason, ApiError> {
     match reason {
-        StopReason::Eos | StopReason::StopSequence => Ok(FinishReason::Stop),
+        StopReason::Eos | StopReason::StopSequence | StopReason::Complete => Ok(FinishReason::Stop),
         StopReason::MaxTokens | StopReason::Truncated => Ok(FinishReason::Length),
         StopReason::Cancelled => Err(EngineError::Draining.into()),
     }

@@ -4,18 +4,18 @@ use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 
 use super::answer::{Answer, Part, ScoredToken};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, ErrorKind};
 use crate::http::responses::FinishReason;
 
 /// An answer that has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Whole {
     /// All of its text.
     pub text: String,
     /// Its tokens, if they are asked for.
     pub tokens: Vec<ScoredToken>,
     /// Why it ended.
-    pub reason: Option<FinishReason>,
+    pub reason: FinishReason,
     /// Tokens that were generated.
     pub generated: u32,
     /// Tokens of its prompt that were cached.
@@ -31,25 +31,32 @@ pub async fn whole(answers: Vec<Answer>) -> Result<Vec<Whole>, ApiError> {
 }
 
 async fn read(mut answer: Answer) -> Result<Whole, ApiError> {
-    let mut whole = Whole::default();
+    let (mut text, mut tokens) = (String::new(), Vec::new());
     while let Some(part) = answer.next().await {
         match part? {
-            Part::Text { text, tokens } => {
-                whole.text += &text;
-                whole.tokens.extend(tokens);
+            Part::Text {
+                text: more,
+                tokens: scored,
+            } => {
+                text += &more;
+                tokens.extend(scored);
             }
             Part::End {
                 reason,
                 generated,
                 cached,
             } => {
-                whole.reason = Some(reason);
-                whole.generated = generated;
-                whole.cached = cached;
+                return Ok(Whole {
+                    text,
+                    tokens,
+                    reason,
+                    generated,
+                    cached,
+                });
             }
         }
     }
-    Ok(whole)
+    Err(ApiError::new(ErrorKind::Server, "an answer without an end"))
 }
 
 /// The parts of all answers as they come, each with its answer's number.

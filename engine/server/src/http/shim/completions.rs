@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt};
 use super::answer::{Answer, Part, ScoredToken};
 use super::collect::{parts, whole};
 use super::spent::Spent;
-use super::{Asked, Shared, Shim, probabilities};
+use super::{Asked, ServedModel, Shared, Shim, probabilities};
 use crate::door::access::engine_for;
 use crate::http::body::ApiJson;
 use crate::http::error::{ApiError, ErrorKind};
@@ -31,9 +31,9 @@ pub(super) async fn create(
         let what = "the probabilities of a prompt are not told, so it goes without `logprobs`";
         return Err(ApiError::unsupported("echo", what));
     }
-    let echoed = echoed(&shim, &request)?;
     let (delivery, only_echo) = (request.delivery, request.max_tokens == 0);
-    let asked = asked(&shim, request)?;
+    let read = move |model: &ServedModel| Ok((echoed(model, &request)?, asked(model, request)?));
+    let (echoed, asked) = shim.model.apart(read).await?;
     let logprobs = asked.logprobs.is_some();
     let spent = asked.spent();
     let answers = if only_echo {
@@ -56,20 +56,20 @@ pub(super) async fn create(
 }
 
 /// What each answer begins with: its prompt, where it is to be repeated.
-fn echoed(shim: &Shim, request: &CompletionRequest) -> Result<Vec<String>, ApiError> {
+fn echoed(model: &ServedModel, request: &CompletionRequest) -> Result<Vec<String>, ApiError> {
     let mut all = Vec::new();
     for prompt in &request.prompts {
         let text = match prompt {
             _ if !request.echo => String::new(),
             Prompt::Text(text) => text.clone(),
-            Prompt::Tokens(tokens) => shim.model.text("prompt", tokens)?,
+            Prompt::Tokens(tokens) => model.text("prompt", tokens)?,
         };
         all.extend(std::iter::repeat_n(text, request.n as usize));
     }
     Ok(all)
 }
 
-fn asked(shim: &Shim, request: CompletionRequest) -> Result<Asked, ApiError> {
+fn asked(model: &ServedModel, request: CompletionRequest) -> Result<Asked, ApiError> {
     let several = request.prompts.len() > 1;
     let tokens = |(index, prompt)| {
         let param = if several {
@@ -78,7 +78,7 @@ fn asked(shim: &Shim, request: CompletionRequest) -> Result<Asked, ApiError> {
             "prompt".to_owned()
         };
         let tokens = match prompt {
-            Prompt::Text(text) => shim.model.tokens(&param, &text, true)?,
+            Prompt::Text(text) => model.tokens(&param, &text, true)?,
             Prompt::Tokens(tokens) => tokens,
         };
         if tokens.is_empty() {
@@ -95,7 +95,18 @@ fn asked(shim: &Shim, request: CompletionRequest) -> Result<Asked, ApiError> {
         stop: request.stop,
         sampling: request.sampling,
         logprobs: request.logprobs,
+        constraint: None,
     })
+}
+
+/// A prompt that nothing is to follow.
+fn only_echoed((index, text): (u32, String)) -> CompletionChoice {
+    CompletionChoice {
+        text,
+        index,
+        logprobs: None,
+        finish_reason: Some(FinishReason::Length),
+    }
 }
 
 /// What all pieces of the reply need.
@@ -118,22 +129,24 @@ impl Replying {
     }
 
     async fn whole(mut self, answers: Vec<Answer>) -> Result<Response, ApiError> {
-        let mut answers = whole(answers).await?;
-        answers.resize_with(self.echoed.len(), Default::default);
+        let only_echo = answers.is_empty();
+        let answers = whole(answers).await?;
         let echoed = std::mem::take(&mut self.echoed);
-        let choices =
-            (0..)
-                .zip(answers.into_iter().zip(echoed))
-                .map(|(index, (answer, echoed))| {
-                    self.spent.count(index, answer.generated, answer.cached);
-                    Ok(CompletionChoice {
-                        logprobs: self.logprobs(&answer.tokens, &mut 0)?,
-                        text: echoed + &answer.text,
-                        index,
-                        finish_reason: Some(answer.reason.unwrap_or(FinishReason::Length)),
-                    })
-                });
-        let choices = choices.collect::<Result<_, ApiError>>()?;
+        let choices = if only_echo {
+            (0..).zip(echoed).map(only_echoed).collect()
+        } else {
+            let both = (0..).zip(answers.into_iter().zip(echoed));
+            let choices = both.map(|(index, (answer, echoed))| {
+                self.spent.count(index, answer.generated, answer.cached);
+                Ok(CompletionChoice {
+                    logprobs: self.logprobs(&answer.tokens, &mut 0)?,
+                    text: echoed + &answer.text,
+                    index,
+                    finish_reason: Some(answer.reason),
+                })
+            });
+            choices.collect::<Result<_, ApiError>>()?
+        };
         let usage = self.spent.usage();
         Ok(Json(TextCompletion::new(self.head, choices, usage)).into_response())
     }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod chat;
+mod chat_reply;
 mod collect;
 mod completions;
 mod models;
@@ -11,12 +12,13 @@ mod serve;
 mod served;
 mod slots;
 mod spent;
+mod templates;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use kakeya_core::{EngineHandle, GenerateParams, Sampling};
+use kakeya_core::{Constraint, EngineHandle, GenerateParams, Sampling};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{method_not_allowed, unknown_route};
@@ -56,7 +58,7 @@ pub fn router(shim: Arc<Shim>) -> Router {
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{id}", get(models::retrieve))
+        .route("/v1/models/{*id}", get(models::retrieve))
         .route("/tokenize", post(models::tokenize))
         .route("/detokenize", post(models::detokenize))
         .route("/openapi.json", get(models::described))
@@ -76,6 +78,8 @@ struct Asked {
     stop: Vec<String>,
     sampling: SamplingSettings,
     logprobs: Option<u32>,
+    /// What the answers are held to.
+    constraint: Option<Constraint>,
 }
 
 impl Shim {
@@ -154,6 +158,7 @@ impl Asked {
                 .collect(),
             stop: Vec::new(),
             top_logprobs: self.logprobs,
+            constraint: self.constraint.clone(),
         }
     }
 

@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::Path;
 
-use super::Shared;
+use super::{ServedModel, Shared};
 use crate::http::body::ApiJson;
 use crate::http::error::ApiError;
 use crate::http::openapi::document;
-use crate::http::requests::{DetokenizeBody, TokenizeBody, TokenizeInput};
+use crate::http::requests::{DetokenizeBody, TokenizeBody, TokenizeInput, TokenizeRequest};
 use crate::http::responses::{Detokenized, Model, ModelList, Tokenized};
 
 pub(super) async fn list(axum::extract::State(shim): Shared) -> Json<ModelList> {
@@ -30,11 +30,15 @@ pub(super) async fn tokenize(
     ApiJson(body): ApiJson<TokenizeBody>,
 ) -> Result<Json<Tokenized>, ApiError> {
     let request = body.validate()?;
-    let model = &shim.model;
     request
         .model
         .as_deref()
-        .map_or(Ok(()), |name| model.require(name))?;
+        .map_or(Ok(()), |name| shim.model.require(name))?;
+    let read = move |model: &ServedModel| tokenized(model, request);
+    shim.model.apart(read).await.map(Json)
+}
+
+fn tokenized(model: &ServedModel, request: TokenizeRequest) -> Result<Tokenized, ApiError> {
     let tokens = match request.input {
         TokenizeInput::Text {
             prompt,
@@ -56,7 +60,7 @@ pub(super) async fn tokenize(
         tokens.iter().map(text).collect::<Result<_, _>>()
     });
     let texts = texts.transpose()?;
-    Ok(Json(Tokenized::new(tokens, texts, model.context as u64)))
+    Ok(Tokenized::new(tokens, texts, model.context as u64))
 }
 
 pub(super) async fn detokenize(
@@ -64,12 +68,12 @@ pub(super) async fn detokenize(
     ApiJson(body): ApiJson<DetokenizeBody>,
 ) -> Result<Json<Detokenized>, ApiError> {
     let request = body.validate()?;
-    let model = &shim.model;
     request
         .model
         .as_deref()
-        .map_or(Ok(()), |name| model.require(name))?;
-    let prompt = model.text("tokens", &request.tokens)?;
+        .map_or(Ok(()), |name| shim.model.require(name))?;
+    let read = move |model: &ServedModel| model.text("tokens", &request.tokens);
+    let prompt = shim.model.apart(read).await?;
     Ok(Json(Detokenized { prompt }))
 }
 

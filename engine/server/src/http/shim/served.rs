@@ -1,14 +1,17 @@
 //! The model behind the shim, as far as texts are concerned.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use kakeya_core::{StateSettings, Window};
 use kakeya_model::Model;
-use kakeya_model::chat::{ChatInput, ChatTemplate, ChatTemplateError, TemplateText, TemplateValue};
 use kakeya_model::tokenizer::{Tokenizer, TokenizerError};
+use tokio::sync::Semaphore;
 
+use super::templates::{Chat, Templates};
+use crate::constrain::Compiler;
 use crate::http::error::{ApiError, ErrorKind};
-use crate::http::requests::{Message, RawObject, Tool, messages_json, tools_json};
+use crate::http::requests::{Message, RawObject, Tool};
 
 /// The model that is served.
 #[derive(Debug)]
@@ -16,7 +19,9 @@ pub struct ServedModel {
     /// What requests call it.
     pub name: String,
     /// From text to tokens and back.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
+    /// Makes the grammars that its answers are held to.
+    pub compiler: Arc<Compiler>,
     /// Tells answers of another model, numerics version or setting apart.
     pub fingerprint: String,
     /// When it was loaded, in seconds since 1970.
@@ -29,14 +34,8 @@ pub struct ServedModel {
     pub full_window: bool,
     /// Or why it cannot chat.
     templates: Result<Templates, String>,
-}
-
-/// The chat templates.
-#[derive(Debug)]
-struct Templates {
-    default: ChatTemplate,
-    /// The one for chats with tools, where it is another.
-    tool_use: Option<ChatTemplate>,
+    /// Places for texts that are read or rendered.
+    cores: Arc<Semaphore>,
 }
 
 impl ServedModel {
@@ -49,9 +48,13 @@ impl ServedModel {
         settings: &StateSettings,
     ) -> Self {
         let created = SystemTime::UNIX_EPOCH.elapsed();
+        let tokenizer = Arc::new(tokenizer);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             name,
+            cores: Arc::new(Semaphore::new(cores)),
             templates: Templates::of(&tokenizer),
+            compiler: Arc::new(Compiler::new(Arc::clone(&tokenizer))),
             tokenizer,
             fingerprint: fingerprint(settings),
             created: created.map_or(0, |since| since.as_secs()),
@@ -111,29 +114,33 @@ impl ServedModel {
             let message = format!("the model `{name}` cannot chat: {why}; use /v1/completions");
             ApiError::new(ErrorKind::Unprocessable, message)
         })?;
-        let Templates { default, tool_use } = templates;
-        let with_tools = !tools.is_empty();
-        let template = tool_use.as_ref().filter(|_| with_tools).unwrap_or(default);
-        let unreadable =
-            |error: serde_json::Error| ApiError::new(ErrorKind::Server, error.to_string());
-        let value = |json: String| serde_json::from_str::<TemplateValue>(&json).map_err(unreadable);
-        let text_of = |token: Option<u32>| {
-            token
-                .and_then(|token| self.tokenizer.token_text(token))
-                .map(str::to_owned)
-        };
-        let input = ChatInput {
-            messages: value(messages_json(messages).map_err(unreadable)?)?,
-            tools: tools_json(tools)
-                .map_err(unreadable)?
-                .map(value)
-                .transpose()?,
+        templates.render(Chat {
+            messages,
+            tools,
+            variables,
             add_generation_prompt,
-            bos_token: text_of(self.tokenizer.bos_token_id()),
-            eos_token: text_of(self.tokenizer.eos_token_id()),
-            variables: variables.map(variables_of).transpose()?.unwrap_or_default(),
-        };
-        template.render(&input).map_err(|error| refused(&error))
+        })
+    }
+
+    /// Runs what keeps a core busy for long away from the threads that serve connections, on as many threads as there
+    /// are cores at most.
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        run: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let lost = || ApiError::new(ErrorKind::Server, "a request was dropped unread");
+        let place = Arc::clone(&self.cores).acquire_owned().await;
+        let place = place.map_err(|_| lost())?;
+        let model = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let done = run(&model);
+            drop(place);
+            done
+        });
+        work.await.map_err(|_| lost())?
     }
 }
 
@@ -145,39 +152,6 @@ fn fingerprint(settings: &StateSettings) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("fp_{hex}")
-}
-
-impl Templates {
-    /// Those of the model's files; or why it cannot chat.
-    fn of(tokenizer: &Tokenizer) -> Result<Self, String> {
-        let default = tokenizer
-            .chat_template()
-            .ok_or("its files have no chat template")?;
-        let compile = |template: &TemplateText| {
-            ChatTemplate::compile(template).map_err(|error| error.to_string())
-        };
-        let mut named = tokenizer.chat_templates().iter();
-        let tool_use = named.find(|template| template.name == "tool_use");
-        Ok(Self {
-            default: compile(default)?,
-            tool_use: tool_use.map(compile).transpose()?,
-        })
-    }
-}
-
-fn variables_of(given: &RawObject) -> Result<Vec<(String, TemplateValue)>, ApiError> {
-    const PARAM: &str = "chat_template_kwargs";
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(given.text())
-        .map_err(|error| ApiError::invalid(PARAM, format!("`{PARAM}` cannot be read: {error}")))?;
-    Ok(object
-        .into_iter()
-        .map(|(name, value)| (name, TemplateValue::from_serialize(value)))
-        .collect())
-}
-
-/// What a template refuses is wrong with the messages; the text is the template's own.
-fn refused(error: &ChatTemplateError) -> ApiError {
-    ApiError::invalid("messages", error.to_string())
 }
 
 fn unspeakable(param: &str, error: &TokenizerError) -> ApiError {
