@@ -114,6 +114,12 @@ pub enum EngineError {
     /// A generation could not be held to its form, and has ended.
     #[error(transparent)]
     Constraint(#[from] ConstraintError),
+    /// What several servers keep their sessions in does not do what it must.
+    #[error("the store that sessions are shared in: {detail}")]
+    Store {
+        /// What it did.
+        detail: String,
+    },
     /// The engine is stopping and takes no new work.
     #[error("the engine is draining and takes no new work")]
     Draining,

@@ -2,7 +2,7 @@
 //!
 //! Everything here holds without a model: no tensor library, no network, and no clock of its own (callers
 //! pass `Instant`s in, so every rule about time can be tested without waiting). The step loop drives these
-//! parts from one thread; the wire layer reaches them through [`engine::EngineHandle`].
+//! parts from one thread; the wire layer reaches them through [`EngineHandle`].
 
 pub mod config;
 pub mod constraint;
@@ -10,6 +10,7 @@ pub mod elements;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod handle;
 pub mod meter;
 pub mod metrics;
 pub mod packed;
@@ -20,6 +21,7 @@ pub mod request;
 pub mod sampling;
 pub mod scheduler;
 pub mod session;
+pub mod shared;
 pub mod slab;
 pub mod snapshot;
 pub mod store;
@@ -27,13 +29,12 @@ pub mod tenant;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
 pub use constraint::{Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet};
-pub use engine::{
-    Command, Completion, EngineHandle, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary,
-};
+pub use engine::{Command, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,
 };
+pub use handle::{Completion, EVENTS_IN_FLIGHT, EngineHandle};
 pub use meter::{Charge, Meter, StreamPermit};
 pub use metrics::EngineMetrics;
 pub use packed::PackedKv;
@@ -44,6 +45,7 @@ pub use request::Request;
 pub use sampling::{Sampling, SamplingError};
 pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketState};
 pub use session::{CachedTokens, Session, SessionId, SessionIdError};
+pub use shared::{Ended, SharedSessions};
 pub use slab::{
     Int8Elements, KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool, SlabShape,
 };

@@ -84,17 +84,23 @@ impl Engine {
         })
     }
 
-    /// Opens a session with the state of `image`, as [`Engine::create_session`] opens an empty one.
+    /// Opens a session with the state of `image`, as [`Engine::create_session`] opens an empty one: under the id that it
+    /// had somewhere else, or a fresh one.
     ///
     /// # Errors
-    /// As [`Engine::create_session`].
+    /// As [`Engine::create_session`]; [`EngineError::Internal`] when there is a session of that id.
     pub fn import(
         &mut self,
         now: Instant,
+        id: Option<SessionId>,
         mut image: SessionImage,
     ) -> Result<SessionId, EngineError> {
         self.prepare(&mut image)?;
         let slab = self.slab(now)?;
+        if let Some(id) = id {
+            self.reopen(id.clone(), now, slab, image)?;
+            return Ok(id);
+        }
         let slab = self.fill(slab, &image);
         let SessionImage {
             label,

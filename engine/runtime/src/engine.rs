@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::{
-    CacheInspector, EngineError, EngineMetrics, EngineStats, KVSlab, PrefixIndex, SessionId,
+    CacheInspector, Ended, EngineError, EngineMetrics, EngineStats, KVSlab, PrefixIndex, SessionId,
     SessionImage, SessionInfo, SessionStore, SessionSummary, SlabPool, StoreLimits, Tenant,
 };
 use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, SequenceInput};
@@ -40,7 +40,11 @@ pub struct Engine {
     pub(crate) prefixes: PrefixIndex<KeptPrefix>,
     pub(crate) counts: EngineStats,
     metrics: EngineMetrics,
+    ends: Ends,
 }
+
+/// Who is told of sessions that end.
+pub type Ends = Box<dyn Fn(Ended<'_>) + Send>;
 
 /// Why a session ends, for the count of those that did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,13 @@ impl Engine {
             prefixes,
             counts: EngineStats::default(),
             metrics: EngineMetrics::default(),
+            ends: Box::new(|_| {}),
         })
+    }
+
+    /// Tells `ends` of every session that ends from now on, before anybody else can know. It must not take long.
+    pub fn tell_ends(&mut self, ends: Ends) {
+        self.ends = ends;
     }
 
     /// What it observes while it works.
@@ -216,10 +226,21 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.prepare(&mut image)?;
         let slab = self.pool.acquire()?;
-        let slab = self.fill(slab, &image);
-        let state = self.resume(slab, image.history.len() as u64, image.next_logits)?;
         // A time before the machine began cannot be told; then the session is as good as just used.
         let last_used = now.checked_sub(idle).unwrap_or(now);
+        self.reopen(id, last_used, slab, image)
+    }
+
+    /// Opens a session under an id that it had before, in `slab`.
+    pub(crate) fn reopen(
+        &mut self,
+        id: SessionId,
+        last_used: Instant,
+        slab: KVSlab,
+        image: SessionImage,
+    ) -> Result<(), EngineError> {
+        let slab = self.fill(slab, &image);
+        let state = self.resume(slab, image.history.len() as u64, image.next_logits)?;
         self.store
             .restore(
                 id,
@@ -525,6 +546,10 @@ impl Engine {
         } += 1;
         let length = session.history().len() as u64;
         self.release(session.into_resource());
+        (self.ends)(Ended {
+            id,
+            displaced: ending == Ending::Evicted,
+        });
         Ok(length)
     }
 

@@ -23,7 +23,7 @@ pub mod verifier;
 
 pub use append::AppendCoordinator;
 pub use config::{EngineConfig, EngineStartError};
-pub use engine::Engine;
+pub use engine::{Ends, Engine};
 pub use generate::GenerationCoordinator;
 pub use likelihood::negative_log_likelihood;
 pub use logprobs::token_logprobs;

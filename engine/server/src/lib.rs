@@ -2,7 +2,7 @@
 //! HTTP one that need no model; and what guards both.
 //!
 //! This library is the wire layer and nothing else. It reaches the engine only through
-//! [`kakeya_core::engine::EngineHandle`], so it builds and is tested without a model; what loads one is the
+//! [`kakeya_core::EngineHandle`], so it builds and is tested without a model; what loads one is the
 //! `kakeya` command beside it.
 
 #[cfg(feature = "engine")]
@@ -12,5 +12,6 @@ pub mod http;
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod sessions;
+pub mod shared;
 pub mod state;
 pub mod wire;

@@ -309,7 +309,12 @@ async fn sessions_are_listed_forked_and_carried_in_and_out() {
     assert_eq!((copied.label.as_str(), copied.history.len()), ("moved", 1));
 
     let asking = tokio::spawn(async move { engine.import(copied).await });
-    let Some(Command::Import { image, reply }) = next(&mut commands).await else {
+    let Some(Command::Import {
+        id: None,
+        image,
+        reply,
+    }) = next(&mut commands).await
+    else {
         panic!()
     };
     assert_eq!(

@@ -66,6 +66,12 @@ fn every_engine_error_says_what_is_wrong() {
             "the engine is draining and takes no new work".to_owned(),
         ),
         (
+            EngineError::Store {
+                detail: "it does not answer".to_owned(),
+            },
+            "the store that sessions are shared in: it does not answer".to_owned(),
+        ),
+        (
             EngineError::ShutdownTimeout,
             "the server stopped, and this could not finish in the time that was left (--shutdown-timeout): ask again"
                 .to_owned(),

@@ -15,6 +15,7 @@ mod sampling;
 mod saved;
 mod scheduler;
 mod session_store;
+mod shared;
 mod slab;
 mod snapshot;
 mod tenants;

@@ -508,6 +508,7 @@ fn every_command_can_be_refused_and_says_what_it_is_about() {
         ),
         (
             Command::Import {
+                id: None,
                 image: Box::new(image),
                 reply: import,
             },

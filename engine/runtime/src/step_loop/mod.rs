@@ -233,10 +233,10 @@ impl StepLoop {
                 let work = Work::Copy(Copying::Export { reply });
                 self.jobs.submit(&mut self.engine, id, work, now);
             }
-            Command::Import { image, reply } => {
+            Command::Import { id, image, reply } => {
                 self.answer_opened(&by, reply, |engine| {
                     by.check_history(image.history.len() as u64, 0)?;
-                    engine.import(now, *image)
+                    engine.import(now, id, *image)
                 });
             }
             Command::List { reply } => answer(reply, self.engine.list(&by, now)),

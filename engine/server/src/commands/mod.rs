@@ -25,6 +25,7 @@ mod serve;
 mod session;
 mod settings;
 mod signals;
+mod store;
 mod token_file;
 
 use std::ffi::OsString;

@@ -28,6 +28,7 @@ use super::prefix_cache::PrefixCacheArgs;
 use super::security::{Security, SecurityArgs};
 use super::settings::Effective;
 use super::signals::StopSignals;
+use super::store::{self, StoreArgs};
 use super::{Failure, Outcome, engine, model, output};
 
 /// Flags of `kakeya serve`.
@@ -70,6 +71,8 @@ pub struct ServeArgs {
     memory_limit: MemoryLimit,
     #[command(flatten)]
     keep: StateArgs,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     observe: ObserveArgs,
     #[command(flatten)]
@@ -145,7 +148,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     let (address, http) = (args.bind.clone(), args.http.clone());
     let (name, prefix_cache) = (args.served_model_name.clone(), args.prefix_cache);
     let metrics_address = args.observe.address();
-    let (keep, memory_limit) = (args.keep.clone(), args.memory_limit);
+    let (keep, store, memory_limit) = (args.keep.clone(), args.store.clone(), args.memory_limit);
     let ServeOptions {
         engine: options,
         slots,
@@ -160,6 +163,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     let listener = runtime.block_on(bind(&address)).context("--bind")?;
     security.allow("--bind", &listener)?;
     let mut kept = keep.open()?;
+    let store = store.open(&runtime)?;
     let loaded = CancellationToken::new();
     let http = runtime.block_on(observe::open("--http", http))?;
     let metrics_port = runtime.block_on(observe::open("--metrics", metrics_address))?;
@@ -196,7 +200,9 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         let name = name.clone();
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
+    let idle_ttl = config.idle_ttl;
     let mut engine = engine::within(memory_limit, model, config)?;
+    store.watch(&mut engine);
     // From here on a signal is waited for: sessions that were restored are saved again.
     let signals = runtime.block_on(async { StopSignals::listen() })?;
     kept.restore(&mut engine, &codec, &security.guard().access)?;
@@ -204,6 +210,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     let mut metrics = observe::metrics(&engine, name, codec.settings(), &slots)?;
     kept.register(&mut metrics);
     let codec = Arc::new(codec);
+    let (engine, keeper) = store.keep(&runtime, &engine, &codec, idle_ttl, &mut metrics);
     let http = http.zip(served_model).map(|(listener, model)| HttpDoor {
         listener,
         model,
@@ -226,10 +233,14 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     };
     let serving = serve_until_told(doors, engine, step_loop, signals, drain);
     let served = runtime.block_on(serving);
+    let flushed = match (&served, keeper) {
+        (Ok(engine), Some(keeper)) => runtime.block_on(store::flush(&keeper, engine)),
+        _ => Ok(()),
+    };
     // Connections that did not close in time are cut here.
     runtime.shutdown_background();
     kept.save(&served?, &codec)?;
-    Ok(())
+    Ok(flushed?)
 }
 
 /// What gRPC stands on.

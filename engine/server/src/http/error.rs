@@ -285,9 +285,10 @@ impl From<EngineError> for ApiError {
             | EngineError::QueueFull { .. }
             | EngineError::BacklogFull { .. }
             | EngineError::QueueTimeout { .. } => ErrorKind::Overloaded,
-            EngineError::Draining | EngineError::ShutdownTimeout | EngineError::Stopped => {
-                ErrorKind::Unavailable
-            }
+            EngineError::Draining
+            | EngineError::ShutdownTimeout
+            | EngineError::Stopped
+            | EngineError::Store { .. } => ErrorKind::Unavailable,
             EngineError::Invariant(_)
             | EngineError::Constraint(_)
             | EngineError::Internal { .. } => ErrorKind::Server,

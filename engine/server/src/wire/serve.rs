@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use kakeya_core::engine::EngineHandle;
+use kakeya_core::EngineHandle;
 use kakeya_proto::v1::runtime_service_server::{RuntimeServiceServer, SERVICE_NAME as NAME};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -33,7 +33,9 @@ fn code(error: &EngineError) -> Code {
         | EngineError::QueueFull { .. }
         | EngineError::BacklogFull { .. }
         | EngineError::QueueTimeout { .. } => Code::ResourceExhausted,
-        EngineError::Draining | EngineError::Stopped => Code::Unavailable,
+        EngineError::Draining | EngineError::Stopped | EngineError::Store { .. } => {
+            Code::Unavailable
+        }
         EngineError::ShutdownTimeout => Code::DeadlineExceeded,
         EngineError::Constraint(_) | EngineError::Internal { .. } => Code::Internal,
     }
@@ -224,6 +226,13 @@ mod tests {
             (inv1.into(), Code::FailedPrecondition, "INV-1"),
             (inv2.into(), Code::FailedPrecondition, "INV-2"),
             (EngineError::Draining, Code::Unavailable, "draining"),
+            (
+                EngineError::Store {
+                    detail: "it does not answer".into(),
+                },
+                Code::Unavailable,
+                "it does not answer",
+            ),
             (EngineError::Stopped, Code::Unavailable, "stopped"),
             (
                 EngineError::ShutdownTimeout,

@@ -375,6 +375,14 @@ fn table() -> Vec<Row> {
         ),
         (EngineError::Draining, Unavailable, None, "draining"),
         (
+            EngineError::Store {
+                detail: "it does not answer".into(),
+            },
+            Unavailable,
+            None,
+            "it does not answer",
+        ),
+        (
             EngineError::ShutdownTimeout,
             Unavailable,
             None,
@@ -418,7 +426,7 @@ fn the_table_leaves_no_variant_out() {
         .collect();
     assert_eq!(
         errors.len(),
-        13,
+        14,
         "a new variant of EngineError needs its row here"
     );
     let arguments: HashSet<_> = table()

@@ -149,7 +149,7 @@ fn moved(
     engine: &mut Engine,
 ) -> Result<SessionId, CaseFailure> {
     let image = read(bytes, piece, codec)?;
-    Ok(engine.import(Instant::now(), image)?)
+    Ok(engine.import(Instant::now(), None, image)?)
 }
 
 fn read(

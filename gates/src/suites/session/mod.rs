@@ -7,6 +7,7 @@ mod invariants;
 mod prefix;
 mod reuse;
 mod saved;
+mod shared;
 mod single;
 
 use crate::suite::Suite;
@@ -23,6 +24,7 @@ pub fn suite() -> Suite {
     .cases(forms::cases())
     .cases(copies::cases())
     .cases(saved::cases())
+    .cases(shared::cases())
     .cases(prefix::cases())
     .cases(reuse::cases())
 }
