@@ -156,7 +156,9 @@ def forms_go_with_all_else(server):
     choice = whole.choices[0]
     said, reason, usage = joined(ask(server, schema, seed=4, stream=True, stream_options={"include_usage": True}))
     assert (said, reason) == (choice.message.content, "stop"), (said, choice)
-    assert usage == whole.usage, (usage, whole.usage)
+    # The second finds its prompt in the prefix cache.
+    counts = [(told.prompt_tokens, told.completion_tokens) for told in (usage, whole.usage)]
+    assert counts[0] == counts[1], counts
     # Cut off in the middle.
     cut = ask(server, schema, seed=4, max_tokens=4).choices[0]
     assert cut.finish_reason == "length" and choice.message.content.startswith(cut.message.content), cut
@@ -374,7 +376,6 @@ def hostile_schemas():
     yield "products of names", {"allOf": [{"type": "object", "required": ["q" * 30_000]}, objects, objects]}
     yield "products", {"allOf": [lengths, lengths]}
     yield "deep", nested(120)
-    yield "too deep", nested(4000)
     yield "wide", record({f"property_{at}": {"type": "string"} for at in range(1800)})
     yield "all optional", {"type": "object", "properties": {f"property_{at}": {} for at in range(2500)}}
     yield "too long", {"enum": ["x" * 200_000]}
@@ -394,6 +395,20 @@ def hostile_schemas():
     yield "a cut character", {"$ref": ["\u00e9" * 90]}
 
 
+def refused_raw(server, schema):
+    """What is said of a schema that Python's own encoder would not write."""
+    body = json.dumps({"model": server.model, "messages": ASK, "response_format": schema_format("SCHEMA")})
+    body = body.replace('"SCHEMA"', schema).encode()
+    url = f"{server.client.base_url}chat/completions"
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    try:
+        urllib.request.urlopen(request)
+    except urllib.error.HTTPError as error:
+        assert error.code == 400, error
+        return json.load(error)["error"]["message"]
+    raise AssertionError("it was accepted")
+
+
 def hostile_schemas_are_bounded(server):
     """Each is refused, or comes to an answer, and none takes the server with it."""
     for name, schema in hostile_schemas():
@@ -407,6 +422,7 @@ def hostile_schemas_are_bounded(server):
             ended = error.body["message"]
             assert "cannot be held to its form any further" in ended, (name, ended)
         print(f"{name}: {time.monotonic() - begun:.2f} s: {ended[:150]}", file=sys.stderr)
+    assert "recursion" in refused_raw(server, '{"items":' * 4000 + "{}" + "}" * 4000)
     with urllib.request.urlopen(str(server.client.base_url).replace("/v1/", "/healthz")) as answer:
         assert answer.status == 200, answer
     fits(PERSON, ask(server, PERSON, seed=1).choices[0].message.content)

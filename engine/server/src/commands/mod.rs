@@ -27,6 +27,8 @@ mod settings;
 mod signals;
 mod store;
 mod token_file;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::ffi::OsString;
 use std::fmt::Display;

@@ -140,7 +140,7 @@ impl ServeArgs {
 
 /// Runs `kakeya serve`. The ports are taken first, so that one in use is told before a model is fetched and loaded.
 pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
-    args.logs.start()?;
+    let _logs = args.logs.start()?;
     effective.log();
     if let Some(file) = args.file() {
         tracing::info!(file = %file.display(), "settings read");

@@ -12,6 +12,8 @@ pub mod keys;
 pub mod patience;
 pub mod request_id;
 pub mod tls;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::error::Error;
 use std::sync::Arc;

@@ -30,7 +30,11 @@ pub(super) async fn tell(State(door): State<Door>, request: Request, next: Next)
     let id = given.cloned().unwrap_or_else(fresh);
     let text = id.to_str().unwrap_or_default();
     let span = tracing::info_span!("request", id = text, door = door.name(), key = Empty);
+    #[cfg(feature = "otel")]
+    super::traces::begin(&span, &request);
     let mut response = next.run(request).instrument(span.clone()).await;
+    #[cfg(feature = "otel")]
+    super::traces::end(&span, response.status());
     response.headers_mut().insert(REQUEST_ID, id);
     response.map(|body| Body::new(Within::new(body, span)))
 }

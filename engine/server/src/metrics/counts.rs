@@ -62,6 +62,12 @@ impl Collector for Collecting {
                 stats.history_tokens,
             ),
             (
+                "prefix_cache_entries",
+                "Cached beginnings of prompts",
+                stats.prefix.entries,
+            ),
+            ("prefix_cache_bytes", "Bytes of them", stats.prefix.bytes),
+            (
                 "requests_active",
                 "Appends and generations at work",
                 stats.active,
@@ -91,6 +97,21 @@ impl Collector for Collecting {
                 "Tokens that the model generated",
                 stats.tokens_generated,
             ),
+            (
+                "prefix_cache_tokens_reused",
+                "Tokens of prompts that were not computed anew",
+                stats.prefix.tokens_reused,
+            ),
+            (
+                "prefix_cache_evicted",
+                "Cached beginnings that went to make room for others",
+                stats.prefix.evicted,
+            ),
+            (
+                "constraint_failures",
+                "Generations that ended because they could not be held to their form",
+                stats.constraint_failures,
+            ),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
@@ -109,6 +130,12 @@ impl Collector for Collecting {
                     ("violated", stats.violated),
                     ("refused", stats.refused),
                 ][..],
+            ),
+            (
+                "prefix_cache_prompts",
+                "Prompts of single requests, by whether their beginning was cached",
+                "outcome",
+                &[("hit", stats.prefix.hits), ("miss", stats.prefix.misses)],
             ),
             (
                 "session_evicted",

@@ -8,6 +8,7 @@ mod copies;
 mod limits;
 mod security;
 mod sessions;
+mod several;
 mod statuses;
 mod stopping;
 mod streams;
@@ -32,4 +33,5 @@ pub fn suite() -> Suite {
     .cases(limits::cases())
     .cases(security::cases())
     .cases(stopping::cases())
+    .cases(several::cases())
 }

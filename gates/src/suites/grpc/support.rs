@@ -144,6 +144,7 @@ pub(in crate::suites) struct Client {
     pub(in crate::suites) channel: Channel,
     raw: RuntimeServiceClient<Channel>,
     key: Option<String>,
+    route: Option<String>,
 }
 
 impl Client {
@@ -158,6 +159,7 @@ impl Client {
             channel,
             raw,
             key: None,
+            route: None,
         })
     }
 
@@ -169,13 +171,25 @@ impl Client {
         }
     }
 
-    /// A request with this client's key.
+    /// The same connection, with a route to one of several servers.
+    pub(in crate::suites) fn routed(&self, route: &str) -> Self {
+        Self {
+            route: Some(route.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// A request with this client's key and route.
     pub(in crate::suites) fn asking<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(key) = &self.key {
             let value = format!("Bearer {key}").parse();
             let value = value.expect("a key is printable ASCII");
             request.metadata_mut().insert("authorization", value);
+        }
+        if let Some(route) = &self.route {
+            let value = route.parse().expect("a route is printable ASCII");
+            request.metadata_mut().insert("kakeya-route", value);
         }
         request
     }
@@ -339,6 +353,18 @@ impl Stream {
     pub(in crate::suites) async fn finish(mut self) -> Result<Generated, CaseFailure> {
         while self.next().await?.is_some() {}
         Generated::read(&self.events)
+    }
+
+    /// Reads to the end, whatever it is, and returns the tokens that came.
+    pub(in crate::suites) async fn until_it_ends(mut self) -> (Vec<u32>, Result<(), Status>) {
+        let ended = loop {
+            match self.messages.message().await {
+                Ok(Some(message)) => self.events.extend(event(message).ok()),
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
+            }
+        };
+        (self.tokens(), ended)
     }
 
     /// Reads to the status that ends the stream instead of `done`.

@@ -2,8 +2,8 @@
 //! protocol between the two.
 
 use kakeya_core::{
-    Constraint, ConstraintError, EngineError, Form, GenerateParams, StopReason, TokenConstraint,
-    TokenGrammar, TokenSet,
+    Constraint, ConstraintError, EngineError, Form, GenerateEvent, GenerateParams, StopReason,
+    TokenConstraint, TokenGrammar, TokenSet,
 };
 
 use super::single::{complete, ensure_nothing_left, finish, with_loop};
@@ -158,7 +158,8 @@ fn ends_its_generation(context: &SuiteContext) -> CaseResult {
                 let mut tokens = 0;
                 let ended = loop {
                     match events.next().await {
-                        Some(Ok(_)) => tokens += 1,
+                        Some(Ok(GenerateEvent::Token(_))) => tokens += 1,
+                        Some(Ok(_)) => {}
                         Some(Err(error)) => break Err(EngineError::from(error)),
                         None => break Ok(()),
                     }

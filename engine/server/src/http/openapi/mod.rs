@@ -7,6 +7,8 @@
 mod requests;
 mod responses;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::error::ErrorKind;
@@ -193,10 +195,10 @@ pub fn document() -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let mut responses = Map::new();
+    let mut responses = BTreeMap::new();
     let content = content(route.success);
     responses.insert(
-        "200".into(),
+        "200".to_owned(),
         json!({ "description": "What was asked for", "content": content }),
     );
     let guarded = !Door::Http.is_open(route.path);
