@@ -218,7 +218,7 @@ async fn places_are_folders_or_addresses() {
     let file = parent.path().join("file");
     fs::write(&file, "").expect("written");
     for (place, why) in [
-        ("://", "relative URL without a base"),
+        ("://", "without a base"),
         ("gopher://there/x", "gopher"),
         ("file://elsewhere/x", "no path of this machine"),
         ("gs://bucket/x", "gs"),

@@ -196,9 +196,11 @@ enum Interrupted {
 impl From<Status> for Interrupted {
     fn from(status: Status) -> Self {
         match status.code() {
-            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => {
-                Self::Away(status)
-            }
+            Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::Cancelled
+            | Code::DeadlineExceeded => Self::Away(status),
             _ => Self::Wrong(status.into()),
         }
     }
