@@ -1,6 +1,6 @@
 //! Traces for OpenTelemetry, in builds with the feature `otel`: the span of each request, over OTLP.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
@@ -10,6 +10,7 @@ use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
+use url::Url;
 
 /// Flags about traces.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +44,12 @@ impl TraceArgs {
         let Some(endpoint) = &self.otlp_endpoint else {
             return Ok((None, None));
         };
+        let url = Url::parse(endpoint);
+        let url = url.with_context(|| format!("--otlp-endpoint {endpoint} is no URL"))?;
+        ensure!(
+            ["http", "https"].contains(&url.scheme()),
+            "--otlp-endpoint {endpoint} must begin with http:// or https://"
+        );
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)

@@ -6,7 +6,6 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
-use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::Door;
@@ -29,9 +28,15 @@ pub(super) async fn tell(State(door): State<Door>, request: Request, next: Next)
     let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id));
     let id = given.cloned().unwrap_or_else(fresh);
     let text = id.to_str().unwrap_or_default();
-    let span = tracing::info_span!("request", id = text, door = door.name(), key = Empty);
+    #[cfg(not(feature = "otel"))]
+    let span = tracing::info_span!(
+        "request",
+        id = text,
+        door = door.name(),
+        key = tracing::field::Empty
+    );
     #[cfg(feature = "otel")]
-    super::traces::begin(&span, &request);
+    let span = super::traces::begin(text, door, &request);
     let mut response = next.run(request).instrument(span.clone()).await;
     #[cfg(feature = "otel")]
     super::traces::end(&span, response.status());

@@ -3,10 +3,13 @@
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{Status, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
+use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::Door;
 
 /// Headers as a carrier of W3C Trace Context.
 struct Headers<'a>(&'a HeaderMap);
@@ -21,20 +24,25 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Puts the span of a request under the client's, if the client has one (`traceparent`).
-pub(super) fn begin(span: &Span, request: &Request) {
+/// The span of a request, under the client's, if the client has one (`traceparent`).
+pub(super) fn begin(id: &str, door: Door, request: &Request) -> Span {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let span = tracing::info_span!(
+        "request",
+        id,
+        door = door.name(),
+        key = Empty,
+        otel.kind = "server",
+        otel.name = format!("{method} {path}"),
+    );
     let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
     if parent.span().span_context().is_valid() {
         // A span that nobody collects has no place for it.
         drop(span.set_parent(parent));
     }
-    let (method, path) = (request.method().as_str(), request.uri().path());
     span.set_attribute("http.request.method", method.to_owned());
     span.set_attribute("url.path", path.to_owned());
-    span.set_attribute(
-        "span.kind",
-        format!("{:?}", SpanKind::Server).to_lowercase(),
-    );
+    span
 }
 
 /// Tells how it was answered.
