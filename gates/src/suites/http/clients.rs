@@ -2,13 +2,12 @@
 //! stands in `gates/clients`.
 
 use kakeya_runtime::EngineConfig;
-use tokio::process::Command;
 
-use super::packages::{installed, output};
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
 use crate::failure::{CaseFailure, CaseResult};
+use crate::packages;
 use crate::suite::Case;
 
 /// The package, as pip writes it.
@@ -87,13 +86,13 @@ fn everything(context: &SuiteContext) -> CaseResult {
 
 /// Runs the script, and answers what it prints.
 async fn python(context: &SuiteContext, arguments: &[&str]) -> Result<String, CaseFailure> {
-    let packages = installed(&context.scratch()?, PACKAGE).await?;
+    let scratch = context.scratch()?;
+    let place = packages::once("openai-python", &scratch, async |place| {
+        packages::pip(place, &[PACKAGE]).await
+    })
+    .await?;
     let clients = context.goldens().with_file_name("clients");
-    let mut command = Command::new("python3");
-    command
-        .arg(clients.join(SCRIPT))
-        .args(arguments)
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    output(&mut command).await
+    let mut command = packages::python(&place, &[])?;
+    command.arg(clients.join(SCRIPT)).args(arguments);
+    packages::output(&mut command).await
 }
