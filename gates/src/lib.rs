@@ -13,6 +13,7 @@ mod context;
 mod failure;
 pub mod long_session;
 mod model_file;
+mod packages;
 mod run;
 mod suite;
 pub mod suites;

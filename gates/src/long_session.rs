@@ -1,31 +1,41 @@
 //! One session of many turns, over the wire: the two ends of a long session.
 //!
-//! The server is a process of its own, so that its memory is its own; the harness starts it and drives it. What the
-//! driver speaks is the wire contract and nothing else, so that another client can take its place.
+//! The server is a process of its own, so that its memory is its own; the harness starts it. It is driven through the
+//! Python SDK, in a process of its own as well (`gates/clients/long_session.py`), which is asked for one turn after the
+//! other: gate G5.
 
+use std::io::{BufRead, BufReader, Lines, Write as _};
 use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kakeya_proto::v1;
-use kakeya_proto::v1::generate_response::Payload;
-use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use kakeya_runtime::{EngineConfig, EngineStartError, StepLoop};
 use kakeya_server::wire::{Drain, ListenError, ServeError, bind, serve_with};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+use tempfile::TempDir;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
-use tonic::transport::Channel;
 
+use crate::failure::CaseFailure;
 use crate::model_file::{ModelFile, ModelFileError};
+use crate::packages;
+use crate::workspace::Workspace;
 
 /// Tokens that a turn appends, and then generates.
 const TOKENS: usize = 16;
 /// Sessions the server has room for. One is driven.
 const CAPACITY: usize = 2;
-/// How long a call may take: beyond that the server is not slow but gone.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// What the SDK stands on, as pip writes it.
+const PACKAGES: [&str; 3] = [
+    "grpcio==1.85.1",
+    "protobuf==7.36.2",
+    "typing-extensions>=4.12",
+];
+const SCRIPT: &str = "long_session.py";
 
 /// Why a long session did not start or go on.
 #[derive(Debug, Error)]
@@ -45,21 +55,12 @@ pub enum LongSessionError {
     /// Something the operating system refused.
     #[error(transparent)]
     System(#[from] std::io::Error),
-    /// The server cannot be reached.
-    #[error("cannot reach the server: {0}")]
-    Connect(#[from] tonic::transport::Error),
-    /// The server refused a call.
-    #[error("the server answered {:?}: {}", .0.code(), .0.message())]
-    Status(Box<Status>),
+    /// The SDK, or what it stands on, failed.
+    #[error("the Python SDK: {0}")]
+    Sdk(String),
     /// The server answered something that the contract does not allow.
     #[error("{0}")]
     Contract(String),
-}
-
-impl From<Status> for LongSessionError {
-    fn from(status: Status) -> Self {
-        Self::Status(Box::new(status))
-    }
 }
 
 /// Serves a model on a port of this machine for ever. `ready` is told the port's address.
@@ -85,21 +86,31 @@ pub fn serve(
     Ok(())
 }
 
-/// The client's end.
+/// The client's end: the Python SDK, in a process of its own.
 #[derive(Debug)]
 pub struct Driver {
-    runtime: Runtime,
-    client: RuntimeServiceClient<Channel>,
-    session: String,
-    /// What is said, again and again.
-    words: Vec<u32>,
-    said: usize,
+    process: Child,
+    asking: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    client: Sdk,
+    /// What the SDK stands on, for as long as it runs.
+    _packages: TempDir,
+}
+
+/// What drives the session, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Sdk {
+    /// The SDK.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// A turn that came to its end: an append, a generation, and a look at the session.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Turn {
     /// From the append to the last token.
+    #[serde(rename = "seconds", deserialize_with = "seconds")]
     pub duration: Duration,
     /// Tokens that were generated.
     pub tokens: u64,
@@ -113,13 +124,22 @@ pub struct Turn {
     pub inv2: u64,
 }
 
+fn seconds<'de, D: Deserializer<'de>>(number: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(number)?;
+    Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+}
+
 impl Driver {
-    /// Connects and opens the session. `words` are token ids of the model's vocabulary, at least as many as a turn
-    /// says.
+    /// Installs what the SDK of the checkout stands on, connects, and opens the session. `words` are token ids of the
+    /// model's vocabulary, at least as many as two turns say.
     ///
     /// # Errors
-    /// When the server cannot be reached or refuses.
-    pub fn open(address: &str, words: Vec<u32>) -> Result<Self, LongSessionError> {
+    /// When the packages cannot be had, or the server cannot be reached or refuses.
+    pub fn open(
+        workspace: &Workspace,
+        address: &str,
+        words: &[u32],
+    ) -> Result<Self, LongSessionError> {
         if words.len() < 2 * TOKENS {
             return Err(LongSessionError::Contract(format!(
                 "there are {} tokens to say, and at least {} are needed",
@@ -127,29 +147,42 @@ impl Driver {
                 2 * TOKENS
             )));
         }
-        let runtime = runtime()?;
-        let (client, session) = runtime.block_on(async {
-            let channel = Channel::from_shared(format!("http://{address}"))
-                .map_err(|error| LongSessionError::Contract(error.to_string()))?
-                .timeout(PATIENCE)
-                .connect()
-                .await?;
-            let mut client = RuntimeServiceClient::new(channel);
-            // Without an end token: each turn generates as many tokens as it asks for.
-            let request = v1::CreateSessionRequest {
-                client_label: "long session".to_owned(),
-                eos_token_ids: Vec::new(),
-            };
-            let created = client.create_session(request).await?.into_inner();
-            Ok::<_, LongSessionError>((client, created.session_id))
-        })?;
-        Ok(Self {
-            runtime,
-            client,
-            session,
-            words,
-            said: 0,
-        })
+        let packages = tempfile::tempdir()?;
+        let install = packages::pip(packages.path(), &PACKAGES);
+        let failed = |error: CaseFailure| LongSessionError::Sdk(error.to_string());
+        runtime()?.block_on(install).map_err(failed)?;
+        let sdk = workspace.root().join("sdks/python/src");
+        let command = packages::python(packages.path(), &[&sdk]).map_err(failed)?;
+        let mut command = command.into_std();
+        // Its last words are for whoever watches.
+        command
+            .arg(workspace.goldens().with_file_name("clients").join(SCRIPT))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        own_process_group(&mut command);
+        let mut process = command.spawn()?;
+        let missing = || LongSessionError::Sdk("its process has no input or output".to_owned());
+        let asking = process.stdin.take().ok_or_else(missing)?;
+        let output = process.stdout.take().ok_or_else(missing)?;
+        let mut driver = Self {
+            process,
+            asking,
+            answers: BufReader::new(output).lines(),
+            client: Sdk {
+                name: String::new(),
+                version: String::new(),
+            },
+            _packages: packages,
+        };
+        let asked = json!({ "address": address, "words": words, "tokens": TOKENS });
+        driver.client = driver.ask(&asked.to_string())?;
+        Ok(driver)
+    }
+
+    /// What drives the session.
+    #[must_use]
+    pub fn client(&self) -> &Sdk {
+        &self.client
     }
 
     /// Takes a turn.
@@ -157,53 +190,36 @@ impl Driver {
     /// # Errors
     /// When the server fails, refuses, or answers what the contract does not allow.
     pub fn turn(&mut self) -> Result<Turn, LongSessionError> {
-        let at = self.said % (self.words.len() - TOKENS);
-        let words = self.words[at..at + TOKENS].to_vec();
-        self.said += TOKENS;
-        let (client, session) = (&mut self.client, &self.session);
-        self.runtime.block_on(async {
-            let start = Instant::now();
-            let append = v1::AppendTokensRequest {
-                session_id: session.clone(),
-                token_ids: words,
-            };
-            client.append_tokens(append).await?;
-            let generate = v1::GenerateRequest {
-                session_id: session.clone(),
-                max_tokens: TOKENS as u32,
-                ..v1::GenerateRequest::default()
-            };
-            let mut stream = client.generate(generate).await?.into_inner();
-            let (mut tokens, mut done) = (0, false);
-            while let Some(message) = stream.message().await? {
-                match message.payload {
-                    Some(Payload::TokenId(_)) => tokens += 1,
-                    Some(Payload::Done(_)) => done = true,
-                    Some(Payload::Truncated(_)) | None => {}
-                }
-            }
-            let duration = start.elapsed();
-            if !done || tokens != TOKENS as u64 {
-                return Err(LongSessionError::Contract(format!(
-                    "a generation of {TOKENS} tokens gave {tokens}, and {}",
-                    if done { "ended" } else { "no end" }
-                )));
-            }
-            let look = v1::GetSessionInfoRequest {
-                session_id: session.clone(),
-            };
-            let info = client.get_session_info(look).await?.into_inner();
-            Ok(Turn {
-                duration,
-                tokens,
-                history_length: info.history_length,
-                kv_bytes: info.kv_live_bytes,
-                inv1: info.cache_invariant_inv1_violations,
-                inv2: info.cache_invariant_inv2_violations,
-            })
-        })
+        self.ask("")
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T, LongSessionError> {
+        let gone =
+            || LongSessionError::Sdk("its process ended; its last words are above".to_owned());
+        writeln!(self.asking, "{line}").map_err(|_| gone())?;
+        let answer = self.answers.next().ok_or_else(gone)??;
+        serde_json::from_str(&answer)
+            .map_err(|error| LongSessionError::Sdk(format!("it said {answer:?}: {error}")))
     }
 }
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A terminal's interrupt goes to a whole group, and it is for whoever drives this.
+#[cfg(unix)]
+fn own_process_group(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_process_group(_command: &mut Command) {}
 
 fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()

@@ -9,8 +9,9 @@ use std::process::Command;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Each crate of the workspace, and the crates of the workspace that it may depend on. (LAYER-2, LAYER-4)
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("kakeya-proto", &[]),
+    ("kakeya-client", &["kakeya-proto"]),
     ("kakeya-core", &[]),
     ("kakeya-evidence", &[]),
     ("kakeya-report", &["kakeya-evidence"]),
@@ -29,6 +30,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
         "kakeya-gates",
         &[
             "kakeya-proto",
+            "kakeya-client",
             "kakeya-core",
             "kakeya-model",
             "kakeya-runtime",
@@ -39,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
         "harness",
         &[
             "kakeya-proto",
+            "kakeya-client",
             "kakeya-core",
             "kakeya-model",
             "kakeya-runtime",
@@ -51,7 +54,8 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// The crates that hold without a model. (LAYER-1)
-const WITHOUT_TENSORS: [&str; 4] = [
+const WITHOUT_TENSORS: [&str; 5] = [
+    "kakeya-client",
     "kakeya-core",
     "kakeya-evidence",
     "kakeya-proto",

@@ -11,6 +11,7 @@ mod load;
 mod model;
 mod perf;
 mod quality;
+mod sdk;
 mod session;
 mod support;
 mod tokenizer;
@@ -35,6 +36,7 @@ pub fn registry() -> Vec<Suite> {
         session::suite(),
         grpc::suite(),
         http::suite(),
+        sdk::suite(),
         load::suite(),
         perf::suite(),
     ]

@@ -59,14 +59,17 @@ impl Soak<'_> {
     ) -> Result<LongSession, HarnessError> {
         match self.open() {
             Ok((server, driver)) => self.drive(server, driver, progress, checkpoint),
-            Err(error) => Ok(Session::begin(self.asked).known(false, Some(error.to_string()))),
+            Err(error) => {
+                let session = Session::begin(self.asked, nobody());
+                Ok(session.known(false, Some(error.to_string())))
+            }
         }
     }
 
     fn open(&self) -> Result<(Server, Driver), HarnessError> {
         let words = self.words()?;
         let server = Server::start(self)?;
-        let driver = Driver::open(&server.address, words)?;
+        let driver = Driver::open(self.workspace, &server.address, &words)?;
         Ok((server, driver))
     }
 
@@ -82,7 +85,13 @@ impl Soak<'_> {
             self.asked.as_secs(),
             server.child.id()
         ));
-        let mut session = Session::begin(self.asked);
+        let driven = driver.client();
+        let client = Client {
+            name: driven.name.clone(),
+            version: driven.version.clone(),
+            sdk: true,
+        };
+        let mut session = Session::begin(self.asked, client);
         let fault = loop {
             if self.interrupted.load(Ordering::SeqCst) {
                 break Some("it was interrupted".to_owned());
@@ -123,8 +132,18 @@ impl Soak<'_> {
     }
 }
 
+/// The client of a session that was never opened.
+fn nobody() -> Client {
+    Client {
+        name: "none".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sdk: false,
+    }
+}
+
 /// What is known of the session so far.
 struct Session {
+    client: Client,
     asked: SignedDuration,
     start: Instant,
     buckets: Buckets,
@@ -133,8 +152,9 @@ struct Session {
 }
 
 impl Session {
-    fn begin(asked: SignedDuration) -> Self {
+    fn begin(asked: SignedDuration, client: Client) -> Self {
         Self {
+            client,
             asked,
             start: Instant::now(),
             buckets: Buckets::new(Timestamp::now(), asked),
@@ -159,11 +179,7 @@ impl Session {
             ran_seconds: self.start.elapsed().as_secs_f64(),
             complete,
             fault,
-            client: Client {
-                name: "grpc".to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                sdk: false,
-            },
+            client: self.client.clone(),
             turns: self.turns,
             generates: self.turns,
             generates_over_the_wire: self.turns,

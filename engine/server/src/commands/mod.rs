@@ -4,6 +4,7 @@
 //! either step is a usage error and leaves with 2, before anything is loaded.
 
 mod bench;
+mod chat;
 mod config;
 mod digest;
 mod engine;
@@ -56,6 +57,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Validate the settings of `serve` and say where each comes from
     Config(config::ConfigArgs),
+    /// Chat with a model in this terminal
+    Chat(chat::ChatArgs),
     /// Continue one prompt and print what the model says
     Generate(generate::GenerateArgs),
     /// Print digests of the logits and the KV cache of a token sequence, to check that chunking changes no bit
@@ -116,6 +119,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args, &effective),
         Command::Config(args) => config::run(args, &effective),
+        Command::Chat(args) => chat::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -37,7 +37,7 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
     }
     let deadline = Instant::now() + timeout;
     match timeout_at(deadline, next.run(request)).await {
-        Ok(response) => response.map(|body| Body::new(Bounded::new(body, deadline))),
+        Ok(response) => response.map(|body| bounded(body, deadline)),
         Err(_) => passed().into_http(),
     }
 }
@@ -79,6 +79,16 @@ fn parse(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(number),
         _ => return None,
     })
+}
+
+/// A refusal has no body, and goes as it is: gRPC's C core, which Python and others stand on, takes a status in headers
+/// that an empty frame follows for a broken stream.
+fn bounded(body: Body, deadline: Instant) -> Body {
+    if body.is_end_stream() {
+        body
+    } else {
+        Body::new(Bounded::new(body, deadline))
+    }
 }
 
 /// The body of an answer that ends with its deadline, if it has not by then.

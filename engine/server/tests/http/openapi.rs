@@ -353,7 +353,10 @@ async fn answers_have_the_properties_of_their_schemas() {
         "TextCompletion",
         &TextCompletion::new(head(), vec![choice], usage),
     );
-    assert_answer("ModelList", &ModelList::new(vec![Model::new("m", 1)]));
+    assert_answer(
+        "ModelList",
+        &ModelList::new(vec![Model::new("m", 1, 8192, vec![0, 2])]),
+    );
     assert_answer(
         "Tokenized",
         &Tokenized::new(vec![1], Some(vec!["a".into()]), 9),

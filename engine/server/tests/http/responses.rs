@@ -221,10 +221,10 @@ fn a_completion_tells_tokens_in_columns_and_the_first_of_a_prompt_has_no_probabi
 #[test]
 fn models_and_tokens_are_listed() {
     assert_sent(
-        &ModelList::new(vec![Model::new("m", 7)]),
+        &ModelList::new(vec![Model::new("m", 7, 8192, vec![2])]),
         &[
             r#"{"object":"list","data":["#,
-            r#"{"id":"m","object":"model","created":7,"owned_by":"kakeya"}]}"#,
+            r#"{"id":"m","object":"model","created":7,"owned_by":"kakeya","max_model_len":8192,"eos_token_ids":[2]}]}"#,
         ],
     );
     assert_sent(

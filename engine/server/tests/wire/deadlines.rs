@@ -1,8 +1,11 @@
 //! Deadlines, and compressed messages.
 
+use http_body_util::Full;
+use hyper::body::{Body as _, Bytes};
 use kakeya_core::{Command, GenerateEvent};
 use kakeya_proto::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::time::timeout;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request};
 
@@ -42,6 +45,25 @@ async fn a_deadline_that_is_none_is_refused_and_quoted() {
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().contains(text), "{status:?}");
     }
+    served.assert_engine_untouched();
+}
+
+/// gRPC's C core, which Python and others stand on, takes a status in headers that an empty frame follows for a broken
+/// stream, and tells UNKNOWN.
+#[tokio::test]
+async fn a_refusal_within_a_deadline_is_headers_and_nothing_after_them() {
+    let mut served = Served::start().await;
+    // An empty message: no session has an empty id.
+    let message = Body::new(Full::new(Bytes::from_static(&[0; 5])));
+    let request = hyper::Request::post("http://localhost/kakeya.v1.RuntimeService/GetSessionInfo")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "60S")
+        .body(message)
+        .expect("a request");
+    let answer = served.bare().await.0.send_request(request).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.headers()["grpc-status"], "5", "{answer:?}");
+    assert!(answer.body().is_end_stream(), "{answer:?}");
     served.assert_engine_untouched();
 }
 

@@ -84,6 +84,12 @@ impl Served {
 
     /// A client that keeps no deadline itself, as the usual one does.
     pub async fn bare_client(&self) -> RuntimeServiceClient<Bare> {
+        let origin = "http://localhost".parse().expect("an address");
+        RuntimeServiceClient::with_origin(self.bare().await, origin)
+    }
+
+    /// A connection of HTTP/2, and nothing around it.
+    pub async fn bare(&self) -> Bare {
         let stream = TcpStream::connect(&self.address)
             .await
             .expect("a connection");
@@ -92,8 +98,7 @@ impl Served {
             .await
             .expect("HTTP/2");
         tokio::spawn(connection);
-        let origin = "http://localhost".parse().expect("an address");
-        RuntimeServiceClient::with_origin(Bare(sender), origin)
+        Bare(sender)
     }
 
     pub fn assert_engine_untouched(&mut self) {
@@ -104,7 +109,7 @@ impl Served {
 
 /// A connection, and nothing around it.
 #[derive(Clone)]
-pub struct Bare(http2::SendRequest<Body>);
+pub struct Bare(pub http2::SendRequest<Body>);
 
 impl tower::Service<hyper::Request<Body>> for Bare {
     type Response = hyper::Response<Incoming>;

@@ -2,13 +2,12 @@
 //! stands in `gates/clients`.
 
 use kakeya_runtime::EngineConfig;
-use tokio::process::Command;
 
-use super::packages::{installed, output};
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
 use crate::failure::{CaseFailure, CaseResult};
+use crate::packages;
 use crate::suite::Case;
 
 /// The packages, as pip writes them.
@@ -133,13 +132,13 @@ async fn python(
     script: &Script,
     arguments: &[&str],
 ) -> Result<String, CaseFailure> {
-    let packages = installed(&context.scratch()?, &PACKAGES).await?;
+    let scratch = context.scratch()?;
+    let place = packages::once("openai-python", &scratch, async |place| {
+        packages::pip(place, &PACKAGES).await
+    })
+    .await?;
     let clients = context.goldens().with_file_name("clients");
-    let mut command = Command::new("python3");
-    command
-        .arg(clients.join(script.file))
-        .args(arguments)
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    output(&mut command).await
+    let mut command = packages::python(&place, &[])?;
+    command.arg(clients.join(script.file)).args(arguments);
+    packages::output(&mut command).await
 }

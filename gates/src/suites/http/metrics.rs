@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use kakeya_core::SessionId;
 use kakeya_runtime::EngineConfig;
 use serde_json::json;
-use tokio::process::Command;
 
 use super::curl::post_json;
-use super::packages::{installed, output};
 use super::server::{Queue, Served, serving};
 use crate::context::SuiteContext;
 use crate::failure::{CaseFailure, CaseResult};
+use crate::packages;
 use crate::suite::Case;
 use crate::suites::support::{SMALL, greedy, kept_bytes, prose, small};
 use crate::{ensure, ensure_eq};
@@ -39,15 +38,19 @@ async fn read(
     context: &SuiteContext,
     served: &Served,
 ) -> Result<BTreeMap<String, f64>, CaseFailure> {
-    let packages = installed(&context.scratch()?, &PACKAGES).await?;
+    let scratch = context.scratch()?;
+    let place = packages::once("prometheus", &scratch, async |place| {
+        packages::pip(place, &PACKAGES).await
+    })
+    .await?;
     let script = context.goldens().with_file_name("clients").join(SCRIPT);
-    let mut command = Command::new("python3");
+    let mut command = packages::python(&place, &[])?;
     command
         .arg(script)
-        .arg(format!("{}/metrics", served.base_url))
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    Ok(serde_json::from_str(&output(&mut command).await?)?)
+        .arg(format!("{}/metrics", served.base_url));
+    Ok(serde_json::from_str(
+        &packages::output(&mut command).await?,
+    )?)
 }
 
 /// Opens a session with so many tokens.

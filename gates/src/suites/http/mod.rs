@@ -4,7 +4,6 @@ mod clients;
 mod curl;
 mod metrics;
 mod node;
-mod packages;
 mod security;
 pub(in crate::suites) mod server;
 

@@ -1,15 +1,12 @@
 //! OpenAI's own npm package, by the version that is named here, as [`super::clients`] does with the Python one.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
 use tokio::process::Command;
 
-use super::packages::output;
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
 use crate::failure::{CaseFailure, CaseResult};
+use crate::packages;
 use crate::suite::Case;
 
 /// The package, as npm writes it.
@@ -63,31 +60,21 @@ fn everything(context: &SuiteContext) -> CaseResult {
 
 /// Runs the script, and answers what it prints.
 async fn node(context: &SuiteContext, arguments: &[&str]) -> Result<String, CaseFailure> {
-    let packages = installed(&context.scratch()?).await?;
+    let scratch = context.scratch()?;
+    let place = packages::once("openai-node", &scratch, async |place| {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-save", "--no-audit", "--no-fund"])
+            .args(["--ignore-scripts", "--prefix"])
+            .arg(place)
+            .arg(PACKAGE);
+        packages::output(&mut npm).await.map(drop)
+    })
+    .await?;
     let clients = context.goldens().with_file_name("clients");
     let mut command = Command::new("node");
     command
         .arg(clients.join(SCRIPT))
         .args(arguments)
-        .env("OPENAI_NODE", packages);
-    output(&mut command).await
-}
-
-/// Where the package lies, once this process has installed it.
-static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
-
-/// Installs the package beside npm's own cache, which a second run finds it in.
-async fn installed(scratch: &Path) -> Result<PathBuf, CaseFailure> {
-    let known = || INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(place) = known().clone() {
-        return Ok(place);
-    }
-    let place = scratch.join("openai-node");
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--no-save", "--no-audit", "--no-fund"])
-        .args(["--ignore-scripts", "--prefix"])
-        .arg(&place)
-        .arg(PACKAGE);
-    output(&mut npm).await?;
-    Ok(known().insert(place).clone())
+        .env("OPENAI_NODE", place);
+    packages::output(&mut command).await
 }

@@ -180,12 +180,21 @@ fn usage() -> Value {
 
 fn model() -> Value {
     object(
-        &["id", "object", "created", "owned_by"],
+        &[
+            "id",
+            "object",
+            "created",
+            "owned_by",
+            "max_model_len",
+            "eos_token_ids",
+        ],
         vec![
             ("id", string()),
             ("object", json!({ "const": "model" })),
             ("created", count()),
             ("owned_by", string()),
+            ("max_model_len", count()),
+            ("eos_token_ids", array(count())),
         ],
     )
 }

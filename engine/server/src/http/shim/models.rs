@@ -11,10 +11,16 @@ use crate::http::requests::{DetokenizeBody, TokenizeBody, TokenizeInput, Tokeniz
 use crate::http::responses::{Detokenized, Model, ModelList, Tokenized};
 
 pub(super) async fn list(axum::extract::State(shim): Shared) -> Json<ModelList> {
-    Json(ModelList::new(vec![Model::new(
-        &shim.model.name,
-        shim.model.created,
-    )]))
+    Json(ModelList::new(vec![described_model(&shim.model)]))
+}
+
+fn described_model(model: &ServedModel) -> Model {
+    Model::new(
+        &model.name,
+        model.created,
+        model.context as u64,
+        model.tokenizer.end_of_generation().collect(),
+    )
 }
 
 pub(super) async fn retrieve(
@@ -22,7 +28,7 @@ pub(super) async fn retrieve(
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
     shim.model.require(&id)?;
-    Ok(Json(Model::new(id, shim.model.created)))
+    Ok(Json(described_model(&shim.model)))
 }
 
 pub(super) async fn tokenize(

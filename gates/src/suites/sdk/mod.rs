@@ -1,0 +1,26 @@
+//! The SDKs: their own tests against the real server with the real model, and against doors with none; their types,
+//! packages and generated stubs.
+//!
+//! A test file is run once, and each of its tests is a case.
+
+mod python;
+mod rust;
+mod servers;
+mod tests;
+mod typescript;
+
+use std::time::Duration;
+
+use crate::suite::Suite;
+
+/// The suite.
+pub fn suite() -> Suite {
+    Suite::new(
+        "sdk",
+        "the SDKs say what the engine says, and tell what goes wrong",
+    )
+    .timeout(Duration::from_secs(900))
+    .cases(python::cases())
+    .cases(typescript::cases())
+    .cases(rust::cases())
+}
