@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::model_file::{ModelFile, ModelFileError};
+use kakeya_suite::ModelFile;
+
+use crate::model_file::{ModelFileError, load_model};
 
 /// Tokens that a turn appends, and then generates.
 const TOKENS: usize = 16;
@@ -74,7 +76,7 @@ pub fn serve(
         capacity: CAPACITY,
         ..EngineConfig::default()
     };
-    let (engine, step_loop) = StepLoop::spawn(Arc::new(model.load()?), config)?;
+    let (engine, step_loop) = StepLoop::spawn(Arc::new(load_model(model)?), config)?;
     runtime()?.block_on(async {
         let listener = bind("127.0.0.1:0").await?;
         ready(listener.local_addr()?)?;

@@ -8,8 +8,8 @@ use super::packages::{installed, output};
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The package, as pip writes it.
 const PACKAGE: &str = "openai==3.54.0";

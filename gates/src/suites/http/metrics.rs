@@ -11,10 +11,10 @@ use super::curl::post_json;
 use super::packages::{installed, output};
 use super::server::{Queue, Served, serving};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{SMALL, greedy, kept_bytes, prose, small};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The package, as pip writes it.
 const PACKAGE: &str = "prometheus_client==0.26.0";
