@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::failure::CaseFailure;
+use kakeya_suite::CaseFailure;
 
 /// The checkpoints of one golden file.
 #[derive(Debug, Deserialize)]

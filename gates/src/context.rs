@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kakeya_model::catalogue::TerminalProgress;
 use kakeya_model::{Isa, Model};
+use kakeya_suite::{
+    CaseFailure, CaseResult, Measurement, Measurements, ModelFile, Tier, Workspace,
+};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use crate::failure::{CaseFailure, CaseResult};
-use crate::model_file::{ModelFile, resolver};
-use crate::suite::Tier;
-use crate::workspace::Workspace;
+use crate::model_file::{load_model, model_file, resolver};
 
 /// What a suite process is told to run with.
 #[derive(Debug, Clone)]
@@ -29,34 +29,12 @@ pub struct SuiteSettings {
     pub goldens: PathBuf,
 }
 
-/// A figure a case observed, for the evidence.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measurement {
-    /// A stable name, unique within the suite.
-    pub name: String,
-    /// The value, always finite.
-    pub value: f64,
-    /// The unit, spelled out.
-    pub unit: String,
-}
-
-/// A use of the context that would make evidence ambiguous, or a resource it could not get.
+/// A resource that the context could not get.
 #[derive(Debug, Error)]
 pub enum ContextError {
     /// The weights would not load. Told once and repeated to every case that asks.
     #[error("the model does not load: {0}")]
     Model(String),
-    /// A figure that is not a number.
-    #[error("measurement `{name}` is {value}, and evidence takes finite numbers only")]
-    NotFinite {
-        /// The figure's name.
-        name: String,
-        /// What was measured.
-        value: f64,
-    },
-    /// A second figure under one name.
-    #[error("measurement `{0}` was recorded twice")]
-    MeasuredTwice(String),
     /// No scratch directory.
     #[error("cannot create a scratch directory")]
     Scratch(#[from] std::io::Error),
@@ -68,7 +46,7 @@ pub struct SuiteContext {
     settings: SuiteSettings,
     model: Loaded,
     others: Arc<Mutex<BTreeMap<String, (ModelFile, Loaded)>>>,
-    measurements: Arc<Mutex<Vec<Measurement>>>,
+    measurements: Arc<Measurements>,
     scratch: Arc<Mutex<Vec<TempDir>>>,
 }
 
@@ -111,10 +89,7 @@ impl SuiteContext {
         if !others.contains_key(name) {
             let workspace = Workspace::find(&self.settings.goldens)?;
             let model = resolver(&workspace)?.ensure(name, &mut TerminalProgress::stderr())?;
-            others.insert(
-                name.to_owned(),
-                (ModelFile::from(&model), Loaded::default()),
-            );
+            others.insert(name.to_owned(), (model_file(&model), Loaded::default()));
         }
         let (model, loaded) = others[name].clone();
         Ok(self.on(model, loaded))
@@ -165,10 +140,12 @@ impl SuiteContext {
     /// # Errors
     /// When the file is not the one the catalogue names, or does not load.
     pub fn model(&self) -> Result<&Arc<Model>, CaseFailure> {
-        let loaded = self.model.get_or_init(|| match self.settings.model.load() {
-            Ok(model) => Ok(Arc::new(model)),
-            Err(error) => Err(CaseFailure::from(error).to_string()),
-        });
+        let loaded = self
+            .model
+            .get_or_init(|| match load_model(&self.settings.model) {
+                Ok(model) => Ok(Arc::new(model)),
+                Err(error) => Err(CaseFailure::from(error).to_string()),
+            });
         match loaded {
             Ok(model) => Ok(model),
             Err(reason) => Err(ContextError::Model(reason.clone()).into()),
@@ -229,34 +206,12 @@ impl SuiteContext {
     /// # Errors
     /// When the value is not finite, or the name is taken.
     pub fn measure(&self, name: &str, value: f64, unit: &str) -> CaseResult {
-        if !value.is_finite() {
-            return Err(ContextError::NotFinite {
-                name: name.to_owned(),
-                value,
-            }
-            .into());
-        }
-        let mut measurements = self
-            .measurements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if measurements.iter().any(|known| known.name == name) {
-            return Err(ContextError::MeasuredTwice(name.to_owned()).into());
-        }
-        measurements.push(Measurement {
-            name: name.to_owned(),
-            value,
-            unit: unit.to_owned(),
-        });
-        Ok(())
+        Ok(self.measurements.record(name, value, unit)?)
     }
 
     /// The figures recorded so far.
     pub fn measurements(&self) -> Vec<Measurement> {
-        self.measurements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.measurements.all()
     }
 }
 
@@ -290,22 +245,6 @@ mod tests {
             );
             assert!(message.contains("absent.gguf"), "{message}");
         }
-    }
-
-    #[test]
-    fn figures_are_finite_and_named_once() {
-        let context = without_model();
-        assert!(context.measure("logits_compared", 3.0, "values").is_ok());
-        for bad in [f64::NAN, f64::INFINITY] {
-            let message = context.measure("x", bad, "s").unwrap_err().to_string();
-            assert!(message.contains("finite"), "{message}");
-        }
-        let message = context
-            .measure("logits_compared", 4.0, "values")
-            .unwrap_err()
-            .to_string();
-        assert_eq!(message, "measurement `logits_compared` was recorded twice");
-        assert_eq!(context.measurements().len(), 1);
     }
 
     #[test]

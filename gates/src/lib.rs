@@ -1,31 +1,60 @@
 //! Gate suites: the cases that run the real model and say whether the engine keeps its promises.
 //!
-//! The crate has two halves. The *framework* (this level) knows what a suite, a case and a failure are, and
-//! how one case is run and judged. The *suites* (below [`suites`]) are the cases themselves. Both the
+//! What a suite, a case and a failure are, and how one case is run and judged, is of `kakeya-suite`. Here are what our
+//! cases get to work with ([`SuiteContext`]), and the cases themselves (below [`suites`]). Both the
 //! `harness` program and `cargo test` drive the same [`registry`], so there is no second list to forget.
 //!
 //! Listing never loads a model: names and tiers are plain data, and the weights are read by the first case
 //! that asks the [`SuiteContext`] for them.
 
 mod checkpoint;
-mod compare;
 mod context;
-mod failure;
 pub mod long_session;
 mod model_file;
 mod packages;
-mod run;
-mod suite;
 pub mod suites;
-mod workspace;
 
-#[doc(hidden)]
-pub use compare::shown;
-pub use compare::{Compared, ensure_different_bits, ensure_same_bits, ensure_same_tokens};
-pub use context::{ContextError, Measurement, SuiteContext, SuiteSettings};
-pub use failure::{CaseFailure, CaseResult};
-pub use model_file::{ModelFile, ModelFileError, default_model, resolver};
-pub use run::{CaseReport, Outcome, run_case};
-pub use suite::{Case, RegistryError, Suite, Tier, UnknownTier, check_registry, select};
+/// Suites and cases of our context.
+pub mod suite {
+    use kakeya_suite::CaseFailure;
+
+    use crate::SuiteContext;
+
+    /// A case that runs our engine.
+    pub type Case = kakeya_suite::Case<SuiteContext>;
+    /// A suite of such cases.
+    pub type Suite = kakeya_suite::Suite<SuiteContext>;
+
+    /// The context with a model of the catalogue, whichever model the platform runs: for what is about that very file.
+    pub fn on_model(
+        model: &'static str,
+    ) -> impl Fn(&SuiteContext) -> Result<SuiteContext, CaseFailure> + Clone + Send + Sync + 'static
+    {
+        move |context| context.with_model(model)
+    }
+}
+
+pub use context::{ContextError, SuiteContext, SuiteSettings};
+pub use kakeya_suite::{
+    CaseFailure, CaseReport, CaseResult, Compared, Measurement, ModelFile, Outcome, RegistryError,
+    Tier, UnknownTier, Workspace, WorkspaceError, check_registry, ensure, ensure_different_bits,
+    ensure_eq, ensure_same_bits, ensure_same_tokens, select,
+};
+pub use model_file::{ModelFileError, default_model, load_model, model_file, resolver};
+pub use suite::{Case, Suite, on_model};
 pub use suites::registry;
-pub use workspace::{Workspace, WorkspaceError};
+
+/// Runs one case on the model that this process counts the passes of.
+pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {
+    kakeya_suite::run_case(case, context, kakeya_model::forward_passes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_registry_is_well_formed() {
+        assert_eq!(check_registry(&registry()), Ok(()));
+    }
+}

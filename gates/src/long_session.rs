@@ -20,10 +20,10 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::CaseFailure;
-use crate::model_file::{ModelFile, ModelFileError};
+use kakeya_suite::{CaseFailure, ModelFile, Workspace};
+
+use crate::model_file::{ModelFileError, load_model};
 use crate::packages;
-use crate::workspace::Workspace;
 
 /// Tokens that a turn appends, and then generates.
 const TOKENS: usize = 16;
@@ -75,7 +75,7 @@ pub fn serve(
         capacity: CAPACITY,
         ..EngineConfig::default()
     };
-    let (engine, step_loop) = StepLoop::spawn(Arc::new(model.load()?), config)?;
+    let (engine, step_loop) = StepLoop::spawn(Arc::new(load_model(model)?), config)?;
     runtime()?.block_on(async {
         let listener = bind("127.0.0.1:0").await?;
         ready(listener.local_addr()?)?;

@@ -8,20 +8,8 @@ use kakeya_model::catalogue::{
     CacheSettings, Catalogue, Progress, ResolveError, ResolvedModel, Resolver,
 };
 use kakeya_model::{Model, ModelError, Source};
+use kakeya_suite::{ModelFile, Workspace};
 use thiserror::Error;
-
-use crate::workspace::Workspace;
-
-/// A model on this machine, and what it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelFile {
-    /// The name in the catalogue.
-    pub name: String,
-    /// The weights' file.
-    pub path: PathBuf,
-    /// The SHA-256 that the catalogue promises, in lower-case hex.
-    pub sha256: String,
-}
 
 /// Why a suite has no model.
 #[derive(Debug, Error)]
@@ -37,9 +25,6 @@ pub enum ModelFileError {
     /// The model could not be found, fetched or trusted.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// A platform without a model: nothing could be run on it.
-    #[error("the platform names no model")]
-    NoneAsked,
     /// The file does not load.
     #[error(transparent)]
     Load(#[from] ModelError),
@@ -60,46 +45,43 @@ pub enum ModelFileError {
     },
 }
 
-impl ModelFile {
-    /// Loads the weights, and hashes the very mapping they were loaded from.
-    ///
-    /// # Errors
-    /// When the file does not load, or its digest is not the promised one.
-    pub fn load(&self) -> Result<Model, ModelFileError> {
-        let model = Model::load(&self.path)?;
-        let found = self.digest(&model)?;
-        if found == self.sha256 {
-            return Ok(model);
-        }
-        Err(ModelFileError::WrongBytes {
-            name: self.name.clone(),
-            path: self.path.clone(),
-            found,
-            expected: self.sha256.clone(),
-        })
+/// Loads the weights, and hashes the very mapping they were loaded from.
+///
+/// # Errors
+/// When the file does not load, or its digest is not the promised one.
+pub fn load_model(file: &ModelFile) -> Result<Model, ModelFileError> {
+    let model = Model::load(&file.path)?;
+    let found = digest(&file.name, &model)?;
+    if found == file.sha256 {
+        return Ok(model);
     }
+    Err(ModelFileError::WrongBytes {
+        name: file.name.clone(),
+        path: file.path.clone(),
+        found,
+        expected: file.sha256.clone(),
+    })
+}
 
-    /// The digest of what was loaded. For a snapshot it is that of its files, as the catalogue makes it.
-    fn digest(&self, model: &Model) -> Result<String, ModelFileError> {
-        match model.source() {
-            Source::Gguf(file) => Ok(file.sha256()),
-            Source::Snapshot(_) => {
-                let resolver = Resolver::new(Catalogue::embedded(), CacheSettings::from_env()?);
-                let located = resolver.locate(&self.name)?;
-                resolver.verify(&located)?;
-                Ok(located.sha256)
-            }
+/// The digest of what was loaded. For a snapshot it is that of its files, as the catalogue makes it.
+fn digest(name: &str, model: &Model) -> Result<String, ModelFileError> {
+    match model.source() {
+        Source::Gguf(file) => Ok(file.sha256()),
+        Source::Snapshot(_) => {
+            let resolver = Resolver::new(Catalogue::embedded(), CacheSettings::from_env()?);
+            let located = resolver.locate(name)?;
+            resolver.verify(&located)?;
+            Ok(located.sha256)
         }
     }
 }
 
-impl From<&ResolvedModel> for ModelFile {
-    fn from(model: &ResolvedModel) -> Self {
-        Self {
-            name: model.name.clone(),
-            path: model.path.clone(),
-            sha256: model.sha256.clone(),
-        }
+/// A model that was resolved, as a suite is given it.
+pub fn model_file(model: &ResolvedModel) -> ModelFile {
+    ModelFile {
+        name: model.name.clone(),
+        path: model.path.clone(),
+        sha256: model.sha256.clone(),
     }
 }
 
@@ -125,5 +107,5 @@ pub fn default_model(
     let resolver = resolver(workspace)?;
     let name = resolver.catalogue().default_name().to_owned();
     let model = resolver.ensure(&name, progress)?;
-    Ok(ModelFile::from(&model))
+    Ok(model_file(&model))
 }

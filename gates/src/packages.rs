@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::process::Command;
 
 use crate::ensure;
-use crate::failure::CaseFailure;
+use kakeya_suite::CaseFailure;
 
 /// Where packages lie, by what they are for, once this process has installed them.
 static INSTALLED: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());

@@ -13,7 +13,7 @@ use kakeya_core::{
     CacheConfig, EngineError, EngineHandle, GenerateEvent, GenerateParams, Sampling, SessionId,
     Window,
 };
-use kakeya_gates::{Workspace, default_model};
+use kakeya_gates::{Workspace, default_model, load_model};
 use kakeya_model::catalogue::TerminalProgress;
 use kakeya_runtime::{EngineConfig, StepLoop};
 
@@ -29,7 +29,10 @@ const COUNTED: usize = 120;
 #[test]
 fn the_step_loop_allocates_nothing() -> Result<(), Box<dyn Error>> {
     let workspace = Workspace::find(&std::env::current_dir()?)?;
-    let model = Arc::new(default_model(&workspace, &mut TerminalProgress::stderr())?.load()?);
+    let model = Arc::new(load_model(&default_model(
+        &workspace,
+        &mut TerminalProgress::stderr(),
+    )?)?);
     let config = EngineConfig {
         cache: CacheConfig {
             sink: 4,

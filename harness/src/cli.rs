@@ -3,31 +3,26 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "engine")]
 use jiff::SignedDuration;
-use kakeya_gates::{ModelFile, Tier};
+use kakeya_suite::{ModelFile, Tier};
 
 use crate::exit::Exit;
 
 /// Runs the gates on a named kind of host and writes the evidence.
+///
+/// `C` is what the program can do: [`Command`] without suites, [`FullCommand`] with them.
 #[derive(Debug, Clone, PartialEq, Parser)]
 #[command(name = "harness", version, after_help = Exit::help(), arg_required_else_help = true)]
-pub struct Cli {
+pub struct Cli<C: Subcommand> {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
 
-/// What to do.
+/// What every build does.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Command {
-    /// Show platforms, suites and cases
-    List(ListArgs),
-    /// Compare this host with what a platform asks
-    Doctor(DoctorArgs),
-    /// Fetch models, check them, and repair them if need be
-    Prewarm(PrewarmArgs),
-    /// Run a platform's suites against the real model and write evidence
-    Gate(GateArgs),
     /// Say whether there is good evidence for this tree
     Verify(VerifyArgs),
     /// Compare two records
@@ -36,20 +31,48 @@ pub enum Command {
     Report(ReportArgs),
     /// Say whether tests cover what gates/coverage.toml asks
     Coverage(CoverageArgs),
-    /// Print the list of required cases, made from the suites and a record
-    Required(RequiredArgs),
     /// Say what a reason to reject evidence means
     Explain(ExplainArgs),
     /// Make a key to sign evidence with
     Keygen(KeygenArgs),
     /// Sign a record of evidence
     Sign(SignArgs),
+    /// Label a pull request by the files it changes
+    #[cfg(feature = "github")]
+    Label(LabelArgs),
+    /// Report what `verify` finds as a check run
+    #[cfg(feature = "github")]
+    Checks(ChecksArgs),
+    /// Install the workflows, or say whether they are as installed
+    #[command(subcommand)]
+    Workflows(WorkflowsCommand),
+    /// Begin to use gates in another repository
+    Init(InitArgs),
+}
+
+/// What a program does that has suites to run.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum FullCommand {
+    /// Show platforms, suites and cases
+    List(ListArgs),
+    /// Compare this host with what a platform asks
+    Doctor(DoctorArgs),
+    /// Fetch models, check them, and repair them if need be
+    Prewarm(PrewarmArgs),
+    /// Run a platform's suites against the real model and write evidence
+    Gate(GateArgs),
+    /// Print the list of required cases, made from the suites and a record
+    Required(RequiredArgs),
     /// Run one suite in this process, for the gate that started it
     #[command(hide = true)]
     RunSuite(RunSuiteArgs),
     /// Serve a model over gRPC, for the gate that started it
+    #[cfg(feature = "engine")]
     #[command(hide = true)]
     RunServer(RunServerArgs),
+    /// What every build does
+    #[command(flatten)]
+    Other(Command),
 }
 
 /// For people or for programs.
@@ -119,15 +142,24 @@ pub struct GateArgs {
     /// Sign the evidence with the key in this file (repeatable)
     #[arg(long, value_name = "FILE")]
     pub sign: Vec<PathBuf>,
-    /// After the suites, drive one session for so long over the wire: 60s, 30m, 4h
-    #[arg(long, value_name = "TIME", value_parser = soak_time)]
-    pub soak: Option<SignedDuration>,
+    /// A long session
+    #[command(flatten)]
+    pub soak: SoakArgs,
     /// Also say which cases passed in another form, beside the record
     #[arg(long, value_enum, value_name = "FORM")]
     pub export: Option<Export>,
     /// Record the coverage that this report of `cargo llvm-cov --json` shows
     #[arg(long, value_name = "FILE")]
     pub coverage: Option<PathBuf>,
+}
+
+/// The long session of a gate. It is Kakeya's server that it drives, so a build without it takes none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct SoakArgs {
+    /// After the suites, drive one session for so long over the wire: 60s, 30m, 4h
+    #[cfg(feature = "engine")]
+    #[arg(long = "soak", value_name = "TIME", value_parser = soak_time)]
+    pub time: Option<SignedDuration>,
 }
 
 /// Forms that other tools read.
@@ -138,6 +170,7 @@ pub enum Export {
 }
 
 /// A time that a long session can be cut into parts of.
+#[cfg(feature = "engine")]
 fn soak_time(text: &str) -> Result<SignedDuration, String> {
     let time: SignedDuration = text.parse().map_err(|error| {
         format!("{error}; a time is a number and a unit, such as 60s, 30m or 4h")
@@ -253,7 +286,7 @@ pub struct RequiredArgs {
 /// Arguments of `explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ExplainArgs {
-    /// The code, such as EV-042; without it, all are listed
+    /// The code, such as EV-042, or an exit status, such as 6; without it, all codes are listed
     #[arg(value_name = "CODE")]
     pub code: Option<String>,
 }
@@ -286,6 +319,122 @@ pub struct SignArgs {
     pub key: Vec<PathBuf>,
 }
 
+/// A repository on GitHub and how it is reached.
+#[cfg(feature = "github")]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct GithubArgs {
+    /// The repository
+    #[arg(long, value_name = "OWNER/NAME", env = "GITHUB_REPOSITORY")]
+    pub repo: String,
+    /// Where the REST API is; that of GitHub Enterprise Server is https://HOST/api/v3
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "GITHUB_API_URL",
+        default_value = "https://api.github.com"
+    )]
+    pub api_base: String,
+    /// How many seconds a request may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub request_limit: u64,
+    /// How many seconds everything may take, waiting for rate limits included
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub time_limit: u64,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `label`. The token is read from GITHUB_TOKEN or GH_TOKEN.
+#[cfg(feature = "github")]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct LabelArgs {
+    /// Where
+    #[command(flatten)]
+    pub github: GithubArgs,
+    /// The number of the pull request [default: that of the event]
+    #[arg(long, value_name = "NUMBER", required_unless_present = "event_path", value_parser = clap::value_parser!(u64).range(1..))]
+    pub pr: Option<u64>,
+    /// The file of the event that started the workflow; it must be about the same pull request
+    #[arg(long, value_name = "FILE")]
+    pub event_path: Option<PathBuf>,
+    /// Read the labels from this file, instead of gates/labels.toml of the base branch
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+}
+
+/// Arguments of `checks`. The token is read from GITHUB_TOKEN or GH_TOKEN.
+#[cfg(feature = "github")]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ChecksArgs {
+    /// Where
+    #[command(flatten)]
+    pub github: GithubArgs,
+    /// The commit that the check run is of: the head of the pull request
+    #[arg(long, value_name = "SHA", value_parser = commit_id)]
+    pub sha: String,
+    /// What the check run is called
+    #[arg(long, value_name = "NAME", default_value = "kakeya evidence")]
+    pub name: String,
+    /// What is asked
+    #[command(flatten)]
+    pub question: QuestionArgs,
+}
+
+/// The id of a commit, whole: a check run takes no branch.
+#[cfg(feature = "github")]
+fn commit_id(text: &str) -> Result<String, String> {
+    let is_whole = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_whole {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a commit is named by its 40 hexadecimal digits".to_owned())
+    }
+}
+
+/// What `workflows` does.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum WorkflowsCommand {
+    /// Copy the workflows of this build to .github/workflows
+    Install(InstallArgs),
+}
+
+/// Arguments of `workflows install`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct InstallArgs {
+    /// Copy nothing, and leave with status 1 where a file is missing or differs
+    #[arg(long)]
+    pub check: bool,
+    /// The repository [default: the one that holds the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct InitArgs {
+    /// The repository: a folder with a Cargo.toml that has a [workspace]
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub into: PathBuf,
+    /// What the repository is called in evidence [default: the name of the folder]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Depend on the crates in this checkout of Kakeya, instead of on its repository
+    #[arg(long, value_name = "DIR", required_unless_present = "source_git")]
+    pub source_path: Option<PathBuf>,
+    /// Depend on the crates of this repository of Kakeya
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "source_path",
+        requires = "source_rev"
+    )]
+    pub source_git: Option<String>,
+    /// The commit of it
+    #[arg(long, value_name = "SHA", requires = "source_git")]
+    pub source_rev: Option<String>,
+}
+
 /// Arguments of `run-suite`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RunSuiteArgs {
@@ -304,6 +453,7 @@ pub struct RunSuiteArgs {
 }
 
 /// Arguments of `run-server`.
+#[cfg(feature = "engine")]
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RunServerArgs {
     /// The model
@@ -341,23 +491,23 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn parse(line: &str) -> Result<Command, clap::error::ErrorKind> {
-        Cli::try_parse_from(line.split(' '))
+    fn parse(line: &str) -> Result<FullCommand, clap::error::ErrorKind> {
+        Cli::<FullCommand>::try_parse_from(line.split(' '))
             .map(|cli| cli.command)
             .map_err(|error| error.kind())
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-        let help = Cli::command().render_long_help().to_string();
+        Cli::<FullCommand>::command().debug_assert();
+        let help = Cli::<FullCommand>::command().render_long_help().to_string();
         assert!(help.contains("5  nothing ran"), "{help}");
         assert!(!help.contains("run-suite"), "{help}");
     }
 
     #[test]
     fn gate_takes_many_suites_and_one_filter() {
-        let Ok(Command::Gate(gate)) = parse(
+        let Ok(FullCommand::Gate(gate)) = parse(
             "harness gate --platform linux-cpu --tier full --suite inv3 --suite grpc --case eos --out d",
         ) else {
             panic!("not a gate command");
@@ -371,7 +521,7 @@ mod tests {
                 case: Some("eos".into()),
                 out: Some("d".into()),
                 sign: Vec::new(),
-                soak: None,
+                soak: SoakArgs::default(),
                 export: None,
                 coverage: None,
             }
@@ -382,14 +532,14 @@ mod tests {
     fn the_fast_tier_and_text_are_the_defaults() {
         assert!(matches!(
             parse("harness gate --platform p"),
-            Ok(Command::Gate(GateArgs {
+            Ok(FullCommand::Gate(GateArgs {
                 tier: Tier::Fast,
                 ..
             }))
         ));
         assert!(matches!(
             parse("harness list"),
-            Ok(Command::List(ListArgs {
+            Ok(FullCommand::List(ListArgs {
                 format: Format::Text,
                 platform: None,
                 suite: None,
@@ -407,10 +557,12 @@ mod tests {
                 "harness gate --platform p --tier slow",
                 ErrorKind::ValueValidation,
             ),
+            #[cfg(feature = "engine")]
             (
                 "harness gate --platform p --soak 5s",
                 ErrorKind::ValueValidation,
             ),
+            #[cfg(feature = "engine")]
             (
                 "harness gate --platform p --soak long",
                 ErrorKind::ValueValidation,

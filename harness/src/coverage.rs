@@ -7,7 +7,7 @@ use std::path::Path;
 use kakeya_evidence::Coverage;
 use kakeya_evidence::coverage::{self, Outcome};
 use kakeya_evidence::policy::CoveragePolicy;
-use kakeya_gates::Workspace;
+use kakeya_suite::Workspace;
 
 use crate::cli::CoverageArgs;
 use crate::error::HarnessError;

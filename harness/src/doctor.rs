@@ -4,7 +4,7 @@ use std::io::Write;
 
 use kakeya_evidence::Host;
 use kakeya_evidence::policy::{Check, Observed, Platform, check_host};
-use kakeya_gates::{Workspace, resolver};
+use kakeya_suite::Workspace;
 use serde::Serialize;
 
 use crate::build_facts::RUSTC;
@@ -12,6 +12,7 @@ use crate::cli::{DoctorArgs, Format};
 use crate::error::HarnessError;
 use crate::exit::Exit;
 use crate::host::{self, BACKENDS};
+use crate::subject::Subject;
 use crate::{policy, table};
 
 #[derive(Debug, Serialize)]
@@ -65,8 +66,9 @@ pub fn refusal(platform: &Platform, checks: &[Check]) -> Option<HarnessError> {
 ///
 /// # Errors
 /// When the platform is unknown, policy is malformed, or the output cannot be written.
-pub fn run(
+pub fn run<S: Subject>(
     arguments: &DoctorArgs,
+    subject: &S,
     workspace: &Workspace,
     output: &mut impl Write,
 ) -> Result<Exit, HarnessError> {
@@ -78,7 +80,7 @@ pub fn run(
         platform: &platform.name,
         ok,
         checks: &checks,
-        models: model_states(&platform, workspace),
+        models: model_states(&platform, subject, workspace),
         host: &host,
     };
     match arguments.format {
@@ -113,18 +115,22 @@ fn text(report: &Report<'_>, platform: &Platform) -> String {
     text
 }
 
-fn model_states(platform: &Platform, workspace: &Workspace) -> Vec<ModelState> {
-    let resolver = resolver(workspace);
+fn model_states<S: Subject>(
+    platform: &Platform,
+    subject: &S,
+    workspace: &Workspace,
+) -> Vec<ModelState> {
+    let models = subject.models(workspace);
     let state = |name: &String| {
-        let located = match &resolver {
-            Ok(resolver) => resolver.locate(name).map_err(|error| error.to_string()),
+        let located = match &models {
+            Ok(models) => models.locate(name).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         ModelState {
             name: name.clone(),
             cached: located.is_ok(),
             detail: match located {
-                Ok(model) => format!("in the cache at {}", model.path.display()),
+                Ok(model) => format!("in the cache at {}", model.file.path.display()),
                 Err(reason) => reason,
             },
         }

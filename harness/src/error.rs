@@ -6,11 +6,12 @@ use kakeya_evidence::coverage::CoverageError;
 use kakeya_evidence::policy::PatternError;
 use kakeya_evidence::tree::TreeError;
 use kakeya_evidence::verify::Code;
+#[cfg(feature = "engine")]
 use kakeya_gates::long_session::LongSessionError;
-use kakeya_gates::{ModelFileError, RegistryError, WorkspaceError};
 use kakeya_report::compare::CompareError;
 use kakeya_report::index::IndexError;
 use kakeya_report::store::StoreError;
+use kakeya_suite::{RegistryError, WorkspaceError};
 use thiserror::Error;
 
 use crate::exit::Exit;
@@ -93,6 +94,7 @@ pub enum HarnessError {
         reason: String,
     },
     /// The server of a long session.
+    #[cfg(feature = "engine")]
     #[error("the long session: {0}")]
     LongSession(#[from] LongSessionError),
     /// Runs that are not alike.
@@ -127,8 +129,13 @@ pub enum HarnessError {
         mismatches: Vec<String>,
     },
     /// The model cannot be had.
-    #[error(transparent)]
-    Model(#[from] ModelFileError),
+    #[error("{0}")]
+    Model(String),
+    /// No model is meant when none is named.
+    #[error(
+        "gates/models.toml names no default model; name one with --model, or a platform with --platform"
+    )]
+    NoDefaultModel,
     /// The source tree could not be digested.
     #[error("{}", with_source(.0))]
     Tree(#[from] TreeError),
@@ -149,9 +156,25 @@ pub enum HarnessError {
     /// The signal handler could not be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] ctrlc::Error),
-    /// The environment asks for an instruction set that is not there.
+    /// The environment asks the engine for what is not there, such as an instruction set.
+    #[error("{0}")]
+    Environment(String),
+    /// A repository that `init` was given.
+    #[error("cannot begin in {}: {reason}", path.display())]
+    Init {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The event, the policy or the command line of `label` or `checks` makes no sense.
+    #[cfg(feature = "github")]
+    #[error("{0}")]
+    Request(String),
+    /// GitHub did not do what was asked.
+    #[cfg(feature = "github")]
     #[error(transparent)]
-    Isa(#[from] kakeya_model::IsaError),
+    Github(#[from] kakeya_github::GithubError),
 }
 
 impl HarnessError {
@@ -173,14 +196,21 @@ impl HarnessError {
             | Self::Unlike(_)
             | Self::Coverage { .. }
             | Self::Index(_)
-            | Self::Isa(_) => Exit::Usage,
+            | Self::NoDefaultModel
+            | Self::Init { .. }
+            | Self::Environment(_) => Exit::Usage,
+            #[cfg(feature = "github")]
+            Self::Request(_) => Exit::Usage,
+            #[cfg(feature = "github")]
+            Self::Github(_) => Exit::Internal,
+            #[cfg(feature = "engine")]
+            Self::LongSession(_) => Exit::Internal,
             Self::HostMismatch { .. } => Exit::HostMismatch,
             Self::Model(_) => Exit::Model,
             Self::Tree(_)
             | Self::Store(_)
             | Self::System { .. }
             | Self::Host(_)
-            | Self::LongSession(_)
             | Self::Signals(_) => Exit::Internal,
         }
     }

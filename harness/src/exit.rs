@@ -59,6 +59,44 @@ impl Exit {
         }
     }
 
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Exit::Success => "Nothing.",
+            Exit::CaseFailed => {
+                "Of a gate: the lines above the summary name each case that did not pass and why, and so does the \
+                 record. Run it alone with --suite and --case until it passes, then the whole gate: a partial run is no \
+                 evidence. Of verify, checks or coverage: each reason is printed, and `harness explain CODE` says what to \
+                 do. A flake is not a pass; nothing is repeated until it succeeds."
+            }
+            Exit::Usage => {
+                "The message names the flag, the file or the name that is wrong, and what would be right. Nothing was run \
+                 and no evidence written."
+            }
+            Exit::HostMismatch => {
+                "`harness doctor --platform P` shows each fact beside what the platform asks. Free the disk, update the \
+                 compiler, or take another host. The platform's file is policy: it does not change to fit a host."
+            }
+            Exit::Model => {
+                "The message names the model, and what is missing or wrong. `harness prewarm --platform P`, once with the \
+                 network allowed, fetches and checks all of them; what is corrupt it fetches anew."
+            }
+            Exit::NothingRan => {
+                "A filter matched no case, or this build has none of that tier. `harness list` shows what there is. Zero \
+                 cases are not a pass."
+            }
+            Exit::SuiteDied => {
+                "The record was written all the same, and names the suite, how its process ended, and its last words. A \
+                 signal 9 is most often memory: close what else runs. A time limit that passed means a busy host or a \
+                 hang: look at the load before the code. An interrupt was somebody's."
+            }
+            Exit::Internal => {
+                "The message says what could not be done: a full disk, a folder that cannot be written, a network that \
+                 does not answer, a permission that a token lacks. Mend that and run again."
+            }
+        }
+    }
+
     /// The list for `--help`.
     pub fn help() -> String {
         let lines: Vec<_> = Exit::ALL

@@ -1,4 +1,4 @@
-//! `harness explain`: what a reason to reject evidence means.
+//! `harness explain`: what a reason to reject evidence means, and what to do about an exit status.
 
 use std::io::Write;
 
@@ -18,6 +18,13 @@ pub fn run(arguments: &ExplainArgs, output: &mut impl Write) -> Result<Exit, Har
             .iter()
             .map(|page| format!("{}  {}\n", page.code, page.title))
             .collect(),
+        Some(code) if code.parse::<u8>().is_ok() => {
+            let exit = Exit::ALL
+                .into_iter()
+                .find(|exit| exit.code().to_string() == *code)
+                .ok_or_else(|| HarnessError::UnknownCode { code: code.clone() })?;
+            format!("{code}: {}\n\n{}\n", exit.meaning(), exit.remedy())
+        }
         Some(code) => {
             let page = Code::parse(&code.to_uppercase())
                 .and_then(Page::of)
@@ -34,6 +41,27 @@ pub fn run(arguments: &ExplainArgs, output: &mut impl Write) -> Result<Exit, Har
     };
     write!(output, "{text}").map_err(HarnessError::system("write the page"))?;
     Ok(Exit::Success)
+}
+
+/// Every exit status and every code with what to do, as Markdown: a section of the runbooks.
+pub fn triage() -> String {
+    let mut text = "| exit status | what it is | what to do |\n| --- | --- | --- |\n".to_owned();
+    for exit in Exit::ALL {
+        let (code, meaning, remedy) = (exit.code(), exit.meaning(), exit.remedy());
+        text.push_str(&format!("| {code} | {meaning} | {remedy} |\n"));
+    }
+    text.push_str("\n| code | what it is | what it means, and what to do |\n| --- | --- | --- |\n");
+    for page in Page::ALL {
+        let (code, title) = (page.code, page.title);
+        let waiver = match page.waivable {
+            Waivable::Never => String::new(),
+            other => format!(" {}", waivable(other)),
+        };
+        // A bar would end the cell.
+        let about = format!("{}{waiver}", page.text).replace('|', "\\|");
+        text.push_str(&format!("| {code} | {title} | {about} |\n"));
+    }
+    text
 }
 
 /// Whether it can be waived, in a sentence.
@@ -66,6 +94,19 @@ mod tests {
             "{page}"
         );
         assert!(page.ends_with("It is never waived.\n"), "{page}");
+    }
+
+    #[test]
+    fn an_exit_status_has_a_page_too() {
+        let page = explained(Some("3")).unwrap();
+        assert!(
+            page.starts_with("3: the host is not what the platform asks for\n\n`harness doctor"),
+            "{page}"
+        );
+        assert!(explained(Some("8")).unwrap_err().contains("no code `8`"));
+        for exit in Exit::ALL {
+            assert!(explained(Some(&exit.code().to_string())).is_ok());
+        }
     }
 
     #[test]

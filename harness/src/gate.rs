@@ -6,24 +6,26 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kakeya_evidence::policy::{Platform, Policy};
 use kakeya_evidence::{
     Build, Counts, Coverage, Ending, Evidence, GateVerdict, Host, Network, Outcome, SchemaVersion,
     Source, canonical, export, sign, tree, verdict, verify,
 };
-use kakeya_gates::{self as gates, Workspace, check_registry, registry, resolver};
 use kakeya_report::Checkpoint;
 use kakeya_report::store::{self, Written};
+use kakeya_suite::{ModelFile, Workspace, check_registry};
 
-use crate::cli::{Export, GateArgs};
+use crate::cli::{Export, GateArgs, SoakArgs};
 use crate::conclude;
 use crate::error::HarnessError;
 use crate::exit::Exit;
 use crate::fold::{Fold, ProcessEnd, Shown, SuiteRecord};
 use crate::plan::{Plan, PlannedSuite, plan};
 use crate::progress::{self, Progress};
+#[cfg(feature = "engine")]
 use crate::soak::Soak;
+use crate::subject::Subject;
 use crate::weights::{NoWeights, Weights};
 use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise, table};
 
@@ -32,13 +34,14 @@ use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise
 /// # Errors
 /// When the command makes no sense, the host is another one, or the harness cannot do its own work. A case
 /// that fails is not an error but a status.
-pub fn run(
+pub fn run<S: Subject>(
     arguments: &GateArgs,
+    subject: &S,
     workspace: &Workspace,
     output: &mut impl Write,
 ) -> Result<Exit, HarnessError> {
     let platform = policy::platform(workspace, &arguments.platform)?;
-    let suites = registry();
+    let suites = subject.suites();
     if !suites.is_empty() {
         check_registry(&suites)?;
     }
@@ -72,11 +75,12 @@ pub fn run(
         started: Timestamp::now(),
         // Without dashes, so that the parts of a file name stay apart.
         id: uuid::Uuid::new_v4().simple().to_string(),
-        source: source::observe(workspace.root(), &policy.guarded)?,
-        build: build_facts::observe(workspace.root())?,
+        source: source::observe(workspace.root(), &policy.guarded, subject.built().commit)?,
+        build: build_facts::observe(workspace.root(), subject.built())?,
         policy,
         coverage,
-        soak: arguments.soak,
+        soak: &arguments.soak,
+        subject,
         platform: &platform,
         workspace,
         plan,
@@ -105,29 +109,30 @@ pub fn run(
 }
 
 /// A run in progress.
-struct Run<'a> {
+struct Run<'a, S> {
+    subject: &'a S,
     started: Timestamp,
     id: String,
     source: Source,
     build: Build,
     policy: Policy,
     coverage: Option<Coverage>,
-    soak: Option<SignedDuration>,
+    soak: &'a SoakArgs,
     platform: &'a Platform,
     workspace: &'a Workspace,
     plan: Plan,
     host: Host,
 }
 
-impl Run<'_> {
+impl<S: Subject> Run<'_, S> {
     /// Runs the suites, and the long session where one was asked for, of which checkpoints are kept in `directory`.
     fn go(self, directory: &Path) -> Result<(Evidence, Exit, Option<Checkpoint>), HarnessError> {
         let program = std::env::current_exe().map_err(HarnessError::system("find this program"))?;
-        let mut weights = match Weights::ensure(self.platform, self.workspace) {
+        let mut weights = match Weights::ensure(self.platform, self.subject, self.workspace) {
             Ok(weights) => weights,
-            Err(NoWeights::Absent(error)) => {
-                eprintln!("error: {error}");
-                let end = ProcessEnd::NotStarted(error.to_string());
+            Err(NoWeights::Absent(reason)) => {
+                eprintln!("error: {reason}");
+                let end = ProcessEnd::NotStarted(reason);
                 let unstarted = |suite| Self::unstarted(suite, &end);
                 let records = self.plan.suites.iter().map(unstarted).collect();
                 let mut evidence = self.record(records, None);
@@ -140,22 +145,19 @@ impl Run<'_> {
         let progress = Progress::new(self.plan.cases());
         let records = self.suites(&program, &weights.first, &interrupted, &progress);
         let mut evidence = self.record(records, Some(&weights));
-        let mut checkpoint = None;
-        if let Some(asked) = self.soak.filter(|_| !interrupted.load(Ordering::SeqCst)) {
-            let kept = checkpoint.insert(Checkpoint::begin(directory, &mut evidence)?);
-            let soak = Soak {
+        let checkpoint = if interrupted.load(Ordering::SeqCst) {
+            None
+        } else {
+            let long = LongRun {
                 program: &program,
                 model: &weights.first,
                 workspace: self.workspace,
-                asked,
                 interrupted: &interrupted,
+                progress: &progress,
+                directory,
             };
-            let session = soak.run(&progress, |known| {
-                evidence.long_session = Some(known.clone());
-                Ok(kept.update(&mut evidence)?)
-            })?;
-            evidence.long_session = Some(session);
-        }
+            long.run(self.soak, &mut evidence)?
+        };
         progress.end();
         weights.observe_again()?;
         evidence.models = weights.files;
@@ -172,7 +174,7 @@ impl Run<'_> {
     fn suites(
         &self,
         program: &Path,
-        model: &gates::ModelFile,
+        model: &ModelFile,
         interrupted: &AtomicBool,
         progress: &Progress,
     ) -> Vec<SuiteRecord> {
@@ -201,7 +203,7 @@ impl Run<'_> {
         &self,
         suite: &PlannedSuite,
         program: &Path,
-        model: &gates::ModelFile,
+        model: &ModelFile,
         interrupted: &AtomicBool,
         progress: &Progress,
     ) -> SuiteRecord {
@@ -266,7 +268,7 @@ impl Run<'_> {
             network: match weights {
                 Some(weights) => weights.network.clone(),
                 None => Network {
-                    offline: is_offline(self.workspace),
+                    offline: is_offline(self.subject, self.workspace),
                     fetched: Vec::new(),
                 },
             },
@@ -313,8 +315,57 @@ fn listen() -> Result<Arc<AtomicBool>, HarnessError> {
     Ok(interrupted)
 }
 
-fn is_offline(workspace: &Workspace) -> bool {
-    resolver(workspace).is_ok_and(|resolver| resolver.settings().offline)
+fn is_offline<S: Subject>(subject: &S, workspace: &Workspace) -> bool {
+    subject
+        .models(workspace)
+        .is_ok_and(|models| models.is_offline())
+}
+
+/// What the long session of a gate runs on, where one was asked for.
+#[cfg_attr(
+    not(feature = "engine"),
+    allow(dead_code, reason = "a build that serves nothing has none")
+)]
+struct LongRun<'a> {
+    program: &'a Path,
+    model: &'a ModelFile,
+    workspace: &'a Workspace,
+    interrupted: &'a AtomicBool,
+    progress: &'a Progress,
+    /// Where checkpoints are kept.
+    directory: &'a Path,
+}
+
+impl LongRun<'_> {
+    #[cfg(feature = "engine")]
+    fn run(
+        self,
+        soak: &SoakArgs,
+        evidence: &mut Evidence,
+    ) -> Result<Option<Checkpoint>, HarnessError> {
+        let Some(asked) = soak.time else {
+            return Ok(None);
+        };
+        let kept = Checkpoint::begin(self.directory, evidence)?;
+        let soak = Soak {
+            program: self.program,
+            model: self.model,
+            workspace: self.workspace,
+            asked,
+            interrupted: self.interrupted,
+        };
+        let session = soak.run(self.progress, |known| {
+            evidence.long_session = Some(known.clone());
+            Ok(kept.update(evidence)?)
+        })?;
+        evidence.long_session = Some(session);
+        Ok(Some(kept))
+    }
+
+    #[cfg(not(feature = "engine"))]
+    fn run(self, _: &SoakArgs, _: &mut Evidence) -> Result<Option<Checkpoint>, HarnessError> {
+        Ok(None)
+    }
 }
 
 fn report(evidence: &Evidence, written: &Written, output: &mut impl Write) -> std::io::Result<()> {

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use kakeya_evidence::policy::Platform;
-use kakeya_gates::{Case, Suite, Tier, Workspace, check_registry, registry};
+use kakeya_suite::{Case, Suite, Tier, Workspace, check_registry};
 use serde::Serialize;
 
 use crate::cli::{Format, ListArgs};
 use crate::error::HarnessError;
 use crate::exit::Exit;
 use crate::policy;
+use crate::subject::Subject;
 use crate::table::table;
 
 #[derive(Debug, Serialize)]
@@ -48,12 +49,13 @@ struct ListedCase {
 ///
 /// # Errors
 /// When a name is unknown, policy is malformed, or the output cannot be written.
-pub fn run(
+pub fn run<S: Subject>(
     arguments: &ListArgs,
+    subject: &S,
     workspace: &Workspace,
     output: &mut impl Write,
 ) -> Result<Exit, HarnessError> {
-    let suites = registry();
+    let suites = subject.suites();
     check_registry(&suites)?;
     let platforms = match &arguments.platform {
         Some(name) => vec![policy::platform(workspace, name)?],
@@ -70,10 +72,10 @@ pub fn run(
     Ok(Exit::Success)
 }
 
-fn select(
+fn select<C: 'static>(
     arguments: &ListArgs,
     platforms: Vec<Platform>,
-    suites: &[Suite],
+    suites: &[Suite<C>],
 ) -> Result<Listing, HarnessError> {
     let runs: BTreeSet<_> = platforms
         .iter()
@@ -112,8 +114,8 @@ fn select(
     })
 }
 
-fn listed(suite: &Suite) -> ListedSuite {
-    let case = |case: &Case| ListedCase {
+fn listed<C: 'static>(suite: &Suite<C>) -> ListedSuite {
+    let case = |case: &Case<C>| ListedCase {
         name: case.name().to_owned(),
         tier: case.tier().as_str(),
         history: case.history_name().map(str::to_owned),
@@ -161,7 +163,7 @@ fn text(listing: &Listing) -> String {
 mod tests {
     use super::*;
 
-    fn suites() -> Vec<Suite> {
+    fn suites() -> Vec<Suite<()>> {
         vec![
             Suite::new("inv3", "bits stay equal")
                 .case(Case::fast("chunks_of_7", |_| Ok(())).history("prose"))

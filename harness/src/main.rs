@@ -2,15 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use harness::cli::Cli;
-
+#[cfg(feature = "engine")]
 fn main() -> ExitCode {
-    match harness::run(&Cli::parse()) {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("error: {error}");
-            error.exit().into()
-        }
-    }
+    harness::main(&harness::kakeya::Kakeya)
+}
+
+#[cfg(not(feature = "engine"))]
+fn main() -> ExitCode {
+    harness::main_without_suites()
 }

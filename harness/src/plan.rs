@@ -2,7 +2,7 @@
 
 use kakeya_evidence::policy::Platform;
 use kakeya_evidence::{RequiredCase, Selection};
-use kakeya_gates::{Case, Suite, Tier, select};
+use kakeya_suite::{Case, Suite, Tier, select};
 
 use crate::cli::GateArgs;
 use crate::error::HarnessError;
@@ -44,10 +44,10 @@ impl Plan {
 /// # Errors
 /// When a suite is asked for that nobody knows, that the platform does not run, or that policy names and this
 /// build does not have.
-pub fn plan(
+pub fn plan<C: 'static>(
     arguments: &GateArgs,
     platform: &Platform,
-    registry: &[Suite],
+    registry: &[Suite<C>],
 ) -> Result<Plan, HarnessError> {
     let wanted = wanted_suites(arguments, platform, registry)?;
     let mut suites = Vec::new();
@@ -93,10 +93,10 @@ pub fn plan(
 }
 
 /// The ids to run, in the platform's order.
-fn wanted_suites(
+fn wanted_suites<C: 'static>(
     arguments: &GateArgs,
     platform: &Platform,
-    registry: &[Suite],
+    registry: &[Suite<C>],
 ) -> Result<Vec<String>, HarnessError> {
     for id in &arguments.suite {
         if platform.suites.contains(id) {
@@ -118,7 +118,11 @@ fn wanted_suites(
     Ok(platform.suites.iter().filter(selected).cloned().collect())
 }
 
-fn required(platform: &Platform, registry: &[Suite], tier: Tier) -> Vec<RequiredCase> {
+fn required<C: 'static>(
+    platform: &Platform,
+    registry: &[Suite<C>],
+    tier: Tier,
+) -> Vec<RequiredCase> {
     platform
         .suites
         .iter()
@@ -132,7 +136,7 @@ fn required(platform: &Platform, registry: &[Suite], tier: Tier) -> Vec<Required
         .collect()
 }
 
-fn expected(case: &Case) -> Expected {
+fn expected<C: 'static>(case: &Case<C>) -> Expected {
     Expected {
         name: case.name().to_owned(),
         tier: case.tier().to_string(),
@@ -143,6 +147,7 @@ fn expected(case: &Case) -> Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::SoakArgs;
 
     fn platform() -> Platform {
         toml::from_str(
@@ -153,7 +158,7 @@ mod tests {
         .unwrap()
     }
 
-    fn suites() -> Vec<Suite> {
+    fn suites() -> Vec<Suite<()>> {
         vec![
             Suite::new("http", "h").case(Case::fast("shim", |_| Ok(()))),
             Suite::new("grpc", "g").case(Case::fast("eos", |_| Ok(()))),
@@ -171,7 +176,7 @@ mod tests {
             case: case.map(Into::into),
             out: None,
             sign: Vec::new(),
-            soak: None,
+            soak: SoakArgs::default(),
             export: None,
             coverage: None,
         }
@@ -238,7 +243,7 @@ mod tests {
 
     #[test]
     fn suites_that_are_unknown_elsewhere_or_not_built_are_told_apart() {
-        let error = |suite: &str, registry: &[Suite]| {
+        let error = |suite: &str, registry: &[Suite<()>]| {
             plan(
                 &arguments(Tier::Fast, &[suite], None),
                 &platform(),
@@ -271,7 +276,12 @@ mod tests {
 
     #[test]
     fn a_build_without_suites_has_nothing_to_run() {
-        let plan = plan(&arguments(Tier::Fast, &[], None), &platform(), &[]).unwrap();
+        let plan = plan(
+            &arguments(Tier::Fast, &[], None),
+            &platform(),
+            &[] as &[Suite<()>],
+        )
+        .unwrap();
         assert_eq!(plan.cases(), 0);
         assert!(plan.selection.partial);
     }

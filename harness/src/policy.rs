@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use kakeya_evidence::policy::{GatePolicy, GuardedFiles, GuardedPolicy, Platform, Policy};
 use kakeya_evidence::sign;
-use kakeya_gates::Workspace;
+use kakeya_suite::Workspace;
 use serde::de::DeserializeOwned;
 
 use crate::error::HarnessError;

@@ -2,33 +2,32 @@
 
 use std::io::Write;
 
-use kakeya_gates::{ModelFileError, Workspace, resolver};
-use kakeya_model::catalogue::TerminalProgress;
+use kakeya_suite::Workspace;
 
 use crate::cli::PrewarmArgs;
 use crate::error::HarnessError;
 use crate::exit::Exit;
 use crate::policy;
+use crate::subject::Subject;
 
 /// Fetches, checks and repairs the models asked for.
 ///
 /// # Errors
 /// When a name is unknown, or a model cannot be had.
-pub fn run(
+pub fn run<S: Subject>(
     arguments: &PrewarmArgs,
+    subject: &S,
     workspace: &Workspace,
     output: &mut impl Write,
 ) -> Result<Exit, HarnessError> {
-    let resolver = resolver(workspace)?;
+    let models = subject.models(workspace)?;
     let names = match (&arguments.platform, &arguments.model) {
         (Some(platform), _) => policy::platform(workspace, platform)?.models,
         (None, Some(model)) => vec![model.clone()],
-        (None, None) => vec![resolver.catalogue().default_name().to_owned()],
+        (None, None) => vec![models.default_name().ok_or(HarnessError::NoDefaultModel)?],
     };
     for name in names {
-        let model = resolver
-            .prewarm(&name, &mut TerminalProgress::stderr())
-            .map_err(ModelFileError::from)?;
+        let model = models.prewarm(&name)?;
         let how = if model.fetched {
             "fetched"
         } else {
@@ -38,8 +37,8 @@ pub fn run(
             output,
             "{name}: {how}, {} bytes, sha256 {}\n  {}",
             model.size,
-            model.sha256,
-            model.path.display()
+            model.file.sha256,
+            model.file.path.display()
         )
         .map_err(HarnessError::system("write the result"))?;
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kakeya_gates::Workspace;
 use kakeya_report::html::{self, Inputs};
 use kakeya_report::{Collection, index, markdown};
+use kakeya_suite::Workspace;
 
 use crate::cli::ReportArgs;
 use crate::error::HarnessError;

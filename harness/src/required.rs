@@ -7,12 +7,13 @@ use std::io::Write;
 
 use kakeya_evidence::Evidence;
 use kakeya_evidence::policy::{Limit, ListedCase, RequiredPolicy, RequiredSuite};
-use kakeya_gates::{Suite, Tier, registry, select};
+use kakeya_suite::{Suite, Tier, select};
 
 use crate::cli::RequiredArgs;
 use crate::compare;
 use crate::error::HarnessError;
 use crate::exit::Exit;
+use crate::subject::Subject;
 
 /// A case must make one in so many of the forward passes of the record. Where streams are cut off and batches form by
 /// chance, a busy host makes a third of what a quiet one does.
@@ -31,10 +32,14 @@ const HEADING: &str = "\
 ///
 /// # Errors
 /// When the record cannot be read or is none, or the output cannot be written.
-pub fn run(arguments: &RequiredArgs, output: &mut impl Write) -> Result<Exit, HarnessError> {
+pub fn run<S: Subject>(
+    arguments: &RequiredArgs,
+    subject: &S,
+    output: &mut impl Write,
+) -> Result<Exit, HarnessError> {
     let path = &arguments.from;
     let evidence = compare::read(path)?;
-    let policy = policy(&registry(), &evidence);
+    let policy = policy(&subject.suites(), &evidence);
     let text = toml::to_string(&policy).map_err(|error| HarnessError::Policy {
         path: path.clone(),
         reason: error.to_string(),
@@ -43,13 +48,13 @@ pub fn run(arguments: &RequiredArgs, output: &mut impl Write) -> Result<Exit, Ha
     Ok(Exit::Success)
 }
 
-fn policy(suites: &[Suite], evidence: &Evidence) -> RequiredPolicy {
+fn policy<C: 'static>(suites: &[Suite<C>], evidence: &Evidence) -> RequiredPolicy {
     RequiredPolicy {
         suite: suites.iter().map(|suite| listed(suite, evidence)).collect(),
     }
 }
 
-fn listed(suite: &Suite, evidence: &Evidence) -> RequiredSuite {
+fn listed<C: 'static>(suite: &Suite<C>, evidence: &Evidence) -> RequiredSuite {
     let ran: Vec<_> = evidence
         .cases
         .iter()

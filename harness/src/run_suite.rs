@@ -5,18 +5,15 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use kakeya_evidence::{Backend, Comparison};
-use kakeya_gates::{
-    CaseReport, Compared, Outcome, SuiteContext, SuiteSettings, Workspace, registry, run_case,
-    select,
-};
-use kakeya_model::{Isa, NUMERICS_VERSION, forward_passes, forward_passes_on};
+use kakeya_evidence::Comparison;
+use kakeya_suite::{CaseReport, Compared, Measurement, Outcome, Workspace, run_case, select};
 
 use crate::cli::RunSuiteArgs;
 use crate::error::HarnessError;
 use crate::event::{CaseOutcome, Event, Figure};
 use crate::exit::Exit;
 use crate::float_modes;
+use crate::subject::{Settings, Subject};
 
 /// Runs the suite's selected cases, one after the other.
 ///
@@ -24,9 +21,13 @@ use crate::float_modes;
 ///
 /// # Errors
 /// When there is no such suite, or a report cannot be sent.
-pub fn run(arguments: &RunSuiteArgs, workspace: &Workspace) -> Result<Exit, HarnessError> {
+pub fn run<S: Subject>(
+    arguments: &RunSuiteArgs,
+    subject: &S,
+    workspace: &Workspace,
+) -> Result<Exit, HarnessError> {
     end_with_parent();
-    let suites = registry();
+    let suites = subject.suites();
     let suite = suites
         .iter()
         .find(|suite| suite.id() == arguments.suite)
@@ -34,15 +35,14 @@ pub fn run(arguments: &RunSuiteArgs, workspace: &Workspace) -> Result<Exit, Harn
             name: arguments.suite.clone(),
             known: suites.iter().map(|suite| suite.id().to_owned()).collect(),
         })?;
-    let context = SuiteContext::new(SuiteSettings {
+    let context = subject.context(Settings {
         model: arguments.model.file(),
         threads: thread::available_parallelism()
             .map_err(HarnessError::system("count processors"))?
             .get(),
-        isa: Isa::from_env()?,
         tier: arguments.tier,
-        goldens: workspace.goldens(),
-    });
+        workspace: workspace.clone(),
+    })?;
     send(&Event::Up {
         float_modes: float_modes::observe(),
     })?;
@@ -51,31 +51,19 @@ pub fn run(arguments: &RunSuiteArgs, workspace: &Workspace) -> Result<Exit, Harn
         send(&Event::Started {
             case: case.name().to_owned(),
         })?;
-        let report = run_case(case, &context);
+        let report = run_case(case, &context, || subject.forward_passes());
         send(&finished(case.name(), report))?;
-        // What ran, not what was asked for: the instruction set of most of the passes so far.
-        let busiest = Isa::ALL
-            .into_iter()
-            .max_by_key(|isa| forward_passes_on(*isa));
-        if let Some(isa) = busiest
+        if let Some(backend) = subject.backend(&context)
             && !computed
-            && forward_passes_on(isa) > 0
         {
             computed = true;
-            send(&Event::Computed {
-                backend: Backend {
-                    device: "cpu".to_owned(),
-                    isa: isa.to_string(),
-                    threads: context.threads(),
-                    numerics_version: NUMERICS_VERSION,
-                },
-            })?;
+            send(&Event::Computed { backend })?;
         }
     }
     send(&Event::Done {
-        forward_passes: forward_passes(),
+        forward_passes: subject.forward_passes(),
         float_modes: float_modes::observe(),
-        figures: figures(&context),
+        figures: figures(subject.measurements(&context)),
     })?;
     Ok(Exit::Success)
 }
@@ -117,13 +105,13 @@ fn comparisons(compared: &[Compared]) -> Vec<Comparison> {
         .collect()
 }
 
-fn figures(context: &SuiteContext) -> Vec<Figure> {
-    let of = |figure: kakeya_gates::Measurement| Figure {
+fn figures(measurements: Vec<Measurement>) -> Vec<Figure> {
+    let of = |figure: Measurement| Figure {
         name: figure.name,
         value: figure.value,
         unit: figure.unit,
     };
-    context.measurements().into_iter().map(of).collect()
+    measurements.into_iter().map(of).collect()
 }
 
 fn send(event: &Event) -> Result<(), HarnessError> {

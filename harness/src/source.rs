@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use kakeya_evidence::policy::GuardedFiles;
 use kakeya_evidence::{Change, ChangeKind, CommitFrom, Source, tree};
 
-use crate::build_facts;
 use crate::error::HarnessError;
 
 const SHOWN_CHANGES: usize = 20;
@@ -20,12 +19,16 @@ enum Revision {
     Absent { reason: String },
 }
 
-/// Observes the source at the start of a run. Where git does not tell the commit, it is the one that this program was
-/// built from.
+/// Observes the source at the start of a run. Where git does not tell the commit, it is `built`, the one that this
+/// program was built from.
 ///
 /// # Errors
 /// When the tree cannot be digested. Git's absence is not an error, it is recorded.
-pub fn observe(root: &Path, guarded: &GuardedFiles) -> Result<Source, HarnessError> {
+pub fn observe(
+    root: &Path,
+    guarded: &GuardedFiles,
+    built: Option<String>,
+) -> Result<Source, HarnessError> {
     let digest = tree::digest(root, guarded)?;
     let source = Source {
         tree_sha256: digest.sha256,
@@ -45,15 +48,12 @@ pub fn observe(root: &Path, guarded: &GuardedFiles) -> Result<Source, HarnessErr
             changes: changes.into_iter().take(SHOWN_CHANGES).collect(),
             ..source
         },
-        Revision::Absent { reason } => {
-            let commit = build_facts::commit();
-            Source {
-                commit_from: commit.as_ref().map(|_| CommitFrom::Build),
-                commit,
-                commit_absent_reason: Some(reason),
-                ..source
-            }
-        }
+        Revision::Absent { reason } => Source {
+            commit_from: built.as_ref().map(|_| CommitFrom::Build),
+            commit: built,
+            commit_absent_reason: Some(reason),
+            ..source
+        },
     })
 }
 
@@ -177,9 +177,9 @@ mod tests {
     fn a_repository_without_a_commit_says_so() {
         let root = tree();
         run_git(root.path(), &["init", "--quiet"]);
-        let source = observe(root.path(), &guarded()).unwrap();
+        let source = observe(root.path(), &guarded(), Some("c0ffee".to_owned())).unwrap();
         assert_eq!(source.dirty, None);
-        assert_eq!(source.commit, build_facts::commit());
+        assert_eq!(source.commit.as_deref(), Some("c0ffee"));
         let reason = source.commit_absent_reason.unwrap();
         assert!(reason.starts_with("git rev-parse: "), "{reason}");
         assert_eq!(source.files, 1);
@@ -196,13 +196,13 @@ mod tests {
             &["commit", "--quiet", "--message", "one", "--no-verify"],
         );
         fs::write(path.join("notes.md"), "x").unwrap();
-        let clean = observe(path, &guarded()).unwrap();
+        let clean = observe(path, &guarded(), None).unwrap();
         assert_eq!(clean.commit.as_ref().map(String::len), Some(40));
         assert_eq!(clean.dirty, Some(false));
 
         fs::write(path.join("src/a.rs"), "changed").unwrap();
         fs::write(path.join("src/new file.rs"), "x").unwrap();
-        let dirty = observe(path, &guarded()).unwrap();
+        let dirty = observe(path, &guarded(), None).unwrap();
         assert_eq!(dirty.commit, clean.commit);
         assert_eq!(dirty.dirty, Some(true));
         let change = |path: &str, kind| Change {
@@ -241,7 +241,7 @@ mod tests {
         let inner = root.path().join("copy");
         fs::create_dir_all(inner.join("src")).unwrap();
         fs::write(inner.join("src/a.rs"), "a").unwrap();
-        let source = observe(&inner, &guarded()).unwrap();
+        let source = observe(&inner, &guarded(), None).unwrap();
         assert_eq!(
             source.commit_absent_reason.as_deref(),
             Some("the checkout is the folder copy/ of another repository")

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use kakeya_evidence::policy::{GuardedFiles, Policy};
 use kakeya_evidence::verify::{self, Checkout, Finding, Question, Rejection, Report};
 use kakeya_evidence::{hex, tree};
-use kakeya_gates::Workspace;
 use kakeya_report::folder;
+use kakeya_suite::Workspace;
 
+use crate::actions::{data, property};
 use crate::cli::{QuestionArgs, VerifyArgs, VerifyFormat};
 use crate::error::HarnessError;
 use crate::exit::Exit;
@@ -290,18 +291,6 @@ fn github(report: &Report, output: &mut impl Write) -> std::io::Result<()> {
         "rejected"
     };
     writeln!(output, "::notice title=evidence::{verdict}")
-}
-
-/// Text in a workflow command, escaped as its documentation asks.
-fn data(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
-}
-
-/// A property of a workflow command, which may not hold what parts properties either.
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 #[cfg(test)]

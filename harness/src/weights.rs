@@ -2,21 +2,21 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kakeya_evidence::policy::Platform;
 use kakeya_evidence::{Content, ModelFile, Network, Place, hex};
-use kakeya_gates::{self as gates, ModelFileError, Workspace, resolver};
-use kakeya_model::catalogue::{CacheSettings, ResolvedModel, TerminalProgress};
+use kakeya_suite::Workspace;
 
 use crate::error::HarnessError;
+use crate::subject::{FoundModel, Subject};
 
 /// The platform's models, fetched where they were missing, all checked.
 pub struct Weights {
     /// The one that suites run.
-    pub first: gates::ModelFile,
+    pub first: kakeya_suite::ModelFile,
     /// As resolved.
-    pub models: Vec<ResolvedModel>,
+    pub models: Vec<FoundModel>,
     /// Their files, as found.
     pub files: Vec<ModelFile>,
     /// What was fetched for them.
@@ -26,7 +26,7 @@ pub struct Weights {
 /// Why there are none.
 pub enum NoWeights {
     /// They cannot be had. The run is recorded without them.
-    Absent(ModelFileError),
+    Absent(String),
     /// They are there, and the system does not let them be read.
     Unreadable(HarnessError),
 }
@@ -36,28 +36,32 @@ impl Weights {
     ///
     /// # Errors
     /// Why there are none.
-    pub fn ensure(platform: &Platform, workspace: &Workspace) -> Result<Self, NoWeights> {
-        let resolver = resolver(workspace).map_err(NoWeights::Absent)?;
+    pub fn ensure<S: Subject>(
+        platform: &Platform,
+        subject: &S,
+        workspace: &Workspace,
+    ) -> Result<Self, NoWeights> {
+        let absent = |error: HarnessError| NoWeights::Absent(error.to_string());
+        let known = subject.models(workspace).map_err(absent)?;
         let mut network = Network {
-            offline: resolver.settings().offline,
+            offline: known.is_offline(),
             fetched: Vec::new(),
         };
         let (mut models, mut files) = (Vec::new(), Vec::new());
         for name in &platform.models {
-            let model = resolver
-                .ensure(name, &mut TerminalProgress::stderr())
-                .map_err(|error| NoWeights::Absent(error.into()))?;
+            let model = known.ensure(name).map_err(absent)?;
             if model.fetched {
                 network.fetched.push(name.clone());
             }
-            let found = observe(&model, resolver.settings());
+            let found = observe(&model, known.cache());
             files.extend(found.map_err(NoWeights::Unreadable)?);
             models.push(model);
         }
         // Policy is refused when it is read if a platform has no model.
-        let first = models.first().map(gates::ModelFile::from);
+        let first = models.first().map(|model| model.file.clone());
         Ok(Self {
-            first: first.ok_or(NoWeights::Absent(ModelFileError::NoneAsked))?,
+            first: first
+                .ok_or_else(|| NoWeights::Absent("the platform names no model".to_owned()))?,
             models,
             files,
             network,
@@ -71,7 +75,7 @@ impl Weights {
     pub fn observe_again(&mut self) -> Result<(), HarnessError> {
         let paths = self.models.iter().flat_map(|model| &model.files);
         for (found, file) in self.files.iter_mut().zip(paths) {
-            found.sha256_at_end = Some(sha256(&file.path)?);
+            found.sha256_at_end = Some(sha256(&file.1)?);
         }
         Ok(())
     }
@@ -81,12 +85,8 @@ impl Weights {
 ///
 /// # Errors
 /// When a file cannot be read.
-fn observe(
-    model: &ResolvedModel,
-    settings: &CacheSettings,
-) -> Result<Vec<ModelFile>, HarnessError> {
-    let of = |file: &kakeya_model::catalogue::ResolvedFile| {
-        let path = &file.path;
+fn observe(model: &FoundModel, cache: &Path) -> Result<Vec<ModelFile>, HarnessError> {
+    let of = |(name, path): &(String, PathBuf)| {
         let unreadable = |source| HarnessError::System {
             what: format!("read {}", path.display()),
             source,
@@ -96,11 +96,11 @@ fn observe(
             .and_then(|file| file.take(Content::HEAD as u64).read_to_end(&mut head))
             .map_err(unreadable)?;
         let real = path.canonicalize().map_err(unreadable)?;
-        let cache = settings.cache.canonicalize().map_err(unreadable)?;
+        let cache = cache.canonicalize().map_err(unreadable)?;
         Ok(ModelFile {
-            model: model.name.clone(),
+            model: model.file.name.clone(),
             revision: revision(path),
-            file: file.expected.name.clone(),
+            file: name.clone(),
             size_bytes: fs::metadata(path).map_err(unreadable)?.len(),
             sha256: sha256(path)?,
             sha256_at_end: None,

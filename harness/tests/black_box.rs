@@ -1,4 +1,5 @@
 //! The program as a user meets it. Nothing here needs a model: each test stops before one would be loaded.
+#![cfg(feature = "engine")]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! Policy and code agree: what the platforms ask for is what this build has.
+#![cfg(feature = "engine")]
 
 use harness::policy;
 use kakeya_evidence::policy::ListedCase;

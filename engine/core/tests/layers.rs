@@ -9,12 +9,14 @@ use std::process::Command;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Each crate of the workspace, and the crates of the workspace that it may depend on. (LAYER-2, LAYER-4)
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("kakeya-proto", &[]),
     ("kakeya-client", &["kakeya-proto"]),
     ("kakeya-core", &[]),
     ("kakeya-evidence", &[]),
     ("kakeya-report", &["kakeya-evidence"]),
+    ("kakeya-suite", &[]),
+    ("kakeya-github", &[]),
     ("kakeya-model", &["kakeya-core"]),
     ("kakeya-runtime", &["kakeya-core", "kakeya-model"]),
     (
@@ -35,6 +37,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "kakeya-model",
             "kakeya-runtime",
             "kakeya-server",
+            "kakeya-suite",
         ],
     ),
     (
@@ -47,26 +50,45 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "kakeya-runtime",
             "kakeya-server",
             "kakeya-gates",
+            "kakeya-suite",
             "kakeya-evidence",
             "kakeya-report",
+            "kakeya-github",
         ],
     ),
 ];
 
 /// The crates that hold without a model. (LAYER-1)
-const WITHOUT_TENSORS: [&str; 5] = [
+const WITHOUT_TENSORS: [&str; 7] = [
     "kakeya-client",
     "kakeya-core",
     "kakeya-evidence",
+    "kakeya-github",
     "kakeya-proto",
     "kakeya-report",
+    "kakeya-suite",
 ];
 
 /// The crates that hold without a network. (LAYER-3)
-const WITHOUT_NETWORK: [&str; 3] = ["kakeya-core", "kakeya-evidence", "kakeya-report"];
+const WITHOUT_NETWORK: [&str; 4] = [
+    "kakeya-core",
+    "kakeya-evidence",
+    "kakeya-report",
+    "kakeya-suite",
+];
 
 /// The most crates that evidence may be built from. (LAYER-5)
 const CRATES_OF_EVIDENCE: usize = 60;
+
+/// The builds of the harness that leave something out: their features, and what they are then not built from. (LAYER-6)
+const LIGHT: [(&str, &[&str]); 3] = [
+    ("github", &["candle", "hf-hub", "tonic"]),
+    ("engine", &["octocrab"]),
+    (
+        "",
+        &["candle", "octocrab", "hf-hub", "tonic", "hyper", "rustls"],
+    ),
+];
 
 /// What a crate that speaks over a network ends up with. Tokio is not among them: its channels are in core.
 const NETWORK: [&str; 12] = [
@@ -415,4 +437,61 @@ fn layer_5_counts_what_evidence_is_built_from() {
         others < CRATES_OF_EVIDENCE,
         "LAYER-5: kakeya-evidence is built from {others} crates, and may be from fewer than {CRATES_OF_EVIDENCE}"
     );
+}
+
+/// The names of all packages that a build of the harness with these features is built from, for this host.
+fn harness_with(features: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--quiet",
+            "--offline",
+            "--locked",
+            "--package",
+            "harness",
+        ])
+        .args(["--no-default-features", "--features", features])
+        .args([
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8(output.stdout).expect("cargo speaks UTF-8");
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What of `without` is among the packages, where a name stands for all that begin with it and a dash, too.
+fn of<'a>(packages: &'a BTreeSet<String>, without: &[&str]) -> Vec<&'a str> {
+    let is_one = |package: &&String| {
+        without
+            .iter()
+            .any(|name| *package == name || package.starts_with(&format!("{name}-")))
+    };
+    packages.iter().filter(is_one).map(String::as_str).collect()
+}
+
+#[test]
+fn layer_6_a_harness_without_a_feature_is_not_built_from_what_it_brings() {
+    for (features, without) in LIGHT {
+        let packages = harness_with(features);
+        assert!(packages.contains("kakeya-evidence"), "{packages:?}");
+        let found = of(&packages, without);
+        assert_eq!(
+            found, [""; 0],
+            "LAYER-6: harness with [{features}] is built from these"
+        );
+    }
+    // And the features bring it.
+    let whole = harness_with("engine,github");
+    assert!(!of(&whole, &["candle"]).is_empty() && !of(&whole, &["octocrab"]).is_empty());
 }

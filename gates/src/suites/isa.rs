@@ -14,9 +14,9 @@ use serde::Deserialize;
 use super::SMOLLM2;
 use super::inv3::{Setting, Trace};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
-use crate::suite::{Case, Suite};
+use crate::suite::{Case, Suite, on_model};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The suite.
 pub fn suite() -> Suite {
@@ -32,7 +32,7 @@ pub fn suite() -> Suite {
             "neon_has_the_golden_digest_under_emulation",
             neon,
         ))
-        .of_model(SMOLLM2)
+        .within(on_model(SMOLLM2))
 }
 
 /// `goldens/digest-smollm2-135m.json`.

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use super::inv3::{Setting, candle_logits};
 use super::{SMOLLM2, tokenizer, tokenizer_files, tokenizer_qwen3};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
-use crate::suite::{Case, Suite};
+use crate::suite::{Case, Suite, on_model};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// How far a logit may be from the float64 reference.
 const TOLERANCE: f64 = 2e-3;
@@ -46,7 +46,7 @@ pub fn suite() -> Suite {
         "a_header_with_any_flipped_byte_never_panics",
         flipped_bytes,
     ))
-    .of_model(SMOLLM2)
+    .within(on_model(SMOLLM2))
 }
 
 /// What `gates/reference/reference_forward.py` wrote.

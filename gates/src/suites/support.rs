@@ -22,8 +22,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::{ensure, ensure_eq, ensure_same_bits, ensure_same_tokens};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Sinks and window of the small engines.
 pub(super) const SMALL: CacheConfig = CacheConfig {

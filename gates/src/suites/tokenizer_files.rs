@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::tokenizer::{Golden, golden, load, streams_as_decoded};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The catalogue's SentencePiece model.
 const SENTENCE_PIECE: &str = "gemma3-270m";

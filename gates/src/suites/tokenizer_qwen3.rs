@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 
 use super::tokenizer::{GoldenCase, golden, streams_as_decoded};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 const MODEL: &str = "qwen3-0.6b";
 const FILE: &str = "tokenizer.json";

@@ -14,9 +14,9 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use kakeya_evidence::{Client, LongSession, Violations};
 use kakeya_gates::long_session::{self, Driver, LongSessionError, Turn};
-use kakeya_gates::{ModelFile, Workspace};
 use kakeya_model::Source;
 use kakeya_model::tokenizer::Tokenizer;
+use kakeya_suite::{ModelFile, Workspace};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::cli::RunServerArgs;

@@ -9,8 +9,8 @@ use super::small;
 use crate::checkpoint::Checkpoint;
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 const SHARDS: [&str; 3] = [
     "model-00001-of-00003.safetensors",

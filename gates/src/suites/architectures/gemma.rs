@@ -5,9 +5,9 @@ use serde::Deserialize;
 use super::super::inv3;
 use super::super::inv3::run::{Setting, Trace, cache};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 const NAME: &str = "gemma3-270m";
 /// How far a logit may be from that of `transformers`, which rounds in another order.

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::{NAMES, SMOLLM2, small, tokenizer_files};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::CaseResult;
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -18,9 +18,9 @@ use super::inv3::run::{Setting, Trace, cache};
 use super::{SMOLLM2, inv3, tokenizer_files};
 use crate::checkpoint::Checkpoint;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::{Case, Suite};
 use crate::{ensure, ensure_eq, ensure_same_bits};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 const SMALL: &str = "reference-checkpoints.json";
 const REAL: &str = "reference-qwen3-0.6b-shape.json";

@@ -15,9 +15,9 @@ use super::super::inv3::run::{Setting, Trace, cache};
 use super::{all_logits, chunks, load, small};
 use crate::checkpoint::Checkpoint;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure, ensure_same_bits};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Width of everything: K-quants take 256 inputs at a time.
 const WIDTH: usize = 256;

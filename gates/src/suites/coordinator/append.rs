@@ -6,13 +6,13 @@ use kakeya_core::{CacheConfig, CacheInspector, PositionPolicy, SessionId, Window
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, MAX_CHUNK};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL_LIMIT, engine, engine_with, ensure_holds, generate, greedy, kept, kept_in_layer, open,
     open_with, prose, random_ids, small, snapshot,
 };
 use crate::{ensure, ensure_different_bits, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

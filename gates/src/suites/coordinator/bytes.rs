@@ -7,13 +7,13 @@ use kakeya_core::{CacheInspector, EngineError, KvElement, SessionId};
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, StepLoop};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     PATIENCE, SMALL, SMALL_LIMIT, block_on, engine_with, ensure_ended, ensure_holds, generate,
     greedy, kept_bytes, open, open_with, random_ids, small,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -5,13 +5,13 @@ use std::time::Instant;
 use kakeya_runtime::{AppendCoordinator, EngineConfig};
 
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL_LIMIT, engine, engine_with, ensure_holds, generate, open, open_with, prose, random_ids,
     seeded, small, snapshot,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

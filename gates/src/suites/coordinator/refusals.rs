@@ -7,12 +7,12 @@ use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig};
 
 use crate::context::SuiteContext;
 use crate::ensure_eq;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL, SMALL_LIMIT, engine, engine_with, ensure_ended, ensure_holds, ensure_refused, not_found,
     open, open_with, random_ids, small, snapshot,
 };
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -8,13 +8,13 @@ use kakeya_runtime::GenerationCoordinator;
 use kakeya_runtime::generate::Step;
 
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{
     Generated, SMALL_LIMIT, drain, engine, ensure_holds, generate, open_with, prose, seeded, small,
     snapshot, solo,
 };
 use crate::{ensure_eq, ensure_same_tokens};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -8,13 +8,13 @@ use kakeya_runtime::generate::Step;
 use kakeya_runtime::{AppendCoordinator, GenerationCoordinator};
 
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{
     Generated, SMALL_LIMIT, drain, engine, ensure_holds, fresh, generate, greedy, open, open_with,
     prose, seeded, small, snapshot, solo,
 };
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

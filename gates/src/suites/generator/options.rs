@@ -8,13 +8,13 @@ use kakeya_runtime::generate::{Emitted, Step};
 use kakeya_runtime::{AppendCoordinator, GenerationCoordinator, Pass};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     Generated, drain, engine, ensure_holds, generate, greedy, open, open_with, prose, seeded,
     small, solo,
 };
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

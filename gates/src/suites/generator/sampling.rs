@@ -3,10 +3,10 @@
 use kakeya_core::{GenerateParams, Sampling};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{engine, generate, greedy, open_with, prose, seeded, small, solo};
 use crate::{ensure, ensure_same_tokens};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -9,13 +9,13 @@ use kakeya_core::{
 use kakeya_runtime::{AppendCoordinator, EngineConfig, GenerationCoordinator};
 
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL, engine, engine_with, ensure_holds, ensure_refused, generate, greedy, not_found, open,
     open_with, prose, random_ids, seeded, small, snapshot, solo,
 };
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

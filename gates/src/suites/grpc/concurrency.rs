@@ -4,12 +4,12 @@ use kakeya_core::{GenerateParams, StopReason};
 
 use super::support::{Client, Served, WITHOUT_END, ensure_not_found, serving, until};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     Generated, SMALL_LIMIT, greedy, prose, random_ids, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -12,10 +12,10 @@ use super::support::{
     Served, WITHOUT_END, ensure_not_found, ensure_status, parsed, serving, until,
 };
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{SMALL_LIMIT, greedy, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -7,9 +7,9 @@ use tonic::Code;
 use super::support::{ensure_status, serving};
 use crate::context::SuiteContext;
 use crate::ensure_eq;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{SMALL, greedy, prose, random_ids, seeded, small, solo};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

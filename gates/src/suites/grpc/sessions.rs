@@ -7,12 +7,12 @@ use kakeya_runtime::EngineConfig;
 
 use super::support::{ensure_not_found, parsed, serving, until};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL, SMALL_LIMIT, greedy, kept_bytes, prose, random_ids, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

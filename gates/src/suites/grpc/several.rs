@@ -23,10 +23,10 @@ use tonic::{Code, Status};
 
 use super::support::Client;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{PATIENCE, block_on, engine_with, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::full(

@@ -10,9 +10,9 @@ use tonic::Code;
 use super::support::{WITHOUT_END, ensure_status, request, serving, until};
 use crate::context::SuiteContext;
 use crate::ensure_eq;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{SMALL, greedy, prose, random_ids, seeded, small, solo};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -17,10 +17,10 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::support::{Client, WITHOUT_END, ensure_status, serving, serving_until};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{PATIENCE, greedy, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -6,10 +6,10 @@ use tonic::Code;
 
 use super::support::{ensure_status, serving};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{SMALL_LIMIT, greedy, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq, ensure_same_tokens};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

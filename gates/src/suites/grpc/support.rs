@@ -22,8 +22,8 @@ use tonic::{Code, Request, Status, Streaming};
 
 use crate::context::SuiteContext;
 use crate::ensure_eq;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suites::support::{Generated, PATIENCE, block_on};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// More tokens than any case lets a generation make: it ends because somebody ends it.
 pub(in crate::suites) const WITHOUT_END: u32 = 1_000_000;

@@ -6,9 +6,9 @@ use kakeya_runtime::EngineConfig;
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::packages;
 use crate::suite::Case;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The packages, as pip writes them.
 const PACKAGES: [&str; 2] = ["openai==3.54.0", "jsonschema==4.26.0"];

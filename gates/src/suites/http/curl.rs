@@ -11,10 +11,10 @@ use tokio::process::Command;
 
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{PATIENCE, prose, small, solo};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     let case = |name, config: fn(&SuiteContext) -> EngineConfig, run: Run| {

@@ -9,11 +9,11 @@ use serde_json::json;
 use super::curl::post_json;
 use super::server::{Queue, Served, serving};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::packages;
 use crate::suite::Case;
 use crate::suites::support::{SMALL, greedy, kept_bytes, prose, small};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The package, as pip writes it.
 const PACKAGES: [&str; 1] = ["prometheus_client==0.26.0"];

@@ -5,9 +5,9 @@ use tokio::process::Command;
 use super::server::{Queue, Served, four, serving};
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::packages;
 use crate::suite::Case;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The package, as npm writes it.
 const PACKAGE: &str = "openai@6.30.1";

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::curl::{Answered, answered, curl, sending};
 use super::server::{Queue, Served, four, serving_behind};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suites::support::{PATIENCE, block_on};
 use crate::{Tier, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The server of one case.
 pub(in crate::suites) struct Served {

@@ -4,8 +4,8 @@ use kakeya_core::CacheConfig;
 
 use super::run::{HISTORIES, Setting, Trace, history, random_tokens};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
+use kakeya_suite::CaseResult;
 
 /// Tokens of a history that fits the default cache.
 const LENGTH: usize = 160;

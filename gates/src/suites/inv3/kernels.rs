@@ -5,8 +5,8 @@ use kakeya_model::probe::{Kernel, Probe, ProbeShape};
 
 use crate::context::SuiteContext;
 use crate::ensure_same_bits;
-use crate::failure::CaseResult;
 use crate::suite::Case;
+use kakeya_suite::CaseResult;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

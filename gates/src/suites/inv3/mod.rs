@@ -17,8 +17,8 @@ pub(super) use run::{Setting, Trace};
 use std::time::Duration;
 
 use crate::context::SuiteContext;
-use crate::failure::CaseFailure;
 use crate::suite::{Case, Suite};
+use kakeya_suite::CaseFailure;
 
 /// The suite behind gate G3.
 pub fn suite() -> Suite {

@@ -10,9 +10,9 @@ use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, GenerationCoordina
 
 use super::run::{HISTORIES, Setting, Trace, cache, history, random_tokens};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::{ensure_eq, ensure_same_bits};
+use kakeya_suite::CaseResult;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

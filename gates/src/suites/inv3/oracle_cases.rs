@@ -13,9 +13,9 @@ use super::super::SMOLLM2;
 use super::oracle::{Oracle, Visibility};
 use super::run::{HISTORIES, Setting, Trace, cache, history};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
-use crate::suite::Case;
+use crate::suite::{Case, on_model};
 use crate::{ensure, ensure_different_bits, ensure_same_bits};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 const SINK: usize = 2;
 const WINDOW: usize = 8;
@@ -53,7 +53,7 @@ pub fn cases() -> Vec<Case> {
         wrong_rule(ctx, Visibility::EvictBeforeChunk)
     }));
     let candle = Case::fast("candles_stock_quantized_llama_is_caught", candle);
-    cases.push(candle.of_model(SMOLLM2));
+    cases.push(candle.within(on_model(SMOLLM2)));
     cases
 }
 

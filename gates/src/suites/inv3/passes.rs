@@ -10,9 +10,9 @@ use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, Pass};
 
 use super::run::{Setting, cache, history, random_tokens};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure_eq, ensure_same_bits};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Sessions at once: more than the rows of any register tile leave over.
 const SESSIONS: usize = 9;

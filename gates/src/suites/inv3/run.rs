@@ -7,9 +7,9 @@ use kakeya_model::{Compute, ComputeOptions, Isa, LogitRows, Model};
 use kakeya_runtime::{SinkWindowVerifier, digest};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suites::support::golden_text;
 use crate::{ensure, ensure_eq, ensure_same_bits};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The inputs that every rule is tried on.
 pub const HISTORIES: [&str; 3] = ["random", "prose", "code"];

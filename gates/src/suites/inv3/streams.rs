@@ -9,9 +9,9 @@ use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, GenerationCoordina
 
 use super::run::{HISTORIES, cache, history};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure_eq, ensure_same_tokens};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 const TOKENS: u32 = 64;
 

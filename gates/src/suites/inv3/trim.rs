@@ -4,8 +4,8 @@ use kakeya_core::KvElement;
 
 use super::run::{HISTORIES, Setting, Trace, cache, history};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
+use kakeya_suite::CaseResult;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

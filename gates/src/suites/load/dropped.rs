@@ -14,12 +14,12 @@ use tokio::task::JoinSet;
 use super::http::ensure_works;
 use super::wire::Connection;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::grpc::support::{Client, WITHOUT_END, serving_until};
 use crate::suites::http::server::{Queue, four, serving};
 use crate::suites::support::{PATIENCE, random_ids, seeded, small};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use super::wire::Connection;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::http::server::{Queue, Served, four, serving};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::grpc::support::{Served, serving_until};
 use crate::suites::support::{Generated, PATIENCE, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

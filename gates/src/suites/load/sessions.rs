@@ -11,11 +11,11 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::grpc::support::{Client, Served, serving_until};
 use crate::suites::support::{SMALL, fresh, kept_bytes, random_ids, seeded, small};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// What is asked for at once, and for how long.
 #[derive(Clone, Copy)]

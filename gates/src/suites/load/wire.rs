@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::failure::CaseFailure;
+use kakeya_suite::CaseFailure;
 
 /// One connection. Dropping it closes the socket, whatever is under way.
 pub(super) struct Connection {

@@ -7,10 +7,10 @@ use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{engine_with, open, random_ids};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Rounds of a measurement at one place, of which the median counts.
 const ROUNDS: usize = 15;

@@ -8,9 +8,9 @@ use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, Pass};
 
 use crate::context::SuiteContext;
 use crate::ensure_same_tokens;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{engine_with, open, open_with, random_ids};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// The lengths that llama.cpp's own benchmarks are mostly quoted at.
 const PROMPT: usize = 512;

@@ -5,8 +5,8 @@ use kakeya_core::{CacheConfig, KvElement};
 use super::losses::{losses, perplexity, text};
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::CaseResult;
 use crate::suite::Case;
+use kakeya_suite::CaseResult;
 
 /// How far the perplexity over a cache of halves may be from that over one of floats, and over one of 8-bit integers.
 const HALVES: f64 = 0.001;
@@ -32,7 +32,7 @@ fn element_types(ctx: &SuiteContext, length: usize) -> CaseResult {
     let tokens = text(ctx, length)?;
     let of = |element| {
         let losses = losses(ctx, CacheConfig::default(), element, &tokens, 1)?;
-        Ok::<_, crate::failure::CaseFailure>(perplexity(&losses))
+        Ok::<_, kakeya_suite::CaseFailure>(perplexity(&losses))
     };
     let floats = of(KvElement::F32)?;
     let name = ctx.model_name();

@@ -6,9 +6,9 @@ use kakeya_runtime::negative_log_likelihood;
 
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::CaseFailure;
 use crate::suites::inv3::Setting;
 use crate::suites::support::golden_text;
+use kakeya_suite::CaseFailure;
 
 /// Tokens of one forward pass. It changes no bit.
 const BLOCK: usize = 256;

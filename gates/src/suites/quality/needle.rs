@@ -8,9 +8,9 @@ use kakeya_runtime::sampler::greedy;
 use super::losses::text;
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::inv3::Setting;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Tokens between the number and the question: within a window of 1024 with all that is around them, and beyond it.
 const DISTANCES: [usize; 8] = [32, 128, 512, 900, 1100, 1500, 2048, 4096];

@@ -15,8 +15,8 @@ use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
 use super::losses::{losses, perplexity, text};
 use crate::context::SuiteContext;
 use crate::ensure;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// How far a stretch may lie from recomputation.
 const LIMIT: f64 = 0.015;

@@ -7,11 +7,11 @@ use tokio::process::Command;
 use super::servers::Servers;
 use super::tests::{self, Outcomes, Runner, TestFile};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{PATIENCE, block_on};
-use crate::workspace::Workspace;
 use crate::{ensure, packages};
+use kakeya_suite::Workspace;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// What the package and its checks are run with, as pip writes it.
 const PACKAGES: [&str; 11] = [

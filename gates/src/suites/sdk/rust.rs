@@ -5,10 +5,10 @@ use tonic::Code;
 
 use super::servers::with_servers;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::prose;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

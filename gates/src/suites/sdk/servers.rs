@@ -23,9 +23,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suites::http::server::{Queue, serving};
 use crate::suites::support::PATIENCE;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Tokens that a history of the real server may have, which the tests know.
 const MAX_HISTORY: u64 = 3000;

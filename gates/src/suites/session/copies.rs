@@ -8,13 +8,13 @@ use kakeya_core::{
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, SnapshotCodec};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL, SMALL_LIMIT, engine, engine_with, ensure_ended, ensure_holds, ensure_refused, generate,
     not_found, open, open_with, prose, random_ids, seeded, small, snapshot, solo,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -7,13 +7,13 @@ use kakeya_core::{EngineError, SessionId};
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, GenerationCoordinator};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     engine_with, ensure_ended, ensure_holds, ensure_refused, generate, greedy, open, open_with,
     prose, random_ids, small, snapshot,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -8,10 +8,10 @@ use kakeya_core::{
 
 use super::single::{complete, ensure_nothing_left, finish, with_loop};
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{ensure_refused, greedy, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::CaseResult;
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -7,13 +7,13 @@ use kakeya_core::{CacheInspector, EngineError, InvariantViolation, KvSide, Sessi
 use kakeya_runtime::{AppendCoordinator, Engine, GenerationCoordinator};
 
 use crate::context::SuiteContext;
-use crate::failure::CaseResult;
 use crate::suite::Case;
 use crate::suites::support::{
     Snapshot, engine, ensure_ended, ensure_holds, ensure_refused, generate, greedy, not_found,
     open, open_with, prose, random_ids, seeded, snapshot,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::CaseResult;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

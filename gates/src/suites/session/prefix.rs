@@ -6,12 +6,12 @@ use kakeya_core::{CacheConfig, KvElement, PrefixOwner, SessionId, Window};
 use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     SMALL, SMALL_LIMIT, engine_with, ensure_holds, open, open_with, random_ids, small, snapshot,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -11,10 +11,10 @@ use kakeya_runtime::EngineConfig;
 use super::prefix::caching;
 use super::single::{ensure_nothing_left, with_loop};
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{PATIENCE, prose, random_ids, seeded, small};
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -12,13 +12,13 @@ use kakeya_server::state::{Folder, Restored, Saved, restore, save};
 
 use super::copies::codec;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     PATIENCE, SMALL_LIMIT, block_on, engine_with, ensure_ended, ensure_holds, generate, open_with,
     prose, random_ids, seeded, small, snapshot, solo,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -16,12 +16,12 @@ use tempfile::TempDir;
 
 use super::single::finish;
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     Generated, PATIENCE, SMALL_LIMIT, block_on, engine_with, prose, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -7,12 +7,12 @@ use kakeya_core::{
 use kakeya_runtime::{EngineConfig, StepLoop};
 
 use crate::context::SuiteContext;
-use crate::failure::{CaseFailure, CaseResult};
 use crate::suite::Case;
 use crate::suites::support::{
     Generated, PATIENCE, block_on, ensure_refused, greedy, prose, random_ids, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq};
+use kakeya_suite::{CaseFailure, CaseResult};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::compare::{Compared, take_compared};
-use crate::context::SuiteContext;
 use crate::failure::CaseFailure;
 use crate::suite::Case;
 
@@ -36,9 +35,10 @@ pub struct CaseReport {
     pub message: Option<String>,
 }
 
-/// Runs one case. A panic is a failure of that case, not the end of the suite.
-pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {
-    let passes_before = kakeya_model::forward_passes();
+/// Runs one case. A panic is a failure of that case, not the end of the suite. `passes` says how many forward passes
+/// this process has made so far.
+pub fn run_case<C: 'static>(case: &Case<C>, context: &C, passes: impl Fn() -> u64) -> CaseReport {
+    let passes_before = passes();
     // What another case of this thread left there, if it panicked.
     take_compared();
     let start = Instant::now();
@@ -54,7 +54,7 @@ pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {
     CaseReport {
         outcome,
         duration,
-        forward_passes: kakeya_model::forward_passes() - passes_before,
+        forward_passes: passes() - passes_before,
         compared: take_compared(),
         message,
     }
@@ -74,44 +74,39 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::SuiteSettings;
-    use crate::model_file::ModelFile;
-    use crate::suite::Tier;
+    use std::cell::Cell;
 
-    fn report(case: &Case) -> (Outcome, Option<String>, u64) {
-        let context = SuiteContext::new(SuiteSettings {
-            model: ModelFile {
-                name: "absent".to_owned(),
-                path: "absent.gguf".into(),
-                sha256: "0".repeat(64),
-            },
-            threads: 1,
-            isa: kakeya_model::Isa::Scalar,
-            tier: Tier::Fast,
-            goldens: "goldens".into(),
-        });
-        let report = run_case(case, &context);
+    fn report(case: &Case<()>) -> (Outcome, Option<String>, u64) {
+        let report = run_case(case, &(), || 7);
         (report.outcome, report.message, report.forward_passes)
+    }
+
+    #[test]
+    fn passes_are_those_of_the_case() {
+        let counter = Cell::new(5);
+        let passes = || counter.replace(counter.get() + 3);
+        let report = run_case(&Case::fast("a", |()| Ok(())), &(), passes);
+        assert_eq!(report.forward_passes, 3);
     }
 
     #[test]
     fn every_ending_has_its_outcome() {
         assert_eq!(
-            report(&Case::fast("a", |_| Ok(()))),
+            report(&Case::fast("a", |()| Ok(()))),
             (Outcome::Passed, None, 0)
         );
         assert_eq!(
-            report(&Case::fast("a", |_| Err(CaseFailure::skipped(
+            report(&Case::fast("a", |()| Err(CaseFailure::skipped(
                 "no such unit"
             )))),
             (Outcome::Skipped, Some("no such unit".to_owned()), 0)
         );
         assert_eq!(
-            report(&Case::fast("a", |_| Err(CaseFailure::violated("broken")))),
+            report(&Case::fast("a", |()| Err(CaseFailure::violated("broken")))),
             (Outcome::Failed, Some("broken".to_owned()), 0)
         );
         assert_eq!(
-            report(&Case::fast("a", |_| panic!("slot {} is free", 3))),
+            report(&Case::fast("a", |()| panic!("slot {} is free", 3))),
             (
                 Outcome::Failed,
                 Some("the case panicked: slot 3 is free".to_owned()),
@@ -119,7 +114,7 @@ mod tests {
             )
         );
         assert_eq!(
-            report(&Case::fast("a", |_| std::panic::panic_any(7_u8))),
+            report(&Case::fast("a", |()| std::panic::panic_any(7_u8))),
             (
                 Outcome::Failed,
                 Some("the case panicked with a value that is no text".to_owned()),

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::context::SuiteContext;
-use crate::failure::CaseResult;
+use crate::failure::{CaseFailure, CaseResult};
 
 const DEFAULT_FAST_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_FULL_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -60,17 +59,17 @@ impl FromStr for Tier {
     }
 }
 
-type CaseBody = Box<dyn Fn(&SuiteContext) -> CaseResult + Send + Sync>;
+type CaseBody<C> = Box<dyn Fn(&C) -> CaseResult + Send + Sync>;
 
-/// One rule and the code that tries to break it.
-pub struct Case {
+/// One rule and the code that tries to break it. `C` is what its suite gives it to work with.
+pub struct Case<C> {
     name: String,
     tier: Tier,
     history: Option<String>,
-    body: CaseBody,
+    body: CaseBody<C>,
 }
 
-impl fmt::Debug for Case {
+impl<C> fmt::Debug for Case<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Case")
             .field("name", &self.name)
@@ -80,11 +79,11 @@ impl fmt::Debug for Case {
     }
 }
 
-impl Case {
+impl<C: 'static> Case<C> {
     /// A case of the fast tier.
     pub fn fast(
         name: impl Into<String>,
-        body: impl Fn(&SuiteContext) -> CaseResult + Send + Sync + 'static,
+        body: impl Fn(&C) -> CaseResult + Send + Sync + 'static,
     ) -> Self {
         Self::new(name, Tier::Fast, body)
     }
@@ -92,7 +91,7 @@ impl Case {
     /// A case of the full tier only.
     pub fn full(
         name: impl Into<String>,
-        body: impl Fn(&SuiteContext) -> CaseResult + Send + Sync + 'static,
+        body: impl Fn(&C) -> CaseResult + Send + Sync + 'static,
     ) -> Self {
         Self::new(name, Tier::Full, body)
     }
@@ -100,7 +99,7 @@ impl Case {
     fn new(
         name: impl Into<String>,
         tier: Tier,
-        body: impl Fn(&SuiteContext) -> CaseResult + Send + Sync + 'static,
+        body: impl Fn(&C) -> CaseResult + Send + Sync + 'static,
     ) -> Self {
         Self {
             name: name.into(),
@@ -117,12 +116,16 @@ impl Case {
         self
     }
 
-    /// Runs the case on a model of the catalogue, whichever model the platform runs: for what is about that very file.
+    /// Runs the case in a context that is made of the suite's own each time: with another model, say. Where there is none
+    /// to be had, the case fails with that reason.
     #[must_use]
-    pub fn of_model(self, model: &'static str) -> Self {
+    pub fn within(
+        self,
+        enter: impl Fn(&C) -> Result<C, CaseFailure> + Send + Sync + 'static,
+    ) -> Self {
         let body = self.body;
         Self {
-            body: Box::new(move |context| body(&context.with_model(model)?)),
+            body: Box::new(move |context| body(&enter(context)?)),
             ..self
         }
     }
@@ -142,22 +145,26 @@ impl Case {
         self.history.as_deref()
     }
 
-    pub(crate) fn call(&self, context: &SuiteContext) -> CaseResult {
+    /// Runs it, as a part of another case. A panic goes through.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn call(&self, context: &C) -> CaseResult {
         (self.body)(context)
     }
 }
 
 /// An ordered list of cases that share one process and one loaded model.
 #[derive(Debug)]
-pub struct Suite {
+pub struct Suite<C> {
     id: &'static str,
     about: &'static str,
     fast_timeout: Duration,
     full_timeout: Duration,
-    cases: Vec<Case>,
+    cases: Vec<Case<C>>,
 }
 
-impl Suite {
+impl<C: 'static> Suite<C> {
     /// An empty suite with the default time limits.
     pub fn new(id: &'static str, about: &'static str) -> Self {
         Self {
@@ -185,25 +192,28 @@ impl Suite {
 
     /// Adds one case at the end.
     #[must_use]
-    pub fn case(mut self, case: Case) -> Self {
+    pub fn case(mut self, case: Case<C>) -> Self {
         self.cases.push(case);
         self
     }
 
     /// Adds cases at the end, in order.
     #[must_use]
-    pub fn cases(mut self, cases: impl IntoIterator<Item = Case>) -> Self {
+    pub fn cases(mut self, cases: impl IntoIterator<Item = Case<C>>) -> Self {
         self.cases.extend(cases);
         self
     }
 
-    /// Runs the cases so far on a model of the catalogue ([`Case::of_model`]).
+    /// Runs the cases so far in other contexts ([`Case::within`]).
     #[must_use]
-    pub fn of_model(mut self, model: &'static str) -> Self {
+    pub fn within(
+        mut self,
+        enter: impl Fn(&C) -> Result<C, CaseFailure> + Clone + Send + Sync + 'static,
+    ) -> Self {
         self.cases = self
             .cases
             .into_iter()
-            .map(|case| case.of_model(model))
+            .map(|case| case.within(enter.clone()))
             .collect();
         self
     }
@@ -227,12 +237,12 @@ impl Suite {
     }
 
     /// Every case, in running order.
-    pub fn all_cases(&self) -> &[Case] {
+    pub fn all_cases(&self) -> &[Case<C>] {
         &self.cases
     }
 
     /// The cases a run of `tier` must execute, in running order.
-    pub fn required(&self, tier: Tier) -> impl Iterator<Item = &Case> {
+    pub fn required(&self, tier: Tier) -> impl Iterator<Item = &Case<C>> {
         self.cases
             .iter()
             .filter(move |case| tier.includes(case.tier))
@@ -267,7 +277,7 @@ pub enum RegistryError {
 ///
 /// # Errors
 /// The first fault found.
-pub fn check_registry(suites: &[Suite]) -> Result<(), RegistryError> {
+pub fn check_registry<C: 'static>(suites: &[Suite<C>]) -> Result<(), RegistryError> {
     let mut ids = HashSet::new();
     for suite in suites {
         check_name(suite.id)?;
@@ -307,7 +317,11 @@ fn check_name(name: &str) -> Result<(), RegistryError> {
 /// The cases of `suite` that a run of `tier` with the filter `text` executes.
 ///
 /// The filter is a plain substring of `suite::case`; none selects every case of the tier.
-pub fn select<'a>(suite: &'a Suite, tier: Tier, text: Option<&str>) -> Vec<&'a Case> {
+pub fn select<'a, C: 'static>(
+    suite: &'a Suite<C>,
+    tier: Tier,
+    text: Option<&str>,
+) -> Vec<&'a Case<C>> {
     suite
         .required(tier)
         .filter(|case| {
@@ -320,7 +334,7 @@ pub fn select<'a>(suite: &'a Suite, tier: Tier, text: Option<&str>) -> Vec<&'a C
 mod tests {
     use super::*;
 
-    fn case(name: &str) -> Case {
+    fn case(name: &str) -> Case<()> {
         Case::fast(name, |_| Ok(()))
     }
 
@@ -356,7 +370,7 @@ mod tests {
 
     #[test]
     fn limits_belong_to_a_tier() {
-        let suite = Suite::new("s", "about")
+        let suite = Suite::<()>::new("s", "about")
             .timeout(Duration::from_secs(7))
             .full_timeout(Duration::from_secs(70));
         assert_eq!(suite.limit(Tier::Fast), Duration::from_secs(7));
@@ -394,7 +408,7 @@ mod tests {
             })
         );
         assert_eq!(
-            check_registry(&[Suite::new("s", "about").case(Case::full("a", |_| Ok(())))]),
+            check_registry(&[Suite::<()>::new("s", "about").case(Case::full("a", |_| Ok(())))]),
             Err(RegistryError::EmptySuite("s".into()))
         );
         for bad in ["Upper", "", "two words", "_a"] {
@@ -407,7 +421,31 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_registry_is_well_formed() {
-        assert_eq!(check_registry(&crate::registry()), Ok(()));
+    fn a_case_within_another_context_sees_that_one() {
+        let odd = |context: &u8| match context % 2 {
+            1 => Ok(context + 10),
+            _ => Err(CaseFailure::violated(format!("{context} is even"))),
+        };
+        let suite = Suite::new("s", "about")
+            .case(Case::fast("a", |context: &u8| match context {
+                13 => Ok(()),
+                other => Err(CaseFailure::violated(other.to_string())),
+            }))
+            .within(odd);
+        let case = &suite.all_cases()[0];
+        assert!(case.call(&3).is_ok());
+        let failed = |context| case.call(&context).unwrap_err().to_string();
+        assert_eq!(failed(5), "15");
+        assert_eq!(failed(4), "4 is even");
+    }
+
+    #[test]
+    fn a_case_shows_what_is_plain_of_it() {
+        let case = case("a").history("prose");
+        assert_eq!(case.history_name(), Some("prose"));
+        let shown = format!("{case:?}");
+        assert!(shown.contains("prose") && shown.contains("Fast"), "{shown}");
+        let suite = Suite::new("s", "about").case(case);
+        assert_eq!((suite.id(), suite.about()), ("s", "about"));
     }
 }

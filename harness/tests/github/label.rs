@@ -1,0 +1,485 @@
+//! `harness label` as a workflow meets it: the real program, against a loopback server that keeps the state of a
+//! repository (`../github/tests/support`, which says what of it is true to GitHub).
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Fault, Github, RepoLabel, State};
+
+/// How a run came out.
+struct Run {
+    status: i32,
+    output: String,
+    error: String,
+}
+
+fn harness(github: &Github, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command
+        .args(arguments)
+        .args([
+            "--api-base",
+            &github.base(),
+            "--request-limit",
+            "1",
+            "--time-limit",
+            "8",
+        ])
+        .env("GITHUB_TOKEN", &github.state().token)
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_REPOSITORY")
+        .env_remove("GH_TOKEN");
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    let output = command.output().unwrap();
+    Run {
+        status: output.status.code().unwrap(),
+        output: String::from_utf8(output.stdout).unwrap(),
+        error: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn label(github: &Github, more: &[&str]) -> Run {
+    let arguments = [&["label", "--repo", "o/r", "--pr", "7"], more].concat();
+    harness(github, &arguments, &[])
+}
+
+fn labelled(github: &Github) -> Run {
+    let run = label(github, &[]);
+    assert_eq!(run.status, 0, "{}", run.error);
+    run
+}
+
+/// The error of a run that ends with this status.
+fn refused(run: Run, status: i32) -> String {
+    assert_eq!(run.status, status, "{}{}", run.output, run.error);
+    run.error
+}
+
+fn file(path: &str) -> (String, Option<String>) {
+    (path.to_owned(), None)
+}
+
+fn engine() -> State {
+    State {
+        files: vec![file("engine/a.rs")],
+        ..State::default()
+    }
+}
+
+fn docs(count: usize) -> Vec<(String, Option<String>)> {
+    (0..count).map(|n| file(&format!("docs/{n}.md"))).collect()
+}
+
+fn fault(github: &Github, at: &str, fault: Fault) {
+    github.state().faults.push_back((at.to_owned(), fault));
+}
+
+fn status(status: u16, headers: &[(&'static str, &str)], message: &'static str) -> Fault {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()));
+    Fault::Status(status, headers.collect(), message)
+}
+
+#[test]
+fn a_missing_label_is_created_with_colour_and_description_and_a_second_run_does_nothing() {
+    let github = Github::start(engine());
+    let run = labelled(&github);
+    assert_eq!(
+        run.output,
+        "1 changed files\ncreated and added needs-mac-m4: engine/a.rs matches engine/**\nnot needed: needs-cuda\n"
+    );
+    let made = RepoLabel {
+        name: "needs-mac-m4".to_owned(),
+        color: "5319e7".to_owned(),
+        description: "Needs the mac".to_owned(),
+    };
+    assert_eq!(github.state().labels, [made]);
+    let before = github.count("POST");
+    assert!(labelled(&github).output.contains("kept needs-mac-m4"));
+    assert_eq!(github.count("POST"), before);
+}
+
+#[test]
+fn a_label_that_is_no_longer_needed_goes_and_others_stay() {
+    let github = Github::start(State {
+        files: docs(2),
+        on_pull: vec!["bug".to_owned(), "needs-cuda".to_owned()],
+        ..State::default()
+    });
+    fault(&github, "DELETE", Fault::Lost);
+    assert!(
+        labelled(&github)
+            .output
+            .contains("removed needs-cuda: no file needs it")
+    );
+    assert_eq!(github.state().on_pull, ["bug"]);
+}
+
+#[test]
+fn more_than_a_hundred_files_and_previous_names_count() {
+    let mut files = docs(230);
+    files.push(("docs/new.md".to_owned(), Some("engine/old.rs".to_owned())));
+    let github = Github::start(State {
+        files,
+        ..State::default()
+    });
+    let run = labelled(&github);
+    assert!(run.output.contains("231 changed files"), "{}", run.output);
+    assert!(
+        run.output
+            .contains("engine/old.rs (its previous name) matches engine/**")
+    );
+    assert_eq!(github.count("/pulls/7/files"), 3);
+}
+
+#[test]
+fn the_cap_of_files_and_a_count_that_disagrees_need_every_label() {
+    let capped = Github::start(State {
+        files: docs(3050),
+        ..State::default()
+    });
+    let run = labelled(&capped);
+    assert!(
+        run.output.contains("GitHub lists no more than 3000 files"),
+        "{}",
+        run.output
+    );
+    assert_eq!(capped.state().on_pull, ["needs-mac-m4", "needs-cuda"]);
+    let told = Github::start(State {
+        files: docs(2),
+        told: Some(3),
+        ..State::default()
+    });
+    let run = labelled(&told);
+    assert!(
+        run.output
+            .contains("GitHub lists 2 files, and the pull request has 3")
+    );
+    assert_eq!(told.state().on_pull.len(), 2);
+}
+
+#[test]
+fn a_pull_request_that_is_closed_or_pushed_to_meanwhile() {
+    let closed = Github::start(State {
+        open: false,
+        ..engine()
+    });
+    assert_eq!(
+        labelled(&closed).output,
+        "note: pull request #7 is closed, so nothing is changed\n"
+    );
+    let closing = Github::start(State {
+        pushes: ["closed".to_owned()].into(),
+        ..engine()
+    });
+    assert!(labelled(&closing).output.contains("is closed"));
+    assert!(closing.state().on_pull.is_empty());
+    let pushed = Github::start(State {
+        pushes: ["b".repeat(40)].into(),
+        ..engine()
+    });
+    assert!(
+        labelled(&pushed)
+            .output
+            .contains("created and added needs-mac-m4")
+    );
+    assert_eq!(pushed.count("/pulls/7/files"), 2);
+    let moving = Github::start(State {
+        files: docs(1),
+        pushes: ["b", "c", "d"].map(str::to_owned).into(),
+        ..State::default()
+    });
+    assert!(
+        labelled(&moving)
+            .output
+            .contains("pushed to again and again")
+    );
+    assert_eq!(moving.state().on_pull.len(), 2);
+}
+
+fn event(directory: &Path, text: &str) -> String {
+    let path = directory.join("event.json");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// An event as GitHub records it, cut to what its documentation shows of such a delivery.
+fn recorded(head: &str) -> String {
+    include_str!("data/pull_request_target.json").replace("HEAD_SHA", head)
+}
+
+#[test]
+fn an_event_names_the_pull_request_and_events_of_other_kinds_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let github = Github::start(engine());
+    let path = event(folder.path(), &recorded(&"a".repeat(40)));
+    let with_event = |more: &[&str]| {
+        let arguments = [&["label", "--repo", "o/r", "--event-path", &path], more].concat();
+        harness(&github, &arguments, &[])
+    };
+    let run = with_event(&[]);
+    assert_eq!(run.status, 0, "{}", run.error);
+    assert!(!run.output.contains("note:"), "{}", run.output);
+    let other = refused(with_event(&["--pr", "8"]), 2);
+    assert_eq!(
+        other,
+        "error: the event is of pull request #7, and --pr is 8\n"
+    );
+
+    event(folder.path(), &recorded(&"b".repeat(40)));
+    let run = with_event(&["--pr", "7"]);
+    assert!(
+        run.output.contains("was pushed to since the event"),
+        "{}",
+        run.output
+    );
+
+    event(
+        folder.path(),
+        r#"{"ref": "refs/heads/main", "commits": []}"#,
+    );
+    let push = refused(with_event(&[]), 2);
+    assert!(
+        push.contains("is an event of another kind (push)"),
+        "{push}"
+    );
+    event(folder.path(), "");
+    assert!(refused(with_event(&[]), 2).contains("is no event"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(refused(with_event(&[]), 2).contains("cannot read "));
+}
+
+#[test]
+fn a_renamed_repository_and_an_enterprise_base() {
+    let github = Github::start(State {
+        repo: "o/new".to_owned(),
+        former: Some("o/r".to_owned()),
+        prefix: "/api/v3",
+        ..engine()
+    });
+    let run = labelled(&github);
+    assert!(
+        run.output.starts_with("note: o/r is called o/new now\n"),
+        "{}",
+        run.output
+    );
+    assert_eq!(github.state().on_pull, ["needs-mac-m4"]);
+}
+
+#[test]
+fn globs_that_match_nothing_are_warned_of_in_the_form_that_is_read() {
+    let github = Github::start(State {
+        tree: vec!["engine/a.rs".to_owned()],
+        ..engine()
+    });
+    let said =
+        "label needs-cuda: the glob `cuda/**` matches no file of branch main, nor of this change";
+    assert!(
+        labelled(&github)
+            .output
+            .contains(&format!("warning: {said}\n"))
+    );
+    let arguments = ["label", "--repo", "o/r", "--pr", "7"];
+    let run = harness(&github, &arguments, &[("GITHUB_ACTIONS", "true")]);
+    assert!(
+        run.output
+            .contains(&format!("::warning title=labels::{said}\n")),
+        "{}",
+        run.output
+    );
+}
+
+#[test]
+fn a_base_branch_without_policy_is_named_and_a_file_can_stand_in() {
+    let github = Github::start(State {
+        policy: None,
+        base: "release/1.x".to_owned(),
+        ..engine()
+    });
+    let error = refused(label(&github, &[]), 2);
+    assert!(
+        error.contains("the base branch `release/1.x` has no gates/labels.toml"),
+        "{error}"
+    );
+    assert_eq!(github.count("POST"), 0);
+    let run = label(&github, &["--labels", "../gates/labels.toml", "--dry-run"]);
+    assert_eq!(run.status, 0, "{}", run.error);
+    assert!(
+        run.output.contains("not needed: needs-cuda"),
+        "{}",
+        run.output
+    );
+    let none = refused(label(&github, &["--labels", "none.toml"]), 2);
+    assert!(none.contains("cannot read none.toml"), "{none}");
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do() {
+    let github = Github::start(engine());
+    let run = label(&github, &["--dry-run"]);
+    assert!(
+        run.output.contains("dry run, not done: added needs-mac-m4"),
+        "{}",
+        run.output
+    );
+    assert_eq!(github.count("POST"), 0);
+}
+
+#[test]
+fn the_missing_permission_is_named() {
+    for (lacks, permission) in [
+        ("pull_requests=read", "pull-requests: read"),
+        ("contents=read", "contents: read"),
+        ("issues=write", "issues: write` or `pull-requests: write"),
+    ] {
+        let github = Github::start(State {
+            lacks: vec![lacks],
+            ..engine()
+        });
+        let error = refused(label(&github, &[]), 7);
+        let part = format!("the token lacks the permission `{permission}`");
+        assert!(error.contains(&part), "{error}");
+    }
+    let github = Github::start(engine());
+    let arguments = ["label", "--repo", "o/r", "--pr", "7"];
+    let none = harness(&github, &arguments, &[("GITHUB_TOKEN", "")]);
+    assert!(refused(none, 2).contains("there is no token: set GITHUB_TOKEN"));
+    let bad = harness(&github, &arguments, &[("GITHUB_TOKEN", "other")]);
+    assert!(refused(bad, 7).contains("the token is not valid, or has expired"));
+}
+
+#[test]
+fn what_passes_is_tried_again_within_the_time_limit() {
+    let github = Github::start(engine());
+    fault(&github, "/pulls/7/files", status(502, &[], "Server Error"));
+    fault(&github, "/pulls/7/files", Fault::Hangs);
+    fault(&github, "POST /repos/o/r/labels", Fault::Lost);
+    fault(
+        &github,
+        "POST /repos/o/r/issues",
+        status(
+            403,
+            &[("retry-after", "1")],
+            "You have exceeded a secondary rate limit",
+        ),
+    );
+    fault(
+        &github,
+        "POST /repos/o/r/issues",
+        status(429, &[("retry-after", "0")], "Too many requests"),
+    );
+    let began = Instant::now();
+    let run = labelled(&github);
+    assert!(began.elapsed() >= Duration::from_secs(4));
+    assert!(
+        run.error
+            .contains("note: a rate limit of GitHub asks to wait 1 s"),
+        "{}",
+        run.error
+    );
+    assert_eq!(github.state().on_pull, ["needs-mac-m4"]);
+
+    fault(
+        &github,
+        "/pulls/7",
+        status(
+            403,
+            &[
+                ("x-ratelimit-remaining", "0"),
+                ("x-ratelimit-reset", "99999999999"),
+            ],
+            "API rate limit exceeded",
+        ),
+    );
+    let error = refused(label(&github, &[]), 7);
+    assert!(error.contains("a rate limit asks to wait"), "{error}");
+    for _ in 0..9 {
+        fault(&github, "/pulls/7", Fault::Hangs);
+    }
+    let began = Instant::now();
+    let error = refused(label(&github, &[]), 7);
+    assert!(error.contains("no answer within 3.0 s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(40));
+}
+
+#[test]
+fn refusals_and_things_that_are_not_there_are_told_apart() {
+    let github = Github::start(engine());
+    fault(
+        &github,
+        "POST /repos/o/r/issues",
+        status(422, &[], "Validation Failed"),
+    );
+    let error = refused(label(&github, &[]), 7);
+    assert!(
+        error.contains("GitHub refuses it (422): Validation Failed"),
+        "{error}"
+    );
+    for broken in [Fault::Garbled, Fault::Cut] {
+        fault(&github, "GET /repos/o/r/pulls/7", broken);
+    }
+    let error = refused(label(&github, &[]), 7);
+    assert!(
+        error.contains("the answer is not what GitHub documents"),
+        "{error}"
+    );
+    assert_eq!(label(&github, &[]).status, 0);
+    github.state().number = 9;
+    let error = refused(label(&github, &[]), 7);
+    assert!(
+        error.contains(
+            "cannot read pull request #7 of o/r: there is none, or the token does not see it"
+        ),
+        "{error}"
+    );
+    fault(
+        &github,
+        "GET",
+        status(301, &[("location", "https://elsewhere.example/")], "Moved"),
+    );
+    let error = refused(label(&github, &[]), 7);
+    assert!(
+        error.contains("another host, and the token does not go there"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_asks_nothing_of_github() {
+    let github = Github::start(engine());
+    for (arguments, part) in [
+        (
+            &["label", "--repo", "o", "--pr", "7"][..],
+            "`o` is no repository",
+        ),
+        (&["label", "--repo", "o/r"], "--pr"),
+        (&["label", "--repo", "o/r", "--pr", "0"], "--pr"),
+    ] {
+        let error = refused(harness(&github, arguments, &[]), 2);
+        assert!(error.contains(part), "{error}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args([
+            "label",
+            "--repo",
+            "o/r",
+            "--pr",
+            "7",
+            "--api-base",
+            "http://ghe.example/api/v3",
+        ])
+        .env("GITHUB_TOKEN", "x")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        error.contains("the token would travel in the clear"),
+        "{error}"
+    );
+    assert!(github.state().log.is_empty());
+}
