@@ -147,6 +147,17 @@ pub(in crate::suites) fn serving_behind(
         Tier::Fast => PATIENCE,
         Tier::Full => PATIENCE * 10,
     };
+    serving_within(limit, context, config, (queue, guard), case)
+}
+
+/// [`serving_behind`], for a case that may take so long.
+pub(in crate::suites) fn serving_within(
+    limit: Duration,
+    context: &SuiteContext,
+    config: EngineConfig,
+    (queue, guard): (Queue, Guard),
+    case: impl AsyncFnOnce(&Served) -> CaseResult,
+) -> CaseResult {
     block_on(limit, async {
         let served = Served::start(context, config, queue, guard).await?;
         case(&served).await?;

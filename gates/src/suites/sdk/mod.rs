@@ -19,7 +19,7 @@ pub fn suite() -> Suite {
         "sdk",
         "the SDKs say what the engine says, and tell what goes wrong",
     )
-    .timeout(Duration::from_secs(900))
+    .timeout(Duration::from_secs(1800))
     .cases(python::cases())
     .cases(typescript::cases())
     .cases(rust::cases())

@@ -185,7 +185,7 @@ fn folder(context: &SuiteContext) -> Result<PathBuf, CaseFailure> {
 
 /// Runs a check that needs no server.
 fn checked(context: &SuiteContext, check: impl AsyncFnOnce(Sdk) -> CaseResult) -> CaseResult {
-    block_on(PATIENCE * 3, async { check(Sdk::of(context).await?).await })
+    block_on(PATIENCE * 5, async { check(Sdk::of(context).await?).await })
 }
 
 #[derive(Clone, Copy)]
@@ -193,6 +193,10 @@ struct Pytest;
 
 impl Runner for Pytest {
     const NAME: &'static str = "python";
+
+    async fn prepare(self, context: &SuiteContext) -> CaseResult {
+        Sdk::of(context).await.map(drop)
+    }
 
     async fn run(
         self,

@@ -23,12 +23,15 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::SuiteContext;
-use crate::suites::http::server::{Queue, serving};
+use crate::suites::http::server::{Queue, serving_within};
 use crate::suites::support::PATIENCE;
 use kakeya_suite::{CaseFailure, CaseResult};
 
 /// Tokens that a history of the real server may have, which the tests know.
 const MAX_HISTORY: u64 = 3000;
+
+/// How long a file of tests may take, on a machine under load.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Where everything is, as the SDKs' tests are told in their environment.
 pub(super) struct Servers {
@@ -69,7 +72,8 @@ pub(super) fn with_servers(
     context: &SuiteContext,
     case: impl AsyncFnOnce(&Servers) -> CaseResult,
 ) -> CaseResult {
-    serving(context, config(context), Queue::PATIENT, async |http| {
+    let open = (Queue::PATIENT, Guard::default());
+    serving_within(LIMIT, context, config(context), open, async |http| {
         let doors = Doors::open(context).await?;
         let real = Arc::new(Mutex::new(Wire::start(context, "127.0.0.1:0").await?));
         let address = real.lock().await.address.to_string();
@@ -161,9 +165,8 @@ impl Wire {
         let Some(engine) = &self.engine else {
             return Ok(());
         };
-        let everybody = engine.stats();
         let start = std::time::Instant::now();
-        let mut stats = everybody.await?;
+        let mut stats = engine.stats().await?;
         while (stats.sessions, stats.active) != (0, 0) {
             crate::ensure!(
                 start.elapsed() < PATIENCE,
@@ -184,6 +187,13 @@ impl Wire {
         }
         drop(self.engine.take());
         drop(self.step_loop.take());
+    }
+}
+
+impl Drop for Wire {
+    /// A runtime must not be dropped where others wait.
+    fn drop(&mut self) {
+        self.cut();
     }
 }
 

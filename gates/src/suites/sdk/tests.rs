@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::servers::{Servers, with_servers};
 use crate::context::SuiteContext;
 use crate::suite::Case;
+use crate::suites::support::{PATIENCE, block_on};
 use crate::{ensure, ensure_eq};
 use kakeya_suite::{CaseFailure, CaseResult};
 
@@ -25,6 +26,9 @@ pub(super) type Outcomes = BTreeMap<String, Option<String>>;
 pub(super) trait Runner: Copy + Send + Sync + 'static {
     /// The SDK's name, which its cases begin with.
     const NAME: &'static str;
+
+    /// Installs what running takes.
+    async fn prepare(self, context: &SuiteContext) -> CaseResult;
 
     /// Runs a file, and answers what became of its tests.
     async fn run(
@@ -89,6 +93,10 @@ fn outcomes<R: Runner>(
 ) -> Result<Outcomes, CaseFailure> {
     let mut ran = RAN.lock().unwrap_or_else(PoisonError::into_inner);
     let outcomes = ran.entry((R::NAME, file.path)).or_insert_with(|| {
+        let prepared = block_on(PATIENCE * 5, runner.prepare(context));
+        if let Err(error) = prepared {
+            return Err(error.to_string());
+        }
         let mut found = Outcomes::new();
         let served = with_servers(context, async |servers| {
             found = runner.run(context, servers, file).await?;

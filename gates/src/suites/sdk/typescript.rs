@@ -187,7 +187,7 @@ fn copy(from: &Path, to: &Path) -> CaseResult {
 
 /// Runs a check that needs no server.
 fn checked(context: &SuiteContext, check: impl AsyncFnOnce(Sdk) -> CaseResult) -> CaseResult {
-    block_on(PATIENCE * 3, async { check(Sdk::of(context).await?).await })
+    block_on(PATIENCE * 5, async { check(Sdk::of(context).await?).await })
 }
 
 #[derive(Clone, Copy)]
@@ -219,6 +219,10 @@ struct TestReport {
 
 impl Runner for Vitest {
     const NAME: &'static str = "typescript";
+
+    async fn prepare(self, context: &SuiteContext) -> CaseResult {
+        Sdk::of(context).await.map(drop)
+    }
 
     async fn run(
         self,

@@ -43,7 +43,7 @@ pub struct ChatArgs {
     #[arg(
         long,
         value_name = "T",
-        default_value_t = 0.7,
+        default_value_t = 0.2,
         allow_negative_numbers = true
     )]
     temperature: f32,
