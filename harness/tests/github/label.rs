@@ -22,9 +22,9 @@ fn harness(github: &Github, arguments: &[&str], variables: &[(&str, &str)]) -> R
             "--api-base",
             &github.base(),
             "--request-limit",
-            "1",
+            "3",
             "--time-limit",
-            "8",
+            "20",
         ])
         .env("GITHUB_TOKEN", &github.state().token)
         .env_remove("GITHUB_ACTIONS")
