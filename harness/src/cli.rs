@@ -9,6 +9,14 @@ use kakeya_suite::{ModelFile, Tier};
 
 use crate::exit::Exit;
 
+mod adopt;
+#[cfg(feature = "github")]
+mod github;
+
+pub use adopt::{InitArgs, InstallArgs, WorkflowsCommand};
+#[cfg(feature = "github")]
+pub use github::{ChecksArgs, GithubArgs, LabelArgs};
+
 /// Runs the gates on a named kind of host and writes the evidence.
 ///
 /// `C` is what the program can do: [`Command`] without suites, [`FullCommand`] with them.
@@ -317,122 +325,6 @@ pub struct SignArgs {
     /// The file of a key (repeatable)
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<PathBuf>,
-}
-
-/// A repository on GitHub and how it is reached.
-#[cfg(feature = "github")]
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct GithubArgs {
-    /// The repository
-    #[arg(long, value_name = "OWNER/NAME", env = "GITHUB_REPOSITORY")]
-    pub repo: String,
-    /// Where the REST API is; that of GitHub Enterprise Server is https://HOST/api/v3
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "GITHUB_API_URL",
-        default_value = "https://api.github.com"
-    )]
-    pub api_base: String,
-    /// How many seconds a request may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub request_limit: u64,
-    /// How many seconds everything may take, waiting for rate limits included
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub time_limit: u64,
-    /// Say what would be done, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// Arguments of `label`. The token is read from GITHUB_TOKEN or GH_TOKEN.
-#[cfg(feature = "github")]
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct LabelArgs {
-    /// Where
-    #[command(flatten)]
-    pub github: GithubArgs,
-    /// The number of the pull request [default: that of the event]
-    #[arg(long, value_name = "NUMBER", required_unless_present = "event_path", value_parser = clap::value_parser!(u64).range(1..))]
-    pub pr: Option<u64>,
-    /// The file of the event that started the workflow; it must be about the same pull request
-    #[arg(long, value_name = "FILE")]
-    pub event_path: Option<PathBuf>,
-    /// Read the labels from this file, instead of gates/labels.toml of the base branch
-    #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
-}
-
-/// Arguments of `checks`. The token is read from GITHUB_TOKEN or GH_TOKEN.
-#[cfg(feature = "github")]
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct ChecksArgs {
-    /// Where
-    #[command(flatten)]
-    pub github: GithubArgs,
-    /// The commit that the check run is of: the head of the pull request
-    #[arg(long, value_name = "SHA", value_parser = commit_id)]
-    pub sha: String,
-    /// What the check run is called
-    #[arg(long, value_name = "NAME", default_value = "kakeya evidence")]
-    pub name: String,
-    /// What is asked
-    #[command(flatten)]
-    pub question: QuestionArgs,
-}
-
-/// The id of a commit, whole: a check run takes no branch.
-#[cfg(feature = "github")]
-fn commit_id(text: &str) -> Result<String, String> {
-    let is_whole = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_whole {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("a commit is named by its 40 hexadecimal digits".to_owned())
-    }
-}
-
-/// What `workflows` does.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum WorkflowsCommand {
-    /// Copy the workflows of this build to .github/workflows
-    Install(InstallArgs),
-}
-
-/// Arguments of `workflows install`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct InstallArgs {
-    /// Copy nothing, and leave with status 1 where a file is missing or differs
-    #[arg(long)]
-    pub check: bool,
-    /// The repository [default: the one that holds the current directory]
-    #[arg(long, value_name = "DIR")]
-    pub into: Option<PathBuf>,
-}
-
-/// Arguments of `init`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct InitArgs {
-    /// The repository: a folder with a Cargo.toml that has a [workspace]
-    #[arg(value_name = "DIR", default_value = ".")]
-    pub into: PathBuf,
-    /// What the repository is called in evidence [default: the name of the folder]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Depend on the crates in this checkout of Kakeya, instead of on its repository
-    #[arg(long, value_name = "DIR", required_unless_present = "source_git")]
-    pub source_path: Option<PathBuf>,
-    /// Depend on the crates of this repository of Kakeya
-    #[arg(
-        long,
-        value_name = "URL",
-        conflicts_with = "source_path",
-        requires = "source_rev"
-    )]
-    pub source_git: Option<String>,
-    /// The commit of it
-    #[arg(long, value_name = "SHA", requires = "source_git")]
-    pub source_rev: Option<String>,
 }
 
 /// Arguments of `run-suite`.

@@ -21,10 +21,9 @@ use crate::conclude;
 use crate::error::HarnessError;
 use crate::exit::Exit;
 use crate::fold::{Fold, ProcessEnd, Shown, SuiteRecord};
+use crate::long_run::LongRun;
 use crate::plan::{Plan, PlannedSuite, plan};
 use crate::progress::{self, Progress};
-#[cfg(feature = "engine")]
-use crate::soak::Soak;
 use crate::subject::Subject;
 use crate::weights::{NoWeights, Weights};
 use crate::{build_facts, coverage, doctor, host, keys, policy, source, supervise, table};
@@ -319,53 +318,6 @@ fn is_offline<S: Subject>(subject: &S, workspace: &Workspace) -> bool {
     subject
         .models(workspace)
         .is_ok_and(|models| models.is_offline())
-}
-
-/// What the long session of a gate runs on, where one was asked for.
-#[cfg_attr(
-    not(feature = "engine"),
-    allow(dead_code, reason = "a build that serves nothing has none")
-)]
-struct LongRun<'a> {
-    program: &'a Path,
-    model: &'a ModelFile,
-    workspace: &'a Workspace,
-    interrupted: &'a AtomicBool,
-    progress: &'a Progress,
-    /// Where checkpoints are kept.
-    directory: &'a Path,
-}
-
-impl LongRun<'_> {
-    #[cfg(feature = "engine")]
-    fn run(
-        self,
-        soak: &SoakArgs,
-        evidence: &mut Evidence,
-    ) -> Result<Option<Checkpoint>, HarnessError> {
-        let Some(asked) = soak.time else {
-            return Ok(None);
-        };
-        let kept = Checkpoint::begin(self.directory, evidence)?;
-        let soak = Soak {
-            program: self.program,
-            model: self.model,
-            workspace: self.workspace,
-            asked,
-            interrupted: self.interrupted,
-        };
-        let session = soak.run(self.progress, |known| {
-            evidence.long_session = Some(known.clone());
-            Ok(kept.update(evidence)?)
-        })?;
-        evidence.long_session = Some(session);
-        Ok(Some(kept))
-    }
-
-    #[cfg(not(feature = "engine"))]
-    fn run(self, _: &SoakArgs, _: &mut Evidence) -> Result<Option<Checkpoint>, HarnessError> {
-        Ok(None)
-    }
 }
 
 fn report(evidence: &Evidence, written: &Written, output: &mut impl Write) -> std::io::Result<()> {

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kakeya_evidence::hex;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
@@ -213,7 +213,7 @@ fn source(arguments: &InitArgs) -> Result<String, String> {
         let rev = arguments.source_rev.as_deref().unwrap_or_default();
         return Ok(format!("git = {url:?}, rev = {rev:?}"));
     }
-    let checkout = arguments.source_path.clone().unwrap_or_else(PathBuf::new);
+    let checkout = arguments.source_path.clone().unwrap_or_default();
     let harness = checkout.join("harness");
     let whole = harness
         .canonicalize()

@@ -34,6 +34,7 @@ pub mod keys;
 pub mod label;
 pub mod list;
 pub mod locked;
+mod long_run;
 pub mod plan;
 pub mod policy;
 pub mod prewarm;

@@ -14,6 +14,7 @@ mod limits;
 mod link;
 mod policy;
 mod pull;
+mod said;
 
 pub use address::{ApiBase, RepoName};
 pub use check::{Annotation, BATCH, CheckRun, Level, Made, SUMMARY, check, clip};

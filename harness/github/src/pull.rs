@@ -9,9 +9,10 @@ use serde_json::json;
 
 use crate::GithubError;
 use crate::address::{RepoName, segment};
-use crate::client::{Call, Client, JSON, Purpose, RAW, message};
+use crate::client::{Call, Client, JSON, Purpose, RAW};
 use crate::decide::ChangedFile;
 use crate::policy::{LABELS, Label};
+use crate::said::message;
 
 /// The most pages that are read of any list: those of 3,000 files, and one.
 const PAGES: usize = 31;

@@ -7,6 +7,7 @@
 mod adoption;
 mod checks;
 mod label;
+mod label_faults;
 #[path = "../support/repository.rs"]
 mod repository;
 #[path = "../../github/tests/support/mod.rs"]

@@ -328,11 +328,14 @@ fn each_step_is_run_here_as_it_stands_there() {
         .parent()
         .unwrap()
         .to_owned();
+    // Asked once: each asks the server for its state, and holds it.
+    let token = github.state().token.clone();
+    let base = github.base();
     let variables = |platform: &str| {
         vec![
-            ("GITHUB_TOKEN", github.state().token.clone()),
+            ("GITHUB_TOKEN", token.clone()),
             ("GITHUB_REPOSITORY", "o/r".to_owned()),
-            ("GITHUB_API_URL", github.base()),
+            ("GITHUB_API_URL", base.clone()),
             ("GITHUB_EVENT_PATH", event.display().to_string()),
             ("GITHUB_WORKSPACE", workspace.path().display().to_string()),
             (

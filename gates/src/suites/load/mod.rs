@@ -6,6 +6,7 @@
 mod dropped;
 mod http;
 mod malformed;
+mod schemathesis;
 mod sessions;
 mod wire;
 
@@ -25,4 +26,5 @@ pub fn suite() -> Suite {
     .cases(http::cases())
     .cases(dropped::cases())
     .cases(malformed::cases())
+    .cases(schemathesis::cases())
 }

@@ -329,7 +329,7 @@ fn check(state: &State, id: &str) -> Option<usize> {
     state
         .checks
         .iter()
-        .position(|check| check["id"].to_string() == id)
+        .position(|check| check["id"].as_u64() == id.parse().ok())
 }
 
 /// A check run as it is shown: with the number of its annotations instead of them.
