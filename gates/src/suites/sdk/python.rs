@@ -173,13 +173,7 @@ impl Sdk {
     /// Python in the package's folder, with what it needs and itself.
     fn python(&self) -> Result<Command, CaseFailure> {
         let mut python = packages::python(&self.packages, &[&self.folder.join("src")])?;
-        // The plugins of protoc are programs.
-        let mut path = self.packages.join("bin").into_os_string();
-        if let Some(rest) = std::env::var_os("PATH") {
-            path.push(":");
-            path.push(rest);
-        }
-        python.env("PATH", path).current_dir(&self.folder);
+        python.current_dir(&self.folder);
         Ok(python)
     }
 }

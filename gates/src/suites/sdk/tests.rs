@@ -39,8 +39,11 @@ pub(super) trait Runner: Copy + Send + Sync + 'static {
     ) -> Result<Outcomes, CaseFailure>;
 }
 
-/// What became of files that have been run, by SDK and path.
-static RAN: Mutex<BTreeMap<(&str, &str), Result<Outcomes, String>>> = Mutex::new(BTreeMap::new());
+/// What became of files, by SDK and path.
+type Ran = BTreeMap<(&'static str, &'static str), Result<Outcomes, String>>;
+
+/// Those that have been run.
+static RAN: Mutex<Ran> = Mutex::new(Ran::new());
 
 /// A case for each test, and one for each file that says that they are all there is.
 pub(super) fn cases<R: Runner>(runner: R, files: &'static [TestFile]) -> Vec<Case> {

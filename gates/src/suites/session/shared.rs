@@ -260,7 +260,7 @@ fn closed_for_all(context: &SuiteContext) -> CaseResult {
         ensure_gone(one.length(&closed).await)?;
         ensure_eq!(
             one.store.ids().await?,
-            [kept.clone()],
+            std::slice::from_ref(&kept),
             "sessions in the store"
         );
         ensure_eq!(one.door.close(kept.clone()).await?, 20, "the other's");
@@ -379,7 +379,11 @@ fn expires_in_the_store(context: &SuiteContext) -> CaseResult {
         tokio::time::sleep(3 * soon.idle_ttl).await;
         let two = Server::start(context, small(context), folder, soon)?;
         ensure_gone(two.length(&asked).await)?;
-        ensure_eq!(two.store.ids().await?, [forgotten.clone()], "what is left");
+        ensure_eq!(
+            two.store.ids().await?,
+            std::slice::from_ref(&forgotten),
+            "what is left"
+        );
         ensure_eq!(two.keeper.tidy().await?, 1, "sessions tidied away");
         ensure_eq!(two.store.ids().await?, [], "what is left then");
         ensure_gone(two.length(&forgotten).await)?;
