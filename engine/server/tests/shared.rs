@@ -220,7 +220,7 @@ async fn places_are_folders_or_addresses() {
     for (place, why) in [
         ("://", "without a base"),
         ("gopher://there/x", "gopher"),
-        ("file://elsewhere/x", "no path of this machine"),
+        ("file://elsewhere/x", "unable to recognise"),
         ("gs://bucket/x", "gs"),
         (file.to_str().expect("text"), "exists"),
     ] {

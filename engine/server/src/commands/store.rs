@@ -1,5 +1,6 @@
 //! Sessions that several servers have in common: `--store`.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -12,16 +13,17 @@ use kakeya_server::shared::{Flushed, Keeper, Keeping, SharedStore, tidy_regularl
 use sysinfo::System;
 use tokio::runtime::Runtime;
 
+use super::options::positive;
+
 /// Flags about sessions that other servers can go on with.
 #[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
     /// Keep the sessions where other servers that are given the same can go on with them: a folder, or s3://BUCKET/PREFIX
     #[arg(long, value_name = "PLACE", conflicts_with = "state_dir")]
     store: Option<String>,
-    /// Save a session there once so many tokens of it may be unsaved, between two turns; 1 saves it after each
-    #[arg(long, value_name = "TOKENS", default_value = "1", requires = "store",
-        value_parser = clap::value_parser!(u64).range(1..))]
-    store_every: u64,
+    /// Save a session there once so many tokens of it may be unsaved, between two turns [default: 1, after each]
+    #[arg(long, value_name = "TOKENS", requires = "store", value_parser = positive)]
+    store_every: Option<NonZeroUsize>,
 }
 
 /// The store that was given, before there is an engine.
@@ -50,7 +52,7 @@ impl StoreArgs {
         };
         Ok(Store {
             place,
-            every: self.store_every,
+            every: self.store_every.map_or(1, |tokens| tokens.get() as u64),
             keeper: Arc::default(),
         })
     }

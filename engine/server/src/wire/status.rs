@@ -279,7 +279,7 @@ mod tests {
         seen.dedup();
         assert_eq!(
             seen.len(),
-            12,
+            14,
             "a new variant of EngineError needs its row here"
         );
     }

@@ -85,7 +85,7 @@ def turns_copies_and_files() -> None:
     told = chat.ask("/info")
     tokens = int(re.search(r"tokens: (\d+)", told).group(1))
     assert tokens > 30 and "conversation: 1 of 1" in told and "the model sees all of it" in told, told
-    assert "KV cache: " in told and "MiB" in told, told
+    assert "KV cache: " in told and "iB" in told, told
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "chat.kk")
         assert "Saved to" in chat.ask(f"/save {file}")

@@ -329,6 +329,8 @@ fn the_shipped_policy_asks_for_every_line() {
             "engine/core/src",
             "harness/evidence/src",
             "harness/report/src",
+            "gates/suite/src",
+            "harness/github/src",
             "engine/server/src/door",
             "engine/server/src/wire"
         ]
