@@ -205,10 +205,10 @@ impl EngineHandle {
         self.fetch(&id).await?;
         let session = id.clone();
         let closed = self.ask(|reply| Command::Close { id, reply }).await?;
-        if let Some(shared) = &self.shared {
-            shared.closed(&session).await?;
+        match &self.shared {
+            Some(shared) => shared.closed(&session).await.map(|()| closed),
+            None => Ok(closed),
         }
-        Ok(closed)
     }
 
     /// What is known of a session.

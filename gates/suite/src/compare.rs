@@ -62,7 +62,10 @@ macro_rules! ensure_eq {
 /// A value's debug form, cut where a failure message would stop being readable.
 #[doc(hidden)]
 pub fn shown(value: &(impl Debug + ?Sized)) -> String {
-    let text = format!("{value:?}");
+    cut(format!("{value:?}"))
+}
+
+fn cut(text: String) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((cut, _)) => format!("{}... ({} characters)", &text[..cut], text.chars().count()),
         None => text,

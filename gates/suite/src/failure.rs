@@ -117,8 +117,7 @@ mod tests {
     struct Inner;
 
     fn read() -> CaseResult {
-        Err(Outer(Inner))?;
-        Ok(())
+        Err::<CaseResult, _>(Outer(Inner))?
     }
 
     #[test]

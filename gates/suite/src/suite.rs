@@ -334,8 +334,12 @@ pub fn select<'a, C: 'static>(
 mod tests {
     use super::*;
 
+    fn fine(_: &()) -> CaseResult {
+        Ok(())
+    }
+
     fn case(name: &str) -> Case<()> {
-        Case::fast(name, |_| Ok(()))
+        Case::fast(name, fine)
     }
 
     #[test]
@@ -361,11 +365,16 @@ mod tests {
     fn required_names_follow_the_tier_and_keep_the_order() {
         let suite = Suite::new("s", "about")
             .case(case("b"))
-            .case(Case::full("c", |_| Ok(())))
+            .case(Case::full("c", fine))
             .cases([case("a")]);
         let names = |tier| suite.required(tier).map(Case::name).collect::<Vec<_>>();
         assert_eq!(names(Tier::Fast), ["b", "a"]);
         assert_eq!(names(Tier::Full), ["b", "c", "a"]);
+        let tiers: Vec<_> = suite.required(Tier::Full).map(Case::tier).collect();
+        assert_eq!(tiers, [Tier::Fast, Tier::Full, Tier::Fast]);
+        for case in suite.required(Tier::Full) {
+            assert!(case.call(&()).is_ok());
+        }
     }
 
     #[test]
@@ -408,7 +417,7 @@ mod tests {
             })
         );
         assert_eq!(
-            check_registry(&[Suite::<()>::new("s", "about").case(Case::full("a", |_| Ok(())))]),
+            check_registry(&[Suite::<()>::new("s", "about").case(Case::full("a", fine))]),
             Err(RegistryError::EmptySuite("s".into()))
         );
         for bad in ["Upper", "", "two words", "_a"] {

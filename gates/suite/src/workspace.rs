@@ -97,6 +97,9 @@ mod tests {
         let found = Workspace::find(&deep).unwrap();
         assert_eq!(found.root(), root);
         assert_eq!(found.results(), root.join("results/platform-tests"));
+        assert_eq!(found.platforms(), root.join(PLATFORMS));
+        assert_eq!(found.models(), root.join("gates/models.toml"));
+        assert_eq!(found.goldens(), root.join("gates/goldens"));
         let error = Workspace::find(outside.path()).unwrap_err().to_string();
         assert!(error.contains("run from inside the checkout"), "{error}");
     }

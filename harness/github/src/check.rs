@@ -131,36 +131,22 @@ async fn create(
         "output": output(check, annotations),
     });
     conclude(&mut body, check, annotations.len());
-    for _ in 1..ATTEMPTS {
-        let path = repo.path("/check-runs");
+    let path = repo.path("/check-runs");
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let purpose = Purpose::once(&what, WRITE);
         let made = client
-            .write(
-                Method::POST,
-                &path,
-                body.clone(),
-                Purpose::once(&what, WRITE),
-                &[],
-            )
+            .write(Method::POST, &path, body.clone(), purpose, &[])
             .await;
         match made {
-            Err(GithubError::Unreachable { .. }) => {}
+            Err(GithubError::Unreachable { .. }) if attempts < ATTEMPTS => {}
             other => return other?.read(&what),
         }
         if let Some(run) = find(client, repo, check).await? {
             return Ok(run);
         }
     }
-    let path = repo.path("/check-runs");
-    let made = client
-        .write(
-            Method::POST,
-            &path,
-            body.clone(),
-            Purpose::once(&what, WRITE),
-            &[],
-        )
-        .await?;
-    made.read(&what)
 }
 
 async fn find(

@@ -63,14 +63,14 @@ fn presence(evidence: &Evidence, policy: &Policy, platform: &Platform, reasons: 
         .collect();
     let mut listed = Vec::new();
     for id in &platform.suites {
-        for case in policy
+        let cases = policy
             .required
             .suite(id)
-            .map_or(&[][..], |suite| &suite.case)
-        {
-            if !required::runs(&evidence.tier, &case.tier) {
-                continue;
-            }
+            .map_or(&[][..], |suite| &suite.case);
+        let of_the_tier = cases
+            .iter()
+            .filter(|case| required::runs(&evidence.tier, &case.tier));
+        for case in of_the_tier {
             let name = format!("{id}::{}", case.name);
             if !times.contains_key(&name) && !evidence.selection.partial {
                 reasons.push(Rejection::CaseMissing { case: name.clone() });

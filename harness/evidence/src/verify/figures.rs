@@ -51,10 +51,11 @@ fn measurements(
         .iter()
         .filter_map(|id| policy.required.suite(id));
     for suite in suites {
-        for limit in &suite.measurement {
-            if !required::runs(&evidence.tier, &limit.tier) {
-                continue;
-            }
+        let of_the_tier = suite
+            .measurement
+            .iter()
+            .filter(|limit| required::runs(&evidence.tier, &limit.tier));
+        for limit in of_the_tier {
             let name = format!("{}::{}", suite.id, limit.name);
             let found = evidence
                 .measurements

@@ -1,8 +1,10 @@
 //! What the network and GitHub do to a request, and which permission is missing.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use kakeya_github::{ApiBase, Change, Client, GithubError, Patience};
+use kakeya_github::{ApiBase, Change, Client, GithubError, LabelRequest, Patience, label};
 
 use super::support::{Fault, Github, State};
 use super::{patience, run, run_with};
@@ -289,4 +291,40 @@ fn a_server_that_is_not_there_is_unreachable() {
 fn an_answer_that_breaks_off_is_tried_again() {
     let github = faulty(&[("GET /repos/o/r/pulls/7", Fault::Cut)]);
     assert_eq!(run(&github).unwrap().labels[0].change, Change::Created);
+}
+
+/// A server that promises more of an answer than it sends, each time.
+fn broken_off() -> ApiBase {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{";
+            let _ = socket.write_all(head.as_bytes());
+        }
+    });
+    base.parse().unwrap()
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_tried_again_and_told() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = runtime.block_on(async {
+        let client = Client::new(broken_off(), "token", patience()).unwrap();
+        let request = LabelRequest {
+            repo: &"o/r".parse().unwrap(),
+            number: 7,
+            event: None,
+            policy: None,
+            dry_run: true,
+        };
+        label(&client, request).await.unwrap_err().to_string()
+    });
+    assert!(error.contains("the answer broke off"), "{error}");
 }
