@@ -235,3 +235,12 @@ async fn a_session_that_cannot_be_kept_does_not_live() {
     shared.noted.refuse("closed", 0);
     refused(engine.close(SessionId::random()).await);
 }
+
+#[tokio::test]
+async fn sessions_of_one_server_are_told_of_to_nobody() {
+    let (engine, commands) = EngineHandle::channel(8);
+    let asked = Arc::default();
+    tokio::spawn(obliging(commands, Arc::clone(&asked)));
+    assert_eq!(engine.close(SessionId::random()).await, Ok(3));
+    assert_eq!(*asked.lock().unwrap(), ["close"]);
+}

@@ -10,6 +10,8 @@ mod saved;
 mod shared;
 mod single;
 
+use std::time::Duration;
+
 use crate::suite::Suite;
 
 /// The `session` suite.
@@ -18,6 +20,7 @@ pub fn suite() -> Suite {
         "session",
         "a session ends by close, by TTL, by eviction or by a violated invariant, and stays ended",
     )
+    .timeout(Duration::from_secs(600))
     .cases(invariants::cases())
     .cases(eviction::cases())
     .cases(single::cases())
