@@ -185,10 +185,9 @@ fn goes_on_elsewhere(context: &SuiteContext) -> CaseResult {
         }
         one.kill().await?;
 
-        // Of another number of threads, and with kernels of another instruction set.
+        // Of another number of threads.
         let elsewhere = EngineConfig {
             threads: 1,
-            isa: kakeya_model::Isa::Scalar,
             ..small(context)
         };
         let two = Server::start(context, elsewhere, folder, KEEPING)?;
