@@ -22,6 +22,26 @@ pub fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
+/// Text of others, as it may be printed where a workflow reads it: no line of it is a command. The runner takes a line for
+/// one that begins with `::`, and one that has `##[` anywhere (`ActionCommand.cs` of actions/runner).
+pub fn inert(text: &str) -> String {
+    if !are_here() {
+        return text.to_owned();
+    }
+    let line = |line: &str| {
+        let guard = if line.trim_start().starts_with("::") {
+            "\\"
+        } else {
+            ""
+        };
+        format!("{guard}{}", line.replace("##[", "##\\["))
+    };
+    let parted = text
+        .split('\n')
+        .map(|part| part.split('\r').map(line).collect::<Vec<_>>().join("\r"));
+    parted.collect::<Vec<_>>().join("\n")
+}
+
 /// Whether this runs in a workflow.
 pub fn are_here() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")

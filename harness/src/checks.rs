@@ -12,7 +12,8 @@ use kakeya_suite::Workspace;
 use crate::cli::ChecksArgs;
 use crate::error::HarnessError;
 use crate::exit::Exit;
-use crate::{actions, policy, remote, verify};
+use crate::verify::{self, Judged};
+use crate::{actions, policy, remote};
 
 /// Where evidence is committed, as git names it.
 const RESULTS: &str = "results/platform-tests";
@@ -29,8 +30,12 @@ pub fn run(
     workspace: &Workspace,
     output: &mut impl Write,
 ) -> Result<Exit, HarnessError> {
-    let (report, records) = verify::judge(&arguments.question, workspace)?;
-    let gates = policy::gates(workspace)?;
+    let judged = verify::judge(&arguments.question, workspace)?;
+    let Judged {
+        report,
+        records,
+        gates,
+    } = judged;
     let check = CheckRun {
         name: arguments.name.clone(),
         sha: arguments.sha.clone(),

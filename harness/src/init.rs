@@ -103,7 +103,7 @@ pub fn run(arguments: &InitArgs, output: &mut impl Write) -> Result<Exit, Harnes
         None => name_of(root).map_err(&refuse)?,
     };
     let crate_name = format!("{}-gates", crate_name(&name).map_err(&refuse)?);
-    let manifest = manifest(root, &crate_name).map_err(&refuse)?;
+    let manifest = manifest(root, &crate_name, arguments.default_members).map_err(&refuse)?;
     let source = source(arguments).map_err(&refuse)?;
     let workflows = workflows::ALL
         .iter()
@@ -169,15 +169,24 @@ fn crate_name(name: &str) -> Result<String, String> {
 }
 
 /// The repository's manifest, with the member and the profile that the suites are built with.
-fn manifest(root: &Path, crate_name: &str) -> Result<String, String> {
+fn manifest(root: &Path, crate_name: &str, may_default: bool) -> Result<String, String> {
     let text = fs::read_to_string(root.join("Cargo.toml"))
         .map_err(|error| format!("its Cargo.toml cannot be read: {error}"))?;
     let mut manifest: DocumentMut = text
         .parse()
         .map_err(|error| format!("its Cargo.toml is malformed: {error}"))?;
+    let has_package = manifest.contains_key("package");
+    if has_package && manifest.contains_key("workspace") && !may_default {
+        return Err(
+            "its Cargo.toml is a package and a workspace at once, and cargo would look for the harness in that package \
+             alone: move the package to a folder of its own, or run this again with --default-members, which makes \
+             `gates` what cargo works on where no package is named"
+                .to_owned(),
+        );
+    }
     let workspace = manifest
         .get_mut("workspace")
-        .and_then(Item::as_table_mut)
+        .and_then(Item::as_table_like_mut)
         .ok_or("its Cargo.toml has no [workspace]: add one, and run this again")?;
     let members = workspace
         .entry("members")
@@ -189,6 +198,27 @@ fn manifest(root: &Path, crate_name: &str) -> Result<String, String> {
         .any(|member| member.as_str() == Some("gates"))
     {
         members.push("gates");
+    }
+    // Where a default is set, the harness has to be in it.
+    match workspace.get_mut("default-members") {
+        Some(default) => {
+            let default = default
+                .as_array_mut()
+                .ok_or("the default-members of its workspace are no list")?;
+            if has_package {
+                default.clear();
+            }
+            if !default
+                .iter()
+                .any(|member| member.as_str() == Some("gates"))
+            {
+                default.push("gates");
+            }
+        }
+        None if has_package => {
+            workspace.insert("default-members", value(Array::from_iter(["gates"])));
+        }
+        None => {}
     }
     let mut profile = Table::new();
     profile["opt-level"] = value(3);
@@ -238,7 +268,7 @@ mod tests {
         let path = folder.path().join("Cargo.toml");
         let with = |text: &str| {
             fs::write(&path, text).unwrap();
-            manifest(folder.path(), "x-gates")
+            manifest(folder.path(), "x-gates", false)
         };
         let kept =
             with("# mine\n[workspace]\nmembers = [\"a\"] # both\n\n[profile.dev]\ndebug = 0\n")
@@ -261,10 +291,27 @@ mod tests {
         );
         let twice = with(&kept).unwrap();
         assert_eq!(twice.matches("\"gates\"").count(), 1);
+        let package = "[package]\nname = 'a'\n[workspace]\n";
+        let refused = with(package).unwrap_err();
+        assert!(refused.contains("with --default-members"), "{refused}");
+        let defaults = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let manifest = manifest(folder.path(), "x-gates", true).unwrap();
+            let read: toml::Table = toml::from_str(&manifest).unwrap();
+            read["workspace"]
+                .get("default-members")
+                .map(|list| list.to_string())
+        };
+        assert_eq!(defaults(package).as_deref(), Some("[\"gates\"]"));
+        let own = "[package]\nname = 'a'\n[workspace]\ndefault-members = ['.']\n";
+        assert_eq!(defaults(own).as_deref(), Some("[\"gates\"]"));
+        let others = "[workspace]\ndefault-members = ['b']\n";
+        assert_eq!(defaults(others).as_deref(), Some("[\"b\", \"gates\"]"));
+        assert_eq!(defaults("workspace = { members = ['b'] }\n"), None);
         assert!(
-            with("[package]\nname = 'a'\n")
+            with("[workspace]\ndefault-members = 1")
                 .unwrap_err()
-                .contains("has no [workspace]")
+                .contains("are no list")
         );
         assert!(with("[workspace").unwrap_err().contains("is malformed"));
         assert!(

@@ -69,7 +69,7 @@ fn policy(arguments: &LabelArgs) -> Result<Option<LabelPolicy>, HarnessError> {
 
 fn show(report: &LabelReport, dry_run: bool, output: &mut impl Write) -> std::io::Result<()> {
     for note in &report.notes {
-        writeln!(output, "note: {note}")?;
+        writeln!(output, "note: {}", actions::inert(note))?;
     }
     for warning in &report.warnings {
         if actions::are_here() {
@@ -87,7 +87,7 @@ fn show(report: &LabelReport, dry_run: bool, output: &mut impl Write) -> std::io
         } else {
             ""
         };
-        writeln!(output, "{would}{label}")?;
+        writeln!(output, "{}", actions::inert(&format!("{would}{label}")))?;
     }
     Ok(())
 }

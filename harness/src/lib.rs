@@ -85,7 +85,7 @@ fn conclude_with(result: Result<Exit, HarnessError>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("{}", actions::inert(&format!("error: {error}")));
             error.exit().into()
         }
     }

@@ -39,8 +39,8 @@ pub fn run(
         write(path, &page)?;
     }
     if let Some(path) = &arguments.markdown {
-        let (report, records) = verify::judge(&arguments.verify, workspace)?;
-        let summary = markdown::summary(&report, &records, &policy.gates);
+        let judged = verify::judge(&arguments.verify, workspace)?;
+        let summary = markdown::summary(&judged.report, &judged.records, &judged.gates);
         if path == Path::new("-") {
             write!(output, "{summary}").map_err(HarnessError::system("write the summary"))?;
         } else {

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use jiff::Timestamp;
-use kakeya_evidence::policy::{GuardedFiles, Policy};
+use kakeya_evidence::policy::{GatePolicy, GuardedFiles, Policy};
 use kakeya_evidence::verify::{self, Checkout, Finding, Question, Rejection, Report};
 use kakeya_evidence::{hex, tree};
 use kakeya_report::folder;
 use kakeya_suite::Workspace;
 
-use crate::actions::{data, property};
+use crate::actions::{data, inert, property};
 use crate::cli::{QuestionArgs, VerifyArgs, VerifyFormat};
 use crate::error::HarnessError;
 use crate::exit::Exit;
@@ -35,7 +35,7 @@ pub fn run(
             "note: policy is read at HEAD; name the branch that the change goes into with --base"
         );
     }
-    let (report, _) = judge(&arguments.question, workspace)?;
+    let Judged { report, .. } = judge(&arguments.question, workspace)?;
     show(&report, arguments.format, output).map_err(HarnessError::system("write the report"))?;
     Ok(if report.accepted {
         Exit::Success
@@ -44,15 +44,28 @@ pub fn run(
     })
 }
 
+/// What verifying comes to.
+pub struct Judged {
+    /// The answer.
+    pub report: Report,
+    /// The records that it is about.
+    pub records: Vec<verify::Record>,
+    /// The gates of the base, which the change has no say in; none where there is no base.
+    pub gates: GatePolicy,
+}
+
 /// Verifies, and says of which records.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn judge(
-    arguments: &QuestionArgs,
-    workspace: &Workspace,
-) -> Result<(Report, Vec<verify::Record>), HarnessError> {
-    let refused = |rejection| Ok((refusal(&rejection), Vec::new()));
+pub fn judge(arguments: &QuestionArgs, workspace: &Workspace) -> Result<Judged, HarnessError> {
+    let refused = |rejection| {
+        Ok(Judged {
+            report: refusal(&rejection),
+            records: Vec::new(),
+            gates: GatePolicy { gate: Vec::new() },
+        })
+    };
     match Repository::at(workspace.root()) {
         Ok(repository) => match base(arguments, &repository) {
             Ok(base) => answer(arguments, workspace, &repository, &base),
@@ -98,7 +111,7 @@ fn answer(
     workspace: &Workspace,
     repository: &Repository,
     base: &Base,
-) -> Result<(Report, Vec<verify::Record>), HarnessError> {
+) -> Result<Judged, HarnessError> {
     let at_base = policy::load(policy::Place::Commit(repository, &base.commit))?;
     let guarded = &at_base.guarded;
     let mut base_moved = repository.edited(&base.fork, &base.commit)?;
@@ -137,7 +150,12 @@ fn answer(
     check_platforms(&question, &at_base)?;
     let records = records(arguments, workspace, &checkout.tree_sha256)?;
     let report = verify::verify(&at_base, &checkout, &records, &question);
-    Ok((report, records))
+    let gates = at_base.gates;
+    Ok(Judged {
+        report,
+        records,
+        gates,
+    })
 }
 
 /// The digest of the checkout's lock, where the policy guards one.
@@ -207,7 +225,11 @@ fn refusal(rejection: &Rejection) -> Report {
 
 fn show(report: &Report, format: VerifyFormat, output: &mut impl Write) -> std::io::Result<()> {
     match format {
-        VerifyFormat::Text => text(report, output),
+        VerifyFormat::Text => {
+            let mut said = Vec::new();
+            text(report, &mut said)?;
+            output.write_all(inert(&String::from_utf8_lossy(&said)).as_bytes())
+        }
         VerifyFormat::Json => {
             serde_json::to_writer_pretty(&mut *output, report)?;
             writeln!(output)

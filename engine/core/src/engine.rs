@@ -188,6 +188,15 @@ pub enum Command {
         /// Their ids.
         reply: Reply<Vec<SessionId>>,
     },
+    /// Tell a session's tokens. On a busy session it waits its turn.
+    History {
+        /// The session.
+        id: SessionId,
+        /// From which position on.
+        from: u64,
+        /// The tokens; none, where the history is no longer than that.
+        reply: Reply<Vec<u32>>,
+    },
     /// Copy a session's whole state. On a busy session it waits its turn.
     Export {
         /// The session.

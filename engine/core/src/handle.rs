@@ -255,6 +255,15 @@ impl EngineHandle {
         Ok(forks)
     }
 
+    /// The tokens of a session's history from position `from` on, as it is between two of the things it does.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::Stopped`].
+    pub async fn history(&self, id: SessionId, from: u64) -> Result<Vec<u32>, EngineError> {
+        self.fetch(&id).await?;
+        self.ask(|reply| Command::History { id, from, reply }).await
+    }
+
     /// Copies a session's whole state as it is between two of the things it does.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ impl Command {
             | Self::Close { id, .. }
             | Self::Info { id, .. }
             | Self::Fork { id, .. }
+            | Self::History { id, .. }
             | Self::Export { id, .. } => Some(id),
             Self::CreateSession { .. }
             | Self::Complete { .. }
@@ -60,6 +61,7 @@ impl Command {
             Self::Info { reply, .. } => tell(reply, error),
             Self::List { reply } => tell(reply, error),
             Self::Fork { reply, .. } => tell(reply, error),
+            Self::History { reply, .. } => tell(reply, error),
             Self::Export { reply, .. } => tell(reply, error),
             Self::Stats { reply } => tell(reply, error),
         }

@@ -73,7 +73,9 @@ impl Workspace {
 fn is_root(directory: &Path) -> bool {
     directory.join(PLATFORMS).is_dir()
         && fs::read_to_string(directory.join("Cargo.toml"))
-            .is_ok_and(|manifest| manifest.lines().any(|line| line.trim() == "[workspace]"))
+            .ok()
+            .and_then(|manifest| manifest.parse::<toml::Table>().ok())
+            .is_some_and(|manifest| manifest.contains_key("workspace"))
 }
 
 #[cfg(test)]
@@ -93,7 +95,11 @@ mod tests {
             Workspace::find(&deep),
             Err(WorkspaceError { from: deep.clone() })
         );
-        fs::write(root.join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+        fs::write(
+            root.join("Cargo.toml"),
+            "workspace = { members = [] } # ours\n",
+        )
+        .unwrap();
         let found = Workspace::find(&deep).unwrap();
         assert_eq!(found.root(), root);
         assert_eq!(found.results(), root.join("results/platform-tests"));

@@ -13,8 +13,11 @@ use crate::client::{Client, Purpose};
 pub const BATCH: usize = 50;
 /// The most characters of a summary.
 pub const SUMMARY: usize = 65_535;
+/// The most characters of an annotation's title, and the most bytes of its message (64 KB).
+const TITLE: usize = 255;
+const MESSAGE: usize = 64_000;
 /// How often a check run is tried to be made, or added to, when nobody knows whether it was.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: u32 = 3;
 const WRITE: &str = "checks: write";
 
 /// A verdict.
@@ -143,6 +146,7 @@ async fn create(
             Err(GithubError::Unreachable { .. }) if attempts < ATTEMPTS => {}
             other => return other?.read(&what),
         }
+        client.pause(attempts + 1, &what).await?;
         if let Some(run) = find(client, repo, check).await? {
             return Ok(run);
         }
@@ -196,6 +200,7 @@ async fn add(
             Err(GithubError::Unreachable { .. }) if attempt < ATTEMPTS => {}
             Err(error) => return Err(error),
         }
+        client.pause(attempt + 1, &what).await?;
         let run: Run = client
             .get(&path, Purpose::of(&what, WRITE), &[])
             .await?
@@ -224,13 +229,33 @@ fn output(check: &CheckRun, annotations: &[Annotation]) -> serde_json::Value {
     json!({
         "title": check.title,
         "summary": clip(&check.summary, SUMMARY),
-        "annotations": annotations,
+        "annotations": annotations.iter().map(fitting).collect::<Vec<_>>(),
     })
 }
 
+/// A remark that GitHub takes. One that is too long would lose all that are sent with it.
+fn fitting(annotation: &Annotation) -> Annotation {
+    Annotation {
+        title: annotation.title.chars().take(TITLE).collect(),
+        message: clip_bytes(&annotation.message, MESSAGE),
+        ..annotation.clone()
+    }
+}
+
+/// As [`clip`], by bytes.
+fn clip_bytes(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(most - CUT.len());
+    format!("{}{CUT}", &text[..end])
+}
+
+/// What stands in the place of what is left out.
+const CUT: &str = "\n\nThe rest is left out: it would be too long.\n";
+
 /// The beginning of a text, where it is too long, with a line that says so.
 pub fn clip(text: &str, most: usize) -> String {
-    const CUT: &str = "\n\nThe rest is left out: it would be too long.\n";
     if text.chars().count() <= most {
         return text.to_owned();
     }
@@ -241,6 +266,24 @@ pub fn clip(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remark_that_is_too_long_is_cut_to_what_github_takes() {
+        let of = |title: String, message: String| Annotation {
+            path: "a".to_owned(),
+            start_line: 1,
+            end_line: 1,
+            annotation_level: Level::Notice,
+            title,
+            message,
+        };
+        let short = of("t".to_owned(), "m".to_owned());
+        assert_eq!(fitting(&short), short);
+        let cut = fitting(&of("\u{fc}".repeat(300), "\u{fc}".repeat(40_000)));
+        assert_eq!(cut.title.chars().count(), TITLE);
+        assert!(cut.message.len() <= MESSAGE && cut.message.len() > MESSAGE - 4);
+        assert!(cut.message.ends_with("too long.\n"));
+    }
 
     #[test]
     fn a_long_summary_is_cut_and_says_so() {

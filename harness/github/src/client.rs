@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, LINK, LOCATION, USER_AGENT};
 use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::Timestamp;
 use octocrab::Octocrab;
 use serde::de::DeserializeOwned;
@@ -174,7 +174,7 @@ impl Client {
         mut call: Call<'_>,
         expected: &[u16],
     ) -> Result<Reply, GithubError> {
-        let (mut attempts, mut hops) = (0, 0);
+        let (mut attempts, mut hops, mut limited) = (0, 0, 0);
         let mut last = "none was made".to_owned();
         loop {
             if attempts > 0 {
@@ -186,7 +186,11 @@ impl Client {
                 Attempt::Lost(reason) => reason,
                 Attempt::Done(status, headers, text) => {
                     let now = Timestamp::now().as_second();
-                    if let Some(wait) = limits::rate_limit(status, &headers, &text, now) {
+                    if let Some(wait) = limits::rate_limit(status, &headers, &text, now)
+                        && limited < limits::LIMITS
+                    {
+                        let wait = limits::patient(wait, limited);
+                        limited += 1;
                         self.wait_for_limit(wait, call.purpose.what).await?;
                         attempts -= 1;
                         last = format!("a rate limit ({status})");
@@ -252,6 +256,12 @@ impl Client {
         Ok(match tokio::time::timeout(limit, exchange).await {
             Err(_) => Attempt::Lost(format!("no answer within {:.1} s", limit.as_secs_f64())),
             Ok(Err(error)) => Attempt::Lost(chain(&error)),
+            Ok(Ok((_, Err(error)))) if error.is::<LengthLimitError>() => {
+                return Err(GithubError::Unreadable {
+                    what: call.purpose.what.to_owned(),
+                    reason: format!("it has more than {} MiB", LARGEST >> 20),
+                });
+            }
             Ok(Ok((_, Err(error)))) => Attempt::Lost(format!("the answer broke off: {error}")),
             Ok(Ok((parts, Ok(bytes)))) => Attempt::Done(
                 parts.status.as_u16(),
@@ -350,6 +360,12 @@ impl Client {
         );
         tokio::time::sleep(wait).await;
         Ok(())
+    }
+
+    /// Waits before a request is made again that is not repeated by itself.
+    pub(crate) async fn pause(&self, attempt: u32, what: &str) -> Result<(), GithubError> {
+        self.rest(limits::pause(attempt), what, "its answer was lost")
+            .await
     }
 
     async fn rest(&self, pause: Duration, what: &str, last: &str) -> Result<(), GithubError> {

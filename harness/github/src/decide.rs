@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::policy::{Label, LabelPolicy};
+use crate::policy::{Label, LabelPolicy, Pattern};
 
 /// How many files GitHub lists at most:
 /// <https://docs.github.com/en/rest/pulls/pulls#list-pull-requests-files>.
@@ -84,11 +84,22 @@ impl fmt::Display for Reason {
                 } else {
                     ""
                 };
+                let path = printable(path);
                 write!(f, "{path}{was} matches {glob}")
             }
             Self::Doubt(doubt) => doubt.fmt(f),
         }
     }
+}
+
+/// A path on one line. Whoever changes files chooses their names, and a line break among them could begin a line that says
+/// something else.
+fn printable(path: &str) -> String {
+    let one = |c: char| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    path.chars().map(one).collect()
 }
 
 /// What can be said against a list of files.
@@ -127,13 +138,21 @@ pub fn reason(label: &Label, files: &[ChangedFile], doubt: Option<&Doubt>) -> Op
     })
 }
 
-/// The globs that match none of the paths: each with its label.
+/// The globs that do nothing for any of the paths: each with its label. A glob whose every path is excepted does nothing,
+/// and neither does an exception of what no glob matches.
 pub fn idle(policy: &LabelPolicy, paths: &[String]) -> Vec<(String, String)> {
     let mut idle = Vec::new();
     for label in &policy.labels {
-        for glob in &label.globs {
-            if !paths.iter().any(|path| glob.matches(path)) {
-                idle.push((label.name.clone(), glob.text().to_owned()));
+        let matched = |globs: &[Pattern], path: &str| globs.iter().any(|glob| glob.matches(path));
+        for (own, others, counts) in [
+            (&label.globs, &label.except, false),
+            (&label.except, &label.globs, true),
+        ] {
+            for glob in own {
+                let works = |path: &String| glob.matches(path) && matched(others, path) == counts;
+                if !paths.iter().any(works) {
+                    idle.push((label.name.clone(), glob.text().to_owned()));
+                }
             }
         }
     }
@@ -168,6 +187,8 @@ mod tests {
         assert_eq!(why(&[file("src/a", None)]).unwrap(), "src/a matches src/**");
         assert_eq!(why(&[file("docs/a", Some("docs/b"))]), None);
         assert_eq!(why(&[]), None);
+        let line = why(&[file("src/a\n::error::b", None)]).unwrap();
+        assert_eq!(line, "src/a\\n::error::b matches src/**");
     }
 
     #[test]
@@ -204,7 +225,18 @@ mod tests {
 
     #[test]
     fn globs_that_match_nothing_are_named() {
-        let idle = idle(&policy(), &["src/a".to_owned()]);
-        assert_eq!(idle, [("n".to_owned(), "gone/**".to_owned())]);
+        let idle_of = |text: &str| {
+            let policy = LabelPolicy::parse(text, "labels.toml").unwrap();
+            let paths = ["src/a.md".to_owned(), "docs/b".to_owned()];
+            let idle = idle(&policy, &paths).into_iter();
+            idle.map(|(label, glob)| format!("{label} {glob}"))
+                .collect::<Vec<_>>()
+        };
+        const HEAD: &str = "[[label]]\nname = 'n'\ncolour = '5319e7'\ndescription = 'd'\n";
+        let with = |rest: &str| idle_of(&format!("{HEAD}{rest}"));
+        assert_eq!(with("globs = ['src/**', 'gone/**']"), ["n gone/**"]);
+        // What is hidden whole, and what hides nothing.
+        let hidden = "globs = ['docs/**', 'src/**']\nexcept = ['**/*.md', 'other/*']";
+        assert_eq!(with(hidden), ["n src/**", "n other/*"]);
     }
 }

@@ -7,10 +7,10 @@ use crate::address::RepoName;
 use crate::client::Client;
 use crate::decide::{self, ChangedFile, Doubt, Reason};
 use crate::event::PullRequestEvent;
-use crate::policy::{LABELS, LabelPolicy};
+use crate::policy::{LABELS, Label, LabelPolicy};
 use crate::pull::Pull;
 
-/// How often the files are read anew because the head changed meanwhile.
+/// How often the files are read anew because the head, or the base, changed meanwhile.
 const ROUNDS: usize = 3;
 
 /// What is asked.
@@ -115,35 +115,57 @@ pub async fn label(client: &Client, request: LabelRequest<'_>) -> Result<LabelRe
         Some(policy) => policy,
         None => policy_of(client, repo, &pull.base.branch).await?,
     };
-    report.warnings = idle(client, repo, &pull.base.branch, &policy, &files).await?;
     let present = client.labels(repo, number).await?;
+    let mut failed = None;
     for label in &policy.labels {
         let reason = decide::reason(label, &files, doubt.as_ref());
         let has = present
             .iter()
             .find(|name| name.eq_ignore_ascii_case(&label.name));
-        let change = match (&reason, has) {
-            (Some(_), None) if request.dry_run => Change::Added,
-            (Some(_), None) => {
-                let made = client.make_label(repo, label).await?;
-                client.add_label(repo, number, &label.name).await?;
-                if made { Change::Created } else { Change::Added }
-            }
-            (None, Some(name)) => {
-                if !request.dry_run {
-                    client.remove_label(repo, number, name).await?;
-                }
-                Change::Removed
-            }
-            _ => Change::Kept,
-        };
-        report.labels.push(Labelled {
-            name: label.name.clone(),
-            reason,
-            change,
-        });
+        let place = (repo, number, request.dry_run);
+        match change(client, place, label, reason.is_some(), has).await {
+            Ok(change) => report.labels.push(Labelled {
+                name: label.name.clone(),
+                reason,
+                change,
+            }),
+            // The others are none the worse for it.
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(report)
+    match idle(client, repo, &pull.base.branch, &policy, &files).await {
+        Ok(warnings) => report.warnings = warnings,
+        // The labels are what counts.
+        Err(error) => report.notes.push(format!(
+            "globs that match nothing are not looked for: {error}"
+        )),
+    }
+    failed.map_or(Ok(report), Err)
+}
+
+/// Gives the pull request a label, or takes it away, as it is needed.
+async fn change(
+    client: &Client,
+    (repo, number, dry_run): (&RepoName, u64, bool),
+    label: &Label,
+    is_needed: bool,
+    has: Option<&String>,
+) -> Result<Change, GithubError> {
+    Ok(match (is_needed, has) {
+        (true, None) if dry_run => Change::Added,
+        (true, None) => {
+            let made = client.make_label(repo, label).await?;
+            client.add_label(repo, number, &label.name).await?;
+            if made { Change::Created } else { Change::Added }
+        }
+        (false, Some(name)) => {
+            if !dry_run {
+                client.remove_label(repo, number, name).await?;
+            }
+            Change::Removed
+        }
+        _ => Change::Kept,
+    })
 }
 
 /// An event of another pull request would label this one by mistake.
@@ -181,7 +203,8 @@ async fn settled(
         }
         let (files, is_whole) = client.files(repo, number).await?;
         let after = client.pull(repo, number).await?;
-        let is_settled = after.head == pull.head && after.state == pull.state;
+        let is_settled =
+            (&after.head, &after.base, &after.state) == (&pull.head, &pull.base, &pull.state);
         if is_settled || (round == ROUNDS && after.state == "open") {
             let doubt = if !is_settled {
                 Some(Doubt::Moving)

@@ -2,12 +2,18 @@
 //!
 //! GitHub: <https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api>, "Handle rate limit
 //! errors appropriately". A limit is a 403 or a 429; `retry-after` says how long; else, where `x-ratelimit-remaining` is
-//! 0, `x-ratelimit-reset` says until when; else it is a minute.
+//! 0, `x-ratelimit-reset` says until when; else it is a minute. A 503 may have a `retry-after` as well. Whatever is asked,
+//! the next try is a second later at least, and twice as long after each limit more: a clock that is ahead, or a server that
+//! is wrong about the time, must not make us hammer.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
+/// How often rate limits are waited for in one request.
+pub const LIMITS: u32 = 5;
+/// The least wait for the first of them; twice as long for each next.
+const LEAST: Duration = Duration::from_secs(1);
 /// What a rate limit without a time asks for.
 const A_MINUTE: Duration = Duration::from_secs(60);
 /// How often a request is tried that fails by chance.
@@ -25,9 +31,14 @@ pub fn is_passing(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
 }
 
+/// How long to wait before a request is sent again that has met as many limits before, when one asks for `wait`.
+pub fn patient(wait: Duration, before: u32) -> Duration {
+    wait.max(LEAST * 2_u32.pow(before.min(LIMITS)))
+}
+
 /// How long a rate limit asks to wait; none where the answer is no rate limit. `now` is in seconds since 1970.
 pub fn rate_limit(status: u16, headers: &HeaderMap, message: &str, now: i64) -> Option<Duration> {
-    if status != 403 && status != 429 {
+    if !matches!(status, 403 | 429 | 503) {
         return None;
     }
     let number =
@@ -35,9 +46,13 @@ pub fn rate_limit(status: u16, headers: &HeaderMap, message: &str, now: i64) -> 
     if let Some(seconds) = number("retry-after") {
         return Some(seconds_of(seconds));
     }
+    if status == 503 {
+        return None;
+    }
     if number("x-ratelimit-remaining") == Some(0) {
         // A second more, since clocks differ.
-        let until = number("x-ratelimit-reset").map(|reset| seconds_of(reset - now + 1));
+        let until = number("x-ratelimit-reset")
+            .map(|reset| seconds_of(reset.saturating_sub(now).saturating_add(1)));
         return Some(until.unwrap_or(A_MINUTE));
     }
     let said = message.to_ascii_lowercase();
@@ -79,6 +94,24 @@ mod tests {
         assert_eq!(wait(403, &[("x-ratelimit-remaining", "4999")], "no"), None);
         assert_eq!(wait(403, &[("retry-after", "soon")], "no"), None);
         assert_eq!(wait(200, &[("retry-after", "7")], ""), None);
+        assert_eq!(wait(503, &[("retry-after", "7")], ""), Some(7));
+        assert_eq!(wait(503, &spent, secondary), None);
+        for absurd in [i64::MIN, i64::MAX] {
+            let absurd = absurd.to_string();
+            let reset = [
+                ("x-ratelimit-remaining", "0"),
+                ("x-ratelimit-reset", absurd.as_str()),
+            ];
+            assert!(wait(403, &reset, "").is_some());
+        }
+    }
+
+    #[test]
+    fn a_limit_is_waited_for_a_second_at_least_and_longer_each_time() {
+        let waits =
+            |wait| (0..LIMITS).map(move |n| patient(Duration::from_secs(wait), n).as_secs());
+        assert_eq!(waits(0).collect::<Vec<_>>(), [1, 2, 4, 8, 16]);
+        assert_eq!(waits(7).collect::<Vec<_>>(), [7, 7, 7, 8, 16]);
     }
 
     #[test]

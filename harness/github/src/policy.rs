@@ -115,6 +115,10 @@ impl Entry {
         {
             return Err("a name has 1 to 50 characters and no comma".to_owned());
         }
+        // As the last part of an address they mean the folder itself, and the one above it.
+        if matches!(self.name.as_str(), "." | "..") {
+            return Err("a name is more than dots".to_owned());
+        }
         let is_colour =
             self.colour.len() == 6 && self.colour.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_colour {
@@ -205,6 +209,8 @@ mod tests {
             ),
             ("'n'", "'a,b'", "no comma"),
             ("'n'", "' '", "1 to 50 characters"),
+            ("'n'", "'.'", "more than dots"),
+            ("'n'", "'..'", "more than dots"),
             ("['src/**', '*.toml']", "[]", "it has no globs"),
             (
                 "'src/**'",

@@ -40,6 +40,7 @@ pub(crate) struct Head {
 pub(crate) struct Base {
     #[serde(rename = "ref")]
     pub branch: String,
+    pub sha: String,
 }
 
 #[derive(Deserialize)]

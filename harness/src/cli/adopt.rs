@@ -42,6 +42,9 @@ pub struct InitArgs {
         requires = "source_rev"
     )]
     pub source_git: Option<String>,
+    /// Where the workspace's Cargo.toml is a package too: make `gates` what cargo works on where no package is named
+    #[arg(long)]
+    pub default_members: bool,
     /// The commit of it
     #[arg(long, value_name = "SHA", requires = "source_git")]
     pub source_rev: Option<String>,

@@ -286,6 +286,47 @@ fn globs_that_match_nothing_are_warned_of_in_the_form_that_is_read() {
 }
 
 #[test]
+fn no_file_name_is_a_command_to_the_workflow() {
+    let names = [
+        "engine/a\n::error title=Mine::by a fork\nx",
+        "engine/##[error]mine",
+        "engine/a\r::stop-commands::x",
+    ];
+    for name in names {
+        let github = Github::start(State {
+            files: vec![file(name)],
+            ..State::default()
+        });
+        let arguments = ["label", "--repo", "o/r", "--pr", "7"];
+        let run = harness(&github, &arguments, &[("GITHUB_ACTIONS", "true")]);
+        assert_eq!(run.status, 0, "{}", run.error);
+        assert!(
+            run.output
+                .contains("created and added needs-mac-m4: engine/"),
+            "{}",
+            run.output
+        );
+        for line in run.output.split(['\n', '\r']).chain(run.error.lines()) {
+            let is_command = line.trim_start().starts_with("::") || line.contains("##[");
+            assert!(!is_command, "{line}");
+        }
+    }
+    // What GitHub says is not ours either.
+    let message = "no\n::error title=Mine::by another\n##[warning]mine";
+    let github = Github::start(State {
+        faults: [("GET".to_owned(), Fault::Status(422, Vec::new(), message))].into(),
+        ..engine()
+    });
+    let arguments = ["label", "--repo", "o/r", "--pr", "7"];
+    let error = harness(&github, &arguments, &[("GITHUB_ACTIONS", "true")]).error;
+    assert!(error.contains("by another"), "{error}");
+    assert!(
+        !error.lines().any(|line| line.starts_with("::")) && !error.contains("##["),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_base_branch_without_policy_is_named_and_a_file_can_stand_in() {
     let github = Github::start(State {
         policy: None,

@@ -111,6 +111,9 @@ fn refusals_and_things_that_are_not_there_are_told_apart() {
         error.contains("the answer is not what GitHub documents"),
         "{error}"
     );
+    fault(&github, "GET /repos/o/r/pulls/7", Fault::Huge);
+    let error = refused(label(&github, &[]), 7);
+    assert!(error.contains("it has more than 64 MiB"), "{error}");
     assert_eq!(label(&github, &[]).status, 0);
     github.state().number = 9;
     let error = refused(label(&github, &[]), 7);

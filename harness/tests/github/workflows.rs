@@ -151,6 +151,14 @@ fn what_a_security_reviewer_signed_is_still_so() {
     let integration = workflow("integration.yml");
     assert!(!integration.contains("\n  pull_request:"));
     assert!(integration.contains("timeout-minutes: 90\n"));
+    // Every label starts the workflow: only the job that a gate runs in may cancel another.
+    let (workflow_level, jobs) = integration.split_once("\njobs:\n").unwrap();
+    assert!(!workflow_level.contains("concurrency:"));
+    let concurrency = jobs.find("    concurrency:\n").unwrap();
+    assert!(jobs.find("    if: ").unwrap() < concurrency && jobs.contains("|| inputs.sha }}"));
+    // A gate that was stopped keeps what it wrote.
+    let (_, upload) = jobs.split_once("- name: Evidence").unwrap();
+    assert!(upload.contains("if: ${{ always() }}"));
     assert!(
         integration.contains("github.event.pull_request.head.repo.full_name == github.repository")
     );

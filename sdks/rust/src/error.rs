@@ -20,6 +20,9 @@ pub enum ClientError {
         "the key is empty, or has a character that is no visible ASCII, such as a line end of its file"
     )]
     Key,
+    /// A route that a header cannot hold.
+    #[error("the route has over 256 bytes, or a character that is no visible ASCII")]
+    Route,
     /// No server answers.
     #[error(
         "no server answers at {address} ({cause}): start one with `kakeya serve --bind {address}`, or give the address it \
@@ -73,7 +76,7 @@ impl ClientError {
         match self {
             Self::Status { status } => Some(status.code()),
             Self::Unreachable { .. } => Some(Code::Unavailable),
-            Self::Address { .. } | Self::Key | Self::Contract(_) => None,
+            Self::Address { .. } | Self::Key | Self::Route | Self::Contract(_) => None,
         }
     }
 }
@@ -140,6 +143,7 @@ mod tests {
     fn what_is_not_sent_has_no_status() {
         assert_eq!(ClientError::address("x").code(), None);
         assert_eq!(ClientError::Key.code(), None);
+        assert_eq!(ClientError::Route.code(), None);
         let cause = std::io::Error::other("refused");
         let error = ClientError::unreachable("a:1", &cause);
         assert_eq!(error.code(), Some(Code::Unavailable));

@@ -38,6 +38,11 @@ pub use kakeya_proto::v1::{
 };
 pub use session::{Generation, Session};
 
+/// Where a proxy in front of several servers finds what to choose one by (docs/ops/several-machines.md).
+const ROUTE: &str = "kakeya-route";
+/// The longest route, in bytes.
+const MAX_ROUTE: usize = 256;
+
 /// Bytes of a snapshot that one message takes.
 const CHUNK: usize = 1 << 20;
 
@@ -120,18 +125,27 @@ impl Client {
             client_label: String::new(),
             eos_token_ids: end_tokens.to_vec(),
         };
-        let created = self
-            .runtime
-            .clone()
-            .create_session(self.asking(request))
-            .await;
-        Ok(self.attach(&self.answer(created)?.session_id))
+        let route = uuid::Uuid::new_v4().simple().to_string();
+        let mut runtime = self.runtime.clone();
+        let created = runtime.create_session(self.routed(request, &route)).await;
+        Ok(Session::new(
+            self.clone(),
+            self.answer(created)?.session_id,
+            route,
+        ))
     }
 
-    /// A session that is there already, by its id. Asks nothing.
-    #[must_use]
-    pub fn attach(&self, id: &str) -> Session {
-        Session::new(self.clone(), id.to_owned())
+    /// A session that is there already, by its id, and by its route where there is a proxy in front of several servers:
+    /// empty for none. Asks nothing.
+    ///
+    /// # Errors
+    /// A route that a header cannot hold.
+    pub fn attach(&self, id: &str, route: &str) -> Result<Session, ClientError> {
+        let fits = route.len() <= MAX_ROUTE && route.bytes().all(|byte| byte.is_ascii_graphic());
+        if !fits {
+            return Err(ClientError::Route);
+        }
+        Ok(Session::new(self.clone(), id.to_owned(), route.to_owned()))
     }
 
     /// The live sessions of this key.
@@ -153,9 +167,25 @@ impl Client {
             data: bytes.to_vec(),
         };
         let chunks: Vec<_> = snapshot.chunks(CHUNK).map(chunk).collect();
-        let request = self.asking(tokio_stream::iter(chunks));
+        let route = uuid::Uuid::new_v4().simple().to_string();
+        let request = self.routed(tokio_stream::iter(chunks), &route);
         let restored = self.sessions.clone().restore_session(request).await;
-        Ok(self.attach(&self.answer(restored)?.session_id))
+        Ok(Session::new(
+            self.clone(),
+            self.answer(restored)?.session_id,
+            route,
+        ))
+    }
+
+    /// A request that goes where a session's other calls go.
+    fn routed<T>(&self, message: T, route: &str) -> Request<T> {
+        let mut request = self.asking(message);
+        if let Ok(route) = route.parse::<MetadataValue<Ascii>>()
+            && !route.is_empty()
+        {
+            request.metadata_mut().insert(ROUTE, route);
+        }
+        request
     }
 
     fn asking<T>(&self, message: T) -> Request<T> {

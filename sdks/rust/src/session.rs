@@ -13,17 +13,25 @@ use crate::{
 pub struct Session {
     client: Client,
     id: String,
+    route: String,
 }
 
 impl Session {
-    pub(crate) fn new(client: Client, id: String) -> Self {
-        Self { client, id }
+    pub(crate) fn new(client: Client, id: String, route: String) -> Self {
+        Self { client, id, route }
     }
 
     /// Its id, which [`Client::attach`] takes.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What is sent as `kakeya-route` with each of its calls, for a proxy in front of several servers to choose one by: to be
+    /// kept beside the id. Empty for none.
+    #[must_use]
+    pub fn route(&self) -> &str {
+        &self.route
     }
 
     /// Appends tokens, all or none, and says how long the history is then.
@@ -36,7 +44,9 @@ impl Session {
             token_ids,
         };
         let mut runtime = self.client.runtime.clone();
-        let appended = runtime.append_tokens(self.client.asking(request)).await;
+        let appended = runtime
+            .append_tokens(self.client.routed(request, &self.route))
+            .await;
         Ok(self.client.answer(appended)?.history_length)
     }
 
@@ -55,7 +65,9 @@ impl Session {
             ..options
         };
         let mut runtime = self.client.runtime.clone();
-        let stream = runtime.generate(self.client.asking(request)).await;
+        let stream = runtime
+            .generate(self.client.routed(request, &self.route))
+            .await;
         Ok(Generation {
             address: self.client.address.clone(),
             stream: self.client.answer(stream)?,
@@ -74,7 +86,9 @@ impl Session {
             session_id: self.id.clone(),
         };
         let mut runtime = self.client.runtime.clone();
-        let info = runtime.get_session_info(self.client.asking(request)).await;
+        let info = runtime
+            .get_session_info(self.client.routed(request, &self.route))
+            .await;
         self.client.answer(info)
     }
 
@@ -88,9 +102,12 @@ impl Session {
             count: Some(count),
         };
         let mut sessions = self.client.sessions.clone();
-        let forked = sessions.fork_session(self.client.asking(request)).await;
+        let forked = sessions
+            .fork_session(self.client.routed(request, &self.route))
+            .await;
         let ids = self.client.answer(forked)?.session_ids;
-        Ok(ids.iter().map(|id| self.client.attach(id)).collect())
+        let fork = |id| Self::new(self.client.clone(), id, self.route.clone());
+        Ok(ids.into_iter().map(fork).collect())
     }
 
     /// Its whole state, for [`Client::restore`]. It holds the history in plain token ids: keep it as you would that.
@@ -102,7 +119,9 @@ impl Session {
             session_id: self.id.clone(),
         };
         let mut sessions = self.client.sessions.clone();
-        let stream = sessions.snapshot_session(self.client.asking(request)).await;
+        let stream = sessions
+            .snapshot_session(self.client.routed(request, &self.route))
+            .await;
         let mut stream = self.client.answer(stream)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = stream
@@ -124,7 +143,9 @@ impl Session {
             session_id: self.id.clone(),
         };
         let mut sessions = self.client.sessions.clone();
-        let digest = sessions.get_state_digest(self.client.asking(request)).await;
+        let digest = sessions
+            .get_state_digest(self.client.routed(request, &self.route))
+            .await;
         self.client.answer(digest)
     }
 
@@ -137,7 +158,9 @@ impl Session {
             session_id: self.id.clone(),
         };
         let mut runtime = self.client.runtime.clone();
-        let closed = runtime.close_session(self.client.asking(request)).await;
+        let closed = runtime
+            .close_session(self.client.routed(request, &self.route))
+            .await;
         Ok(self.client.answer(closed)?.final_history_length)
     }
 }

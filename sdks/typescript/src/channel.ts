@@ -97,12 +97,28 @@ export function checkedKey(given: unknown): string | undefined {
   return key;
 }
 
-export function metadataOf(key: string | undefined): Metadata {
+/** What is sent beside each call, for a proxy to choose a server by where there is a route. */
+export function metadataOf(key: string | undefined, route?: string): Metadata {
   const metadata = new Metadata();
   if (key !== undefined) {
     metadata.set("authorization", `Bearer ${key}`);
   }
+  if (route !== undefined) {
+    metadata.set(ROUTE, route);
+  }
   return metadata;
+}
+
+/** Where a proxy in front of several servers finds what to choose by (docs/ops/several-machines.md). */
+const ROUTE = "kakeya-route";
+const MAX_ROUTE = 256;
+
+export function checkedRoute(given: string): string {
+  if (typeof given !== "string" || given.length > MAX_ROUTE || !/^[!-~]+$/.test(given)) {
+    const message = `the route is ${JSON.stringify(given)}, and must be 1 to ${MAX_ROUTE} printable ASCII characters without blanks`;
+    throw new InvalidInputError(message, "any text that tells sessions apart, such as a UUID");
+  }
+  return given;
 }
 
 export function credentialsOf(tls: boolean | Tls | undefined): ChannelCredentials {

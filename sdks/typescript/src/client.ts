@@ -1,8 +1,10 @@
 /** The client. */
 
-import type { ClientReadableStream, ClientUnaryCall, ServiceError } from "@grpc/grpc-js";
+import { randomUUID } from "node:crypto";
 
-import { channelOptions, checkedKey, checkedTarget, credentialsOf, DEFAULT_TARGET, metadataOf } from "./channel.js";
+import type { ClientReadableStream, ClientUnaryCall, Metadata, ServiceError } from "@grpc/grpc-js";
+
+import { channelOptions, checkedKey, checkedRoute, checkedTarget, credentialsOf, DEFAULT_TARGET, metadataOf } from "./channel.js";
 import type { ClientOptions } from "./channel.js";
 import { ClosedClientError, fromStatus, isStatus, NotFoundError, UnavailableError } from "./errors.js";
 import { RuntimeServiceClient } from "./generated/kakeya/v1/runtime.js";
@@ -29,6 +31,14 @@ export interface SessionOptions extends CallOptions {
   readonly eosTokenIds?: Iterable<number>;
   /** A name of the client's own, for the server's lists and logs. */
   readonly label?: string;
+  /** What a proxy in front of several servers keeps the session's calls together by; a fresh one if it is not given. */
+  readonly route?: string;
+}
+
+/** How a session that is there already is found. */
+export interface RouteOptions {
+  /** The session's `route`, where there is a proxy in front of several servers. */
+  readonly route?: string;
 }
 
 /** A connection to `kakeya serve`. Nothing connects before the first call. */
@@ -41,12 +51,14 @@ export class Client implements AsyncDisposable {
   readonly sessionService: SessionServiceClient;
   /** @internal */
   readonly metadata;
+  readonly #key: string | undefined;
   readonly #timeoutMs: number | undefined;
   #closed = false;
 
   constructor(target: string = DEFAULT_TARGET, options: ClientOptions = {}) {
     this.target = checkedTarget(target);
-    this.metadata = metadataOf(checkedKey(options.key));
+    this.#key = checkedKey(options.key);
+    this.metadata = metadataOf(this.#key);
     deadline(options.timeoutMs);
     this.#timeoutMs = options.timeoutMs;
     const channel = channelOptions(options);
@@ -60,15 +72,17 @@ export class Client implements AsyncDisposable {
   /** Opens a session. */
   async session(options: SessionOptions = {}): Promise<Session> {
     const request = create(options.label ?? "", options.eosTokenIds ?? []);
+    const route = checkedRoute(options.route ?? randomUUID());
     const created = await this.unary(options, (rest, done: Callback<{ sessionId: string }>) =>
-      this.runtime.createSession(request, this.metadata, rest, done),
+      this.runtime.createSession(request, this.routed(route), rest, done),
     );
-    return new Session(this, created.sessionId);
+    return new Session(this, created.sessionId, route);
   }
 
   /** A session that is there already, by its id. Asks nothing. */
-  attach(sessionId: string): Session {
-    return new Session(this, text("sessionId", sessionId));
+  attach(sessionId: string, options: RouteOptions = {}): Session {
+    const route = options.route === undefined ? undefined : checkedRoute(options.route);
+    return new Session(this, text("sessionId", sessionId), route);
   }
 
   /** The live sessions of this key. */
@@ -82,12 +96,13 @@ export class Client implements AsyncDisposable {
   /** Opens a session with what `Session.snapshot` gave, of this server or of another with the same settings. */
   async restore(
     snapshot: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
-    options: CallOptions = {},
+    options: CallOptions & RouteOptions = {},
   ): Promise<Session> {
     // Read to its end first: an error of the iterable is then its own, and nothing has been sent.
     const bytes = await bytesOf(snapshot);
+    const route = checkedRoute(options.route ?? randomUUID());
     const restored = await this.unary(options, (rest, done: Callback<{ sessionId: string }>) => {
-      const call = this.sessionService.restoreSession(this.metadata, rest, done);
+      const call = this.sessionService.restoreSession(this.routed(route), rest, done);
       // What the server refuses half-way is told by `done`.
       call.on("error", () => undefined);
       for (let at = 0; at < bytes.length; at += CHUNK) {
@@ -96,7 +111,12 @@ export class Client implements AsyncDisposable {
       call.end();
       return call;
     });
-    return new Session(this, restored.sessionId);
+    return new Session(this, restored.sessionId, route);
+  }
+
+  /** @internal What is sent beside the calls of a session. */
+  routed(route: string | undefined): Metadata {
+    return metadataOf(this.#key, route);
   }
 
   /** Ends the connection. Sessions stay; closing again does nothing. */
@@ -149,19 +169,24 @@ export class Session implements AsyncDisposable {
   readonly #client: Client;
   /** Its id, which `Client.attach` takes. */
   readonly id: string;
+  /** What is sent with each of its calls for a proxy to choose a server by; keep it beside the id. */
+  readonly route: string | undefined;
+  readonly #metadata: Metadata;
 
   /** @internal */
-  constructor(client: Client, id: string) {
+  constructor(client: Client, id: string, route: string | undefined) {
     this.#client = client;
     this.id = id;
+    this.route = route;
+    this.#metadata = client.routed(route);
   }
 
   /** Appends tokens, all or none, and says how long the history is then. Never repeated by itself. */
   async append(tokenIds: Iterable<number>, options: CallOptions = {}): Promise<number> {
     const request = append(this.id, tokenIds);
-    const { metadata, runtime } = this.#client;
+    const { runtime } = this.#client;
     const appended = await this.#client.unary(options, (rest, done: Callback<{ historyLength: bigint }>) =>
-      runtime.appendTokens(request, metadata, rest, done),
+      runtime.appendTokens(request, this.#metadata, rest, done),
     );
     return Number(appended.historyLength);
   }
@@ -170,15 +195,15 @@ export class Session implements AsyncDisposable {
   generate(maxTokens: number, options: GenerateOptions = {}): Generation {
     const request = generate(this.id, maxTokens, options);
     const rest = this.#client.arguments(options);
-    const call = this.#client.runtime.generate(request, this.#client.metadata, rest);
+    const call = this.#client.runtime.generate(request, this.#metadata, rest);
     return new Generation(call, this.#client.target, options.signal);
   }
 
   /** How long it is, what its cache uses, and how long it has been idle. */
   async info(options: CallOptions = {}): Promise<SessionInfo> {
-    const { metadata, runtime } = this.#client;
+    const { runtime } = this.#client;
     const info = await this.#client.unary(options, (rest, done: Callback<Parameters<typeof infoOf>[0]>) =>
-      runtime.getSessionInfo({ sessionId: this.id }, metadata, rest, done),
+      runtime.getSessionInfo({ sessionId: this.id }, this.#metadata, rest, done),
     );
     return infoOf(info);
   }
@@ -186,18 +211,18 @@ export class Session implements AsyncDisposable {
   /** Makes sessions that go on from where this one is, with the same bits. All or none. */
   async fork(count = 1, options: CallOptions = {}): Promise<Session[]> {
     const request = { sessionId: this.id, count: unsigned("count", count) };
-    const { metadata, sessionService } = this.#client;
+    const { sessionService } = this.#client;
     const forked = await this.#client.unary(options, (rest, done: Callback<{ sessionIds: string[] }>) =>
-      sessionService.forkSession(request, metadata, rest, done),
+      sessionService.forkSession(request, this.#metadata, rest, done),
     );
-    return forked.sessionIds.map((id) => new Session(this.#client, id));
+    return forked.sessionIds.map((id) => new Session(this.#client, id, this.route));
   }
 
   /** Its whole state, for `Client.restore`. It holds the history in plain token ids: keep it as you would that. */
   async snapshot(options: CallOptions = {}): Promise<Uint8Array> {
-    const { metadata, sessionService, target } = this.#client;
+    const { sessionService, target } = this.#client;
     const rest = this.#client.arguments(options);
-    const call = sessionService.snapshotSession({ sessionId: this.id }, metadata, rest);
+    const call = sessionService.snapshotSession({ sessionId: this.id }, this.#metadata, rest);
     const pieces: Uint8Array[] = [];
     for await (const chunk of messages<{ data: Uint8Array }>(call, target, options.signal)) {
       pieces.push(chunk.data);
@@ -207,18 +232,18 @@ export class Session implements AsyncDisposable {
 
   /** Digests of its state: sessions with the same tokens have the same, wherever and however they came. */
   async digest(options: CallOptions = {}): Promise<StateDigest> {
-    const { metadata, sessionService } = this.#client;
+    const { sessionService } = this.#client;
     const digest = await this.#client.unary(options, (rest, done: Callback<Parameters<typeof digestOf>[0]>) =>
-      sessionService.getStateDigest({ sessionId: this.id }, metadata, rest, done),
+      sessionService.getStateDigest({ sessionId: this.id }, this.#metadata, rest, done),
     );
     return digestOf(digest);
   }
 
   /** Ends the session, and says how long its history was. */
   async close(options: CallOptions = {}): Promise<number> {
-    const { metadata, runtime } = this.#client;
+    const { runtime } = this.#client;
     const closed = await this.#client.unary(options, (rest, done: Callback<{ finalHistoryLength: bigint }>) =>
-      runtime.closeSession({ sessionId: this.id }, metadata, rest, done),
+      runtime.closeSession({ sessionId: this.id }, this.#metadata, rest, done),
     );
     return Number(closed.finalHistoryLength);
   }

@@ -7,7 +7,7 @@
 
 export type { ClientOptions, Tls } from "./channel.js";
 export { Client, Generation, Session } from "./client.js";
-export type { SessionOptions } from "./client.js";
+export type { RouteOptions, SessionOptions } from "./client.js";
 export * from "./errors.js";
 export type {
   CallOptions,

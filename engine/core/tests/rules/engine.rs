@@ -229,6 +229,20 @@ async fn each_call_carries_its_arguments_and_hands_back_its_answer() {
     reply.send(Ok(INFO)).unwrap();
     assert_eq!(asking.await.unwrap(), Ok(INFO));
 
+    let (e, to) = (engine.clone(), id.clone());
+    let asking = tokio::spawn(async move { e.history(to, 1).await });
+    let Some(Command::History {
+        id: to,
+        from,
+        reply,
+    }) = next(&mut commands).await
+    else {
+        panic!()
+    };
+    assert_eq!((to, from), (id.clone(), 1));
+    reply.send(Ok(vec![8])).unwrap();
+    assert_eq!(asking.await.unwrap(), Ok(vec![8]));
+
     let e = engine.clone();
     let asking = tokio::spawn(async move { e.stats().await });
     let Some(Command::Stats { reply }) = next(&mut commands).await else {

@@ -399,6 +399,7 @@ fn every_command_can_be_refused_and_says_what_it_is_about() {
     let (info, informed) = reply();
     let (list, listed) = reply();
     let (fork, forked) = reply();
+    let (history, told) = reply();
     let (export, exported) = reply();
     let (import, imported) = reply();
     let (stats, counted) = reply();
@@ -495,6 +496,17 @@ fn every_command_can_be_refused_and_says_what_it_is_about() {
             true,
             3,
             true,
+        ),
+        (
+            Command::History {
+                id: at(),
+                from: 2,
+                reply: history,
+            },
+            Box::new(told),
+            true,
+            0,
+            false,
         ),
         (
             Command::Export {

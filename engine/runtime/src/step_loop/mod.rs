@@ -229,6 +229,10 @@ impl StepLoop {
                 let work = Work::Copy(Copying::Fork { count, reply });
                 self.jobs.submit(&mut self.engine, id, work, now);
             }
+            Command::History { id, from, reply } => {
+                let work = Work::Copy(Copying::History { from, reply });
+                self.jobs.submit(&mut self.engine, id, work, now);
+            }
             Command::Export { id, reply } => {
                 let work = Work::Copy(Copying::Export { reply });
                 self.jobs.submit(&mut self.engine, id, work, now);

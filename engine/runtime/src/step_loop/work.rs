@@ -37,6 +37,10 @@ pub(super) enum Copying {
     Export {
         reply: Reply<Box<SessionImage>>,
     },
+    History {
+        from: u64,
+        reply: Reply<Vec<u32>>,
+    },
 }
 
 /// What an append leads to.
@@ -322,6 +326,13 @@ impl Copying {
         match self {
             Self::Export { reply } if reply.is_closed() => {}
             Self::Export { reply } => answer(reply, engine.export(id).map(Box::new)),
+            Self::History { from, reply } => {
+                let tokens = engine.history(id).map(|history| {
+                    let from = usize::try_from(from).unwrap_or(usize::MAX);
+                    history.get(from..).unwrap_or_default().to_vec()
+                });
+                answer(reply, tokens);
+            }
             // Forks whose caller has gone away could never be used or closed.
             Self::Fork { count, reply } => {
                 if let Err(Ok(forks)) = reply.send(engine.fork(now, id, count)) {
@@ -337,6 +348,7 @@ impl Copying {
         match self {
             Self::Fork { reply, .. } => answer(reply, Err(error)),
             Self::Export { reply } => answer(reply, Err(error)),
+            Self::History { reply, .. } => answer(reply, Err(error)),
         }
     }
 }

@@ -57,8 +57,8 @@ const OPEN_GRPC: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
-/// Paths of the HTTP port that need no key.
-const OPEN_HTTP: [&str; 2] = ["/healthz", "/readyz"];
+/// Paths of the HTTP port that need no key: what a load balancer asks, and the page, which holds nothing and asks for one.
+const OPEN_HTTP: [&str; 3] = ["/", "/healthz", "/readyz"];
 
 impl Door {
     /// Its name, in logs.
@@ -145,9 +145,12 @@ mod tests {
             (Door::Grpc, "/kakeya.v1.RuntimeService/CreateSession", false),
             (Door::Grpc, "/healthz", false),
             (Door::Http, "/healthz", true),
+            (Door::Http, "/", true),
             (Door::Http, "/readyz", true),
             (Door::Http, "/healthz/", false),
             (Door::Http, "//healthz", false),
+            (Door::Http, "//", false),
+            (Door::Http, "", false),
             (Door::Http, "/v1/models", false),
         ] {
             assert_eq!(door.is_open(path), open, "{door:?} {path}");

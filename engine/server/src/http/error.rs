@@ -29,6 +29,8 @@ pub enum ErrorKind {
     UnknownRoute,
     /// No such model.
     ModelNotFound,
+    /// No such session, or none of this key's.
+    SessionNotFound,
     /// The route exists, and not with this method.
     MethodNotAllowed,
     /// The body did not come in time.
@@ -58,12 +60,13 @@ struct Look {
 
 impl ErrorKind {
     /// Every kind, in the order of their statuses.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidRequest,
         Self::ContextLength,
         Self::InvalidApiKey,
         Self::UnknownRoute,
         Self::ModelNotFound,
+        Self::SessionNotFound,
         Self::MethodNotAllowed,
         Self::BodyTooSlow,
         Self::BodyTooLarge,
@@ -89,6 +92,7 @@ impl ErrorKind {
             Self::InvalidApiKey => (StatusCode::UNAUTHORIZED, REQUEST, Some("invalid_api_key")),
             Self::UnknownRoute => (StatusCode::NOT_FOUND, REQUEST, Some("unknown_url")),
             Self::ModelNotFound => (StatusCode::NOT_FOUND, REQUEST, Some("model_not_found")),
+            Self::SessionNotFound => (StatusCode::NOT_FOUND, REQUEST, Some("session_not_found")),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 REQUEST,
@@ -302,6 +306,16 @@ impl From<EngineError> for ApiError {
             retry_after,
             ..Self::new(kind, error.to_string())
         }
+    }
+}
+
+/// The error of a request that names a session: one that is not found is not there.
+pub fn named_session(error: EngineError) -> ApiError {
+    match error {
+        EngineError::NotFound { .. } => {
+            ApiError::new(ErrorKind::SessionNotFound, error.to_string())
+        }
+        error => error.into(),
     }
 }
 

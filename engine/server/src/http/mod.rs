@@ -10,6 +10,7 @@ pub mod error;
 pub mod forms;
 pub mod loading;
 pub mod openapi;
+pub mod page;
 pub mod probes;
 pub mod ranges;
 pub mod requests;

@@ -144,6 +144,8 @@ pub const MAX_STOPS: usize = 16;
 pub const MAX_PROMPTS: usize = 128;
 /// The most tools of a request.
 pub const MAX_TOOLS: usize = 128;
+/// The longest label of a session, in characters.
+pub const MAX_LABEL: usize = 256;
 /// The longest name of a function, of a schema and of a message's author, in characters.
 pub const MAX_NAME: usize = 64;
 

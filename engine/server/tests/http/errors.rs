@@ -21,7 +21,7 @@ type Kind = (
     Option<&'static str>,
 );
 
-const KINDS: [Kind; 14] = {
+const KINDS: [Kind; 15] = {
     use ErrorKind::*;
     const REQUEST: &str = "invalid_request_error";
     [
@@ -36,6 +36,13 @@ const KINDS: [Kind; 14] = {
         (InvalidApiKey, 401, REQUEST, Some("invalid_api_key"), None),
         (UnknownRoute, 404, REQUEST, Some("unknown_url"), None),
         (ModelNotFound, 404, REQUEST, Some("model_not_found"), None),
+        (
+            SessionNotFound,
+            404,
+            REQUEST,
+            Some("session_not_found"),
+            None,
+        ),
         (
             MethodNotAllowed,
             405,

@@ -1,15 +1,17 @@
 //! The OpenAPI document says what the code does.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use kakeya_core::{GenerateDone, SessionId, SessionInfo, SessionSummary, StopReason};
 use kakeya_server::http::ApiError;
 use kakeya_server::http::openapi::document;
 use kakeya_server::http::ranges;
 use kakeya_server::http::responses::chat::{Call, CallDelta, Reply};
 use kakeya_server::http::responses::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatLogprobs, CompletionChoice,
-    CompletionLogprobs, Delta, Detokenized, FinishReason, Head, Model, ModelList, TextCompletion,
-    TokenLogprob, Tokenized, Usage,
+    CompletionLogprobs, Delta, Detokenized, FinishReason, Head, History, Model, ModelList, Session,
+    SessionEvent, SessionList, TextCompletion, TokenLogprob, Tokenized, Tokens, Usage,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -37,7 +39,11 @@ fn every_route_is_there_with_the_statuses_it_may_answer() {
     assert_eq!(document["openapi"], "3.1.0");
     let generate = "200 400 401 404 408 413 415 422 429 500 503";
     let tokens = "200 400 401 404 408 413 415 422 500";
+    let session = "200 400 401 404 500 503";
+    let work = "200 400 401 404 408 413 415 429 500 503";
+    let opening = "201 400 401 404 408 413 415 429 500 503";
     let expected = [
+        ("/", "get", "200"),
         ("/detokenize", "post", tokens),
         ("/healthz", "get", "200"),
         ("/metrics", "get", "200 401"),
@@ -48,9 +54,20 @@ fn every_route_is_there_with_the_statuses_it_may_answer() {
         ("/v1/completions", "post", generate),
         ("/v1/models", "get", "200 401"),
         ("/v1/models/{id}", "get", "200 401 404"),
+        ("/v1/sessions", "get", "200 401 500 503"),
+        ("/v1/sessions", "post", opening),
+        ("/v1/sessions/{id}", "get", session),
+        ("/v1/sessions/{id}", "delete", session),
+        ("/v1/sessions/{id}/tokens", "get", session),
+        ("/v1/sessions/{id}/tokens", "post", work),
+        ("/v1/sessions/{id}/generate", "post", work),
     ];
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), expected.len());
+    let operations = paths.values().filter_map(Value::as_object);
+    assert_eq!(
+        operations.map(|path| path.len()).sum::<usize>(),
+        expected.len()
+    );
     for (path, method, statuses) in expected {
         let operation = &paths[path][method];
         let found: Vec<_> = operation["responses"]
@@ -71,7 +88,7 @@ fn every_route_is_there_with_the_statuses_it_may_answer() {
         );
         assert_eq!(
             operation["parameters"].is_array(),
-            path.ends_with("{id}"),
+            path.contains("{id}"),
             "{path}"
         );
         for (status, response) in operation["responses"].as_object().expect(path) {
@@ -105,10 +122,10 @@ fn every_reference_leads_to_a_schema_and_every_schema_is_referred_to() {
     let schemas = document["components"]["schemas"]
         .as_object()
         .expect("schemas");
-    // A chunk is named in words alone: an event stream has no schema.
+    // A chunk, or an event, is named in words alone: an event stream has no schema.
     let known: BTreeSet<_> = schemas
         .keys()
-        .filter(|name| *name != "ChatCompletionChunk")
+        .filter(|name| !matches!(name.as_str(), "ChatCompletionChunk" | "SessionEvent"))
         .map(|name| format!("#/components/schemas/{name}"))
         .collect();
     assert_eq!(found, known.iter().map(String::as_str).collect());
@@ -283,7 +300,7 @@ fn assert_described(value: &Value, schema: &Value, document: &Value) {
         Value::Number(number) if number.is_f64() => assert_eq!(schema["type"], "number"),
         Value::Number(_) => assert_eq!(schema["type"], "integer", "{value}"),
         Value::Null => assert_eq!(schema["type"], "null"),
-        Value::Bool(_) => panic!("no answer has one"),
+        Value::Bool(_) => assert_eq!(schema["type"], "boolean"),
     }
 }
 
@@ -362,6 +379,43 @@ async fn answers_have_the_properties_of_their_schemas() {
         &Tokenized::new(vec![1], Some(vec!["a".into()]), 9),
     );
     assert_answer("Detokenized", &Detokenized { prompt: "a".into() });
+    let id = SessionId::random();
+    let info = SessionInfo {
+        history_length: 9,
+        cached_length: 5,
+        kv_live_bytes: 640,
+        inv1_violations: 0,
+        inv2_violations: 0,
+        idle: Duration::from_millis(1500),
+    };
+    assert_answer("Session", &Session::of(&id, &info));
+    let summary = SessionSummary {
+        id: id.clone(),
+        label: "agent".to_owned(),
+        busy: true,
+        info,
+    };
+    assert_answer("SessionList", &SessionList::new(vec![summary]));
+    assert_answer("History", &History::of(&id, 9));
+    assert_answer("HistoryTokens", &Tokens::of(&id, 1, vec![3]));
+    let done = GenerateDone {
+        reason: StopReason::Eos,
+        generated: 1,
+        prefill: Duration::from_millis(250),
+        total: Duration::from_millis(1500),
+    };
+    for event in [
+        SessionEvent::Truncated {
+            dropped_token_count: 1,
+        },
+        SessionEvent::Token {
+            token_id: 1,
+            text: "a".into(),
+        },
+        SessionEvent::done(&done, String::new()),
+    ] {
+        assert_answer("SessionEvent", &event);
+    }
     assert_answer(
         "Error",
         &Answer::error(ApiError::missing("model")).await.json(),

@@ -6,6 +6,7 @@ mod metrics;
 mod node;
 mod security;
 pub(in crate::suites) mod server;
+mod sessions;
 
 use std::time::Duration;
 
@@ -22,5 +23,6 @@ pub fn suite() -> Suite {
     .cases(node::cases())
     .cases(curl::cases())
     .cases(security::cases())
+    .cases(sessions::cases())
     .cases(metrics::cases())
 }

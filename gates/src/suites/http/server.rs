@@ -55,7 +55,8 @@ impl Queue {
 }
 
 impl Served {
-    async fn start(
+    /// Starts one, which [`Served::stop`] stops.
+    pub(in crate::suites) async fn start(
         context: &SuiteContext,
         config: EngineConfig,
         queue: Queue,
@@ -112,7 +113,8 @@ impl Served {
         }
     }
 
-    async fn stop(self) -> CaseResult {
+    /// Stops it, whatever it is doing.
+    pub(in crate::suites) async fn stop(self) -> CaseResult {
         self.stopping.cancel();
         // A case may have stopped it already.
         drop(self.engine.shutdown(PATIENCE).await);

@@ -112,6 +112,15 @@ const FILES: &[TestFile] = &[
         ],
     },
     TestFile {
+        path: "tests/wire/test_routes.py",
+        tests: &[
+            "test_every_call_of_a_session_has_its_route",
+            "test_the_same_for_asyncio",
+            "test_each_session_has_a_route_of_its_own_and_one_that_is_attached_has_the_one_given",
+            "test_routes_are_what_a_header_can_hold",
+        ],
+    },
+    TestFile {
         path: "tests/wire/test_statuses.py",
         tests: &[
             "test_every_status_has_a_type_of_its_own",
@@ -208,31 +217,7 @@ impl Runner for Pytest {
         pytest.args(["-m", "pytest", "-q", "-rA", "--color=no", file.path]);
         servers.tell(&mut pytest);
         let output = packages::ended(&mut pytest).await?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let mut outcomes = Outcomes::new();
-        for line in said.lines() {
-            let Some((word, test)) = line.split_once(&format!(" {}::", file.path)) else {
-                continue;
-            };
-            // A test of many values has passed when it has with each.
-            let name = test.split(['[', ' ']).next().unwrap_or(test).to_owned();
-            match word {
-                "PASSED" => {
-                    outcomes.entry(name).or_insert(None);
-                }
-                "FAILED" | "ERROR" => {
-                    outcomes.insert(name, Some(said.clone().into_owned()));
-                }
-                _ => {}
-            }
-        }
-        ensure!(
-            output.status.success() || outcomes.values().any(Option::is_some),
-            "pytest ended with {}: {said}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(outcomes)
+        tests::of_pytest(file, &output)
     }
 }
 

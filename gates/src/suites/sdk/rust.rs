@@ -46,6 +46,11 @@ fn copies(context: &SuiteContext) -> CaseResult {
             .map(|done| (done.generated_token_count, done.stop_reason()));
         ensure_eq!(done, Some((8, StopReason::MaxTokens)), "how it ended");
         ensure_eq!(generation.dropped_token_count(), 0, "tokens it cannot see");
+        ensure!(
+            session.route().len() == 32 && all[0].route() == session.route(),
+            "a fork goes where its session goes"
+        );
+        ensure!(all[1].route() != session.route(), "a route of its own");
         for copy in &all {
             ensure_eq!(copy.digest().await?, state, "the state of {}", copy.id());
             let tokens = copy.generate(8, sampled()).await?.tokens().await?;
@@ -92,7 +97,7 @@ fn dropped(context: &SuiteContext) -> CaseResult {
 fn errors(context: &SuiteContext) -> CaseResult {
     with_servers(context, async |servers| {
         let client = Client::connect(servers.address()).await?;
-        let gone = client.attach("sess-00000000000000000000000000000007");
+        let gone = client.attach("sess-00000000000000000000000000000007", "")?;
         let said = refused(gone.info().await)?;
         ensure_eq!(said.code(), Some(Code::NotFound), "the code");
         ensure!(
@@ -112,6 +117,10 @@ fn errors(context: &SuiteContext) -> CaseResult {
         for bad in ["", "k-1\n", "k 1", "kéy"] {
             let said = refused(client.clone().with_key(bad))?;
             ensure!(matches!(said, ClientError::Key), "{said}");
+        }
+        for bad in ["a b", "kéy", "x\n", &"x".repeat(257)] {
+            let said = refused(client.attach("sess-0", bad))?;
+            ensure!(matches!(said, ClientError::Route), "{said}");
         }
         let hurried = client.with_timeout(std::time::Duration::ZERO);
         let said = refused(hurried.session(&[]).await)?;

@@ -54,7 +54,7 @@ impl Servers {
 }
 
 /// Four sessions of the real model with a small window, so that a test soon passes it.
-fn config(context: &SuiteContext) -> EngineConfig {
+pub(super) fn config(context: &SuiteContext) -> EngineConfig {
     EngineConfig {
         cache: CacheConfig {
             window: Window::Sliding(256),

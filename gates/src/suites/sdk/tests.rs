@@ -1,6 +1,7 @@
 //! Test files of an SDK, each run once, and what became of its tests.
 
 use std::collections::BTreeMap;
+use std::process::Output;
 use std::sync::{Mutex, PoisonError};
 
 use super::servers::{Servers, with_servers};
@@ -21,6 +22,35 @@ pub(super) struct TestFile {
 
 /// What became of each test of a file: `None` for those that passed, or what is said of the failure.
 pub(super) type Outcomes = BTreeMap<String, Option<String>>;
+
+/// What pytest says, with `-rA`, of a file's tests.
+pub(super) fn of_pytest(file: &TestFile, output: &Output) -> Result<Outcomes, CaseFailure> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut outcomes = Outcomes::new();
+    for line in said.lines() {
+        let Some((word, test)) = line.split_once(&format!(" {}::", file.path)) else {
+            continue;
+        };
+        // A test of many values has passed when it has with each.
+        let name = test.split(['[', ' ']).next().unwrap_or(test).to_owned();
+        match word {
+            "PASSED" => {
+                outcomes.entry(name).or_insert(None);
+            }
+            "FAILED" | "ERROR" => {
+                outcomes.insert(name, Some(said.clone().into_owned()));
+            }
+            _ => {}
+        }
+    }
+    ensure!(
+        output.status.success() || outcomes.values().any(Option::is_some),
+        "pytest ended with {}: {said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(outcomes)
+}
 
 /// How the files of an SDK are run.
 pub(super) trait Runner: Copy + Send + Sync + 'static {

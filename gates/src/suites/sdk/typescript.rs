@@ -80,6 +80,14 @@ const FILES: &[TestFile] = &[
         ],
     },
     TestFile {
+        path: "test/routes.test.ts",
+        tests: &[
+            "every call of a session has its route",
+            "each session has a route of its own, and one that is attached has the one given",
+            "routes are what a header can hold",
+        ],
+    },
+    TestFile {
         path: "test/statuses.test.ts",
         tests: &[
             "every status has a class of its own",

@@ -135,6 +135,33 @@ fn rate_limits_are_waited_for_where_there_is_time() {
 }
 
 #[test]
+fn a_limit_that_never_ends_is_not_hammered() {
+    let again = || {
+        (
+            "/pulls/7",
+            status(429, &[("retry-after", "0")], "Too many requests"),
+        )
+    };
+    let github = faulty(&[again(), again(), again(), again()]);
+    let short = Patience {
+        total: Duration::from_secs(5),
+        ..patience()
+    };
+    let error = run_with(&github, short).unwrap_err().to_string();
+    // After a second, and two more, four do not fit any more.
+    assert!(error.contains("a rate limit asks to wait 4 s"), "{error}");
+    assert_eq!(github.count("/pulls/7"), 3);
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_read_once() {
+    let github = faulty(&[("/pulls/7/files", Fault::Huge)]);
+    let error = run(&github).unwrap_err().to_string();
+    assert!(error.ends_with("it has more than 64 MiB"), "{error}");
+    assert_eq!(github.count("/pulls/7/files"), 1);
+}
+
+#[test]
 fn the_permission_that_is_missing_is_named() {
     for (lacks, part) in [
         (

@@ -187,6 +187,48 @@ fn a_push_meanwhile_is_read_again_and_a_head_that_never_settles_needs_all() {
 }
 
 #[test]
+fn a_base_that_changes_meanwhile_is_read_again() {
+    let github = Github::start(State {
+        files: vec![file("engine/a.rs")],
+        pushes: ["base:release".to_owned()].into(),
+        ..State::default()
+    });
+    run(&github).unwrap();
+    assert_eq!(github.count("/pulls/7/files"), 2);
+    assert_eq!(github.count("ref=release"), 1);
+}
+
+#[test]
+fn a_label_that_is_refused_and_a_warning_that_cannot_be_told_hold_nothing_up() {
+    let refused = |at: &str| {
+        let why = super::support::Fault::Status(422, Vec::new(), "Validation Failed");
+        (at.to_owned(), why)
+    };
+    let github = Github::start(State {
+        files: vec![file("engine/a.rs"), file("cuda/a.cu")],
+        faults: [
+            refused("POST /repos/o/r/issues/7/labels"),
+            refused("/git/trees/"),
+        ]
+        .into(),
+        ..State::default()
+    });
+    let error = run(&github).unwrap_err().to_string();
+    assert!(error.contains("Validation Failed"), "{error}");
+    assert_eq!(github.state().on_pull, ["needs-cuda"]);
+
+    github.state().faults.push_back(refused("/git/trees/"));
+    let report = run(&github).unwrap();
+    assert_eq!(github.state().on_pull, ["needs-cuda", "needs-mac-m4"]);
+    assert!(report.warnings.is_empty());
+    assert!(
+        report.notes[0].starts_with("globs that match nothing are not looked for"),
+        "{:?}",
+        report.notes
+    );
+}
+
+#[test]
 fn a_closed_pull_request_is_left_alone() {
     for state in [
         State {

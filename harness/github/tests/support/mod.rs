@@ -37,6 +37,8 @@ pub enum Fault {
     Garbled,
     /// Its answer ends before its length.
     Cut,
+    /// Its answer has 65 MiB.
+    Huge,
 }
 
 /// A label of the repository.
@@ -71,7 +73,8 @@ pub struct State {
     /// What the token may do; everything by default.
     pub lacks: Vec<&'static str>,
     pub token: String,
-    /// After each page of files the head becomes the next of these; a `closed` closes the pull request.
+    /// After each page of files the head becomes the next of these; `closed` closes the pull request, and `base:NAME` aims
+    /// it at another branch.
     pub pushes: VecDeque<String>,
     /// Used up one by one, each by the first request whose `METHOD path` contains the text.
     pub faults: VecDeque<(String, Fault)>,
@@ -208,6 +211,7 @@ async fn serve(state: Arc<Mutex<State>>, address: SocketAddr, request: Request) 
             reply(status, &headers, &body)
         }
         Some(Fault::Garbled) => (axum::http::StatusCode::OK, "<html>").into_response(),
+        Some(Fault::Huge) => vec![b' '; 65 << 20].into_response(),
         Some(Fault::Cut) => {
             let parts = [Ok("{"), Err(std::io::Error::other("cut"))];
             axum::body::Body::from_stream(futures::stream::iter(parts)).into_response()

@@ -175,7 +175,8 @@ fn pull(state: &State) -> Value {
         "state": if state.open { "open" } else { "closed" },
         "changed_files": state.told.unwrap_or(state.files.len() as u64),
         "head": { "sha": state.head },
-        "base": { "ref": state.base },
+        // A branch is a commit; one for each name is enough.
+        "base": { "ref": state.base, "sha": format!("{:0<40}", state.base.len()) },
     })
 }
 
@@ -201,6 +202,7 @@ fn files(
     let answer = page(schemas, "files", &all, host, parts, query, next);
     match state.pushes.pop_front() {
         Some(head) if head == "closed" => state.open = false,
+        Some(head) if head.starts_with("base:") => state.base = head["base:".len()..].to_owned(),
         Some(head) => state.head = head,
         None => {}
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +62,21 @@ class TLS:
         )
 
 
+#: What is sent beside a call.
+Metadata = tuple[tuple[str, str], ...]
+
+#: Where a proxy in front of several servers finds what to choose by (docs/ops/several-machines.md).
+_ROUTE = "kakeya-route"
+_MAX_ROUTE = 256
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a client connects, checked."""
 
     target: str
     credentials: grpc.ChannelCredentials | None
-    metadata: tuple[tuple[str, str], ...]
+    metadata: Metadata
     compression: grpc.Compression
     options: tuple[tuple[str, str | int], ...] = _OPTIONS
 
@@ -82,6 +91,22 @@ class Settings:
             metadata=() if key is None else (("authorization", f"Bearer {_key(key)}"),),
             compression=grpc.Compression.Gzip if compress else grpc.Compression.NoCompression,
         )
+
+
+def route(given: object) -> str:
+    """What proxies choose a server by: the name that was given, or a fresh one of its own for each session."""
+    if given is None:
+        return uuid.uuid4().hex
+    if not isinstance(given, str) or not 0 < len(given) <= _MAX_ROUTE or not all("!" <= char <= "~" for char in given):
+        advice = "any text that tells sessions apart, such as a UUID"
+        message = f"the route is {given!r}, and must be 1 to {_MAX_ROUTE} printable ASCII characters without blanks"
+        raise InvalidInputError(message, advice=advice)
+    return given
+
+
+def routed(metadata: Metadata, route: str | None) -> Metadata:
+    """The metadata of a call that goes where `route` goes."""
+    return metadata if route is None else (*metadata, (_ROUTE, route))
 
 
 def _target(target: object) -> str:

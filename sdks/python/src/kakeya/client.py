@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 import grpc
 from typing_extensions import Self, Unpack
 
+from kakeya import _channel as channel
 from kakeya import _requests as requests
-from kakeya._channel import DEFAULT_TARGET, TLS, Settings
+from kakeya._channel import DEFAULT_TARGET, TLS, Metadata, Settings
 from kakeya.errors import ClosedClientError, ForkedClientError, NotFoundError, UnavailableError, raise_from
 from kakeya.types import Done, GenerateOptions, SessionInfo, SessionSummary, StateDigest, TokenLogprobs
 from kakeya.v1 import runtime_pb2 as pb
@@ -59,27 +60,40 @@ class Client:
         return self._settings.target
 
     def session(
-        self, *, eos_token_ids: Iterable[int] = (), label: str = "", timeout: float | None = None
+        self,
+        *,
+        eos_token_ids: Iterable[int] = (),
+        label: str = "",
+        route: str | None = None,
+        timeout: float | None = None,
     ) -> Session:
-        """Opens a session. Generations stop after one of the end tokens; without any, at max_tokens alone."""
-        request = requests.create(label, eos_token_ids)
-        return Session(self, self._call(self._runtime.CreateSession, request, timeout).session_id)
+        """Opens a session. Generations stop after one of the end tokens; without any, at max_tokens alone.
 
-    def attach(self, session_id: str) -> Session:
-        """A session that is there already, by its id. Asks nothing."""
-        return Session(self, requests.text("session_id", session_id))
+        `route` is what a proxy in front of several servers keeps its calls together by; a fresh one if it is not given.
+        """
+        request = requests.create(label, eos_token_ids)
+        route = channel.route(route)
+        return Session(self, self._call(self._runtime.CreateSession, request, timeout, route).session_id, route)
+
+    def attach(self, session_id: str, *, route: str | None = None) -> Session:
+        """A session that is there already, by its id, and by its route where there is a proxy. Asks nothing."""
+        route = None if route is None else channel.route(route)
+        return Session(self, requests.text("session_id", session_id), route)
 
     def sessions(self, *, timeout: float | None = None) -> list[SessionSummary]:
         """The live sessions of this key."""
         listed = self._call(self._sessions.ListSessions, session_pb.ListSessionsRequest(), timeout)
         return [SessionSummary.of(session) for session in listed.sessions]
 
-    def restore(self, snapshot: bytes | Iterable[bytes], *, timeout: float | None = None) -> Session:
+    def restore(
+        self, snapshot: bytes | Iterable[bytes], *, route: str | None = None, timeout: float | None = None
+    ) -> Session:
         """Opens a session with what `Session.snapshot` gave, of this server or of another with the same settings."""
         # Read to its end first: an error of the iterable is then its own, and nothing has been sent.
         chunks = list(requests.chunks(snapshot))
-        restored = self._call(self._sessions.RestoreSession, iter(chunks), timeout)
-        return Session(self, restored.session_id)
+        route = channel.route(route)
+        restored = self._call(self._sessions.RestoreSession, iter(chunks), timeout, route)
+        return Session(self, restored.session_id, route)
 
     def close(self) -> None:
         """Ends the connection, and with it the calls under way. Sessions stay; closing again does nothing."""
@@ -95,7 +109,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _arguments(self, timeout: float | None) -> tuple[float | None, tuple[tuple[str, str], ...]]:
+    def _arguments(self, timeout: float | None, route: str | None) -> tuple[float | None, Metadata]:
         if os.getpid() != self._process:
             raise ForkedClientError(
                 f"this client was made in process {self._process}, and a connection does not work in process "
@@ -104,10 +118,13 @@ class Client:
         if self._closed:
             raise ClosedClientError("this client is closed")
         timeout = requests.timeout(timeout)
-        return (self._timeout if timeout is None else timeout), self._settings.metadata
+        metadata = channel.routed(self._settings.metadata, route)
+        return (self._timeout if timeout is None else timeout), metadata
 
-    def _call(self, method: Callable[..., Response], request: object, timeout: float | None) -> Response:
-        seconds, metadata = self._arguments(timeout)
+    def _call(
+        self, method: Callable[..., Response], request: object, timeout: float | None, route: str | None = None
+    ) -> Response:
+        seconds, metadata = self._arguments(timeout, route)
         try:
             return method(request, timeout=seconds, metadata=metadata)
         except grpc.RpcError as error:
@@ -117,10 +134,12 @@ class Client:
 class Session:
     """A session on the server. As a context manager it is closed at the end of its block."""
 
-    def __init__(self, client: Client, session_id: str) -> None:
+    def __init__(self, client: Client, session_id: str, route: str | None) -> None:
         self._client = client
         #: Its id, which `Client.attach` takes.
         self.id = session_id
+        #: What is sent with each of its calls for a proxy to choose a server by; keep it beside the id.
+        self.route = route
 
     def __repr__(self) -> str:
         return f"Session({self.id!r} at {self._client.target})"
@@ -128,31 +147,31 @@ class Session:
     def append(self, token_ids: Iterable[int], *, timeout: float | None = None) -> int:
         """Appends tokens, all or none, and says how long the history is then. Never repeated by itself."""
         request = requests.append(self.id, token_ids)
-        return self._client._call(self._client._runtime.AppendTokens, request, timeout).history_length
+        return self._client._call(self._client._runtime.AppendTokens, request, timeout, self.route).history_length
 
     def generate(
         self, max_tokens: int, *, timeout: float | None = None, **options: Unpack[GenerateOptions]
     ) -> Generation:
         """Begins to generate; the tokens come by iterating over what is returned. Never repeated by itself."""
         request = requests.generate(self.id, max_tokens, options)
-        seconds, metadata = self._client._arguments(timeout)
+        seconds, metadata = self._client._arguments(timeout, self.route)
         return Generation(self._client._runtime.Generate(request, timeout=seconds, metadata=metadata), self._client.target)
 
     def info(self, *, timeout: float | None = None) -> SessionInfo:
         """How long it is, what its cache uses, and how long it has been idle."""
         request = pb.GetSessionInfoRequest(session_id=self.id)
-        return SessionInfo.of(self._client._call(self._client._runtime.GetSessionInfo, request, timeout))
+        return SessionInfo.of(self._client._call(self._client._runtime.GetSessionInfo, request, timeout, self.route))
 
     def fork(self, count: int = 1, *, timeout: float | None = None) -> list[Session]:
         """Makes sessions that go on from where this one is, with the same bits. All or none."""
         request = session_pb.ForkSessionRequest(session_id=self.id, count=requests.unsigned("count", count, 32))
-        forked = self._client._call(self._client._sessions.ForkSession, request, timeout)
-        return [Session(self._client, session_id) for session_id in forked.session_ids]
+        forked = self._client._call(self._client._sessions.ForkSession, request, timeout, self.route)
+        return [Session(self._client, session_id, self.route) for session_id in forked.session_ids]
 
     def snapshot(self, *, timeout: float | None = None) -> bytes:
         """Its whole state, for `Client.restore`. It holds the history in plain token ids: keep it as you would that."""
         request = session_pb.SnapshotSessionRequest(session_id=self.id)
-        seconds, metadata = self._client._arguments(timeout)
+        seconds, metadata = self._client._arguments(timeout, self.route)
         stream = self._client._sessions.SnapshotSession(request, timeout=seconds, metadata=metadata)
         try:
             return b"".join(chunk.data for chunk in stream)
@@ -162,12 +181,12 @@ class Session:
     def digest(self, *, timeout: float | None = None) -> StateDigest:
         """Digests of its state: sessions with the same tokens have the same, wherever and however they came."""
         request = session_pb.GetStateDigestRequest(session_id=self.id)
-        return StateDigest.of(self._client._call(self._client._sessions.GetStateDigest, request, timeout))
+        return StateDigest.of(self._client._call(self._client._sessions.GetStateDigest, request, timeout, self.route))
 
     def close(self, *, timeout: float | None = None) -> int:
         """Ends the session, and says how long its history was."""
         request = pb.CloseSessionRequest(session_id=self.id)
-        return self._client._call(self._client._runtime.CloseSession, request, timeout).final_history_length
+        return self._client._call(self._client._runtime.CloseSession, request, timeout, self.route).final_history_length
 
     def __enter__(self) -> Self:
         return self

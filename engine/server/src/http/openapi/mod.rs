@@ -25,6 +25,12 @@ enum Success {
     Text,
     /// Any JSON object.
     AnyJson,
+    /// JSON of this schema, of something new.
+    Created(&'static str),
+    /// Events of this schema.
+    Events(&'static str),
+    /// A document for a person.
+    Html,
 }
 
 /// A route.
@@ -82,7 +88,28 @@ const TOKENS: [ErrorKind; 7] = {
     ]
 };
 
-const ROUTES: [Route; 10] = [
+/// What asking for a session may come to.
+const SESSION: [ErrorKind; 4] = {
+    use ErrorKind::*;
+    [InvalidRequest, SessionNotFound, Server, Unavailable]
+};
+
+/// What working in a session may come to.
+const WORK: [ErrorKind; 8] = {
+    use ErrorKind::*;
+    [
+        InvalidRequest,
+        SessionNotFound,
+        BodyTooSlow,
+        BodyTooLarge,
+        UnsupportedMediaType,
+        Overloaded,
+        Server,
+        Unavailable,
+    ]
+};
+
+const ROUTES: [Route; 18] = [
     Route {
         method: "post",
         path: "/v1/chat/completions",
@@ -133,6 +160,70 @@ const ROUTES: [Route; 10] = [
     },
     Route {
         method: "get",
+        path: "/v1/sessions",
+        summary: "List the sessions of the key",
+        request: None,
+        success: Success::Json("SessionList"),
+        errors: &[ErrorKind::Server, ErrorKind::Unavailable],
+    },
+    Route {
+        method: "post",
+        path: "/v1/sessions",
+        summary: "Open a session",
+        request: Some("NewSession"),
+        success: Success::Created("Session"),
+        errors: &WORK,
+    },
+    Route {
+        method: "get",
+        path: "/v1/sessions/{id}",
+        summary: "Tell of a session",
+        request: None,
+        success: Success::Json("Session"),
+        errors: &SESSION,
+    },
+    Route {
+        method: "delete",
+        path: "/v1/sessions/{id}",
+        summary: "Close a session",
+        request: None,
+        success: Success::Json("History"),
+        errors: &SESSION,
+    },
+    Route {
+        method: "get",
+        path: "/v1/sessions/{id}/tokens",
+        summary: "Tell the tokens of a session's history",
+        request: None,
+        success: Success::Json("HistoryTokens"),
+        errors: &SESSION,
+    },
+    Route {
+        method: "post",
+        path: "/v1/sessions/{id}/tokens",
+        summary: "Append tokens to a session's history",
+        request: Some("AppendRequest"),
+        success: Success::Json("History"),
+        errors: &WORK,
+    },
+    Route {
+        method: "post",
+        path: "/v1/sessions/{id}/generate",
+        summary: "Generate tokens at the end of a session's history",
+        request: Some("ContinueRequest"),
+        success: Success::Events("SessionEvent"),
+        errors: &WORK,
+    },
+    Route {
+        method: "get",
+        path: "/",
+        summary: "A page to chat with the model and to watch sessions",
+        request: None,
+        success: Success::Html,
+        errors: &[],
+    },
+    Route {
+        method: "get",
         path: "/healthz",
         summary: "Whether the process lives",
         request: None,
@@ -169,20 +260,16 @@ const ROUTES: [Route; 10] = [
 pub fn document() -> Value {
     let mut schemas = requests::schemas();
     schemas.extend(responses::schemas());
-    let paths: Map<_, _> = ROUTES
-        .iter()
-        .map(|route| {
-            (
-                route.path.to_owned(),
-                json!({ route.method: operation(route) }),
-            )
-        })
-        .collect();
+    let mut paths = Map::new();
+    for route in &ROUTES {
+        let methods = paths.entry(route.path).or_insert_with(|| json!({}));
+        methods[route.method] = operation(route);
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Kakeya",
-            "description": "OpenAI-compatible single-shot requests. Sessions are kept over gRPC.",
+            "description": "OpenAI-compatible single-shot requests, and gRPC's sessions over HTTP.",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
@@ -197,8 +284,12 @@ pub fn document() -> Value {
 fn operation(route: &Route) -> Value {
     let mut responses = BTreeMap::new();
     let content = content(route.success);
+    let status = match route.success {
+        Success::Created(_) => "201",
+        _ => "200",
+    };
     responses.insert(
-        "200".to_owned(),
+        status.to_owned(),
         json!({ "description": "What was asked for", "content": content }),
     );
     let guarded = !Door::Http.is_open(route.path);
@@ -226,17 +317,27 @@ fn operation(route: &Route) -> Value {
             "content": { "application/json": { "schema": reference(schema) } },
         });
     }
-    if route.path.ends_with("/{id}") {
-        let id =
-            json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } });
-        operation["parameters"] = json!([id]);
+    let mut parameters = Vec::new();
+    if route.path.contains("/{id}") {
+        parameters.push(
+            json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }),
+        );
+    }
+    if route.path.ends_with("/tokens") && route.method == "get" {
+        let from = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX, "default": 0 });
+        parameters.push(json!({ "name": "from", "in": "query", "schema": from }));
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
     }
     operation
 }
 
 fn content(success: Success) -> Value {
     match success {
-        Success::Json(schema) => json!({ "application/json": { "schema": reference(schema) } }),
+        Success::Json(schema) | Success::Created(schema) => {
+            json!({ "application/json": { "schema": reference(schema) } })
+        }
         Success::Streamable(whole, chunk) => json!({
             "application/json": { "schema": reference(whole) },
             "text/event-stream": { "schema": {
@@ -246,6 +347,15 @@ fn content(success: Success) -> Value {
                 ),
             } },
         }),
+        Success::Events(event) => json!({
+            "text/event-stream": { "schema": {
+                "type": "string",
+                "description": format!(
+                    "Events, each a line `data: ` with a {event} and an empty line; the last is `data: [DONE]`"
+                ),
+            } },
+        }),
+        Success::Html => json!({ "text/html": { "schema": { "type": "string" } } }),
         Success::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
         Success::AnyJson => json!({ "application/json": { "schema": { "type": "object" } } }),
     }

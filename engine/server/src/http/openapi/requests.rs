@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{array, boolean, nullable, object, reference, string};
 use crate::http::ranges::{
-    BEST_OF, FREQUENCY_PENALTY, LOGIT_BIAS, LOGPROBS, MAX_COMPLETION_TOKENS, MAX_NAME, MAX_PROMPTS,
-    MAX_STOPS, MAX_TOKENS, MAX_TOKENS_WITH_ECHO, MAX_TOOLS, MIN_P, N, PRESENCE_PENALTY,
-    REPETITION_PENALTY, SEED, TEMPERATURE, TOKEN_ID, TOP_K, TOP_LOGPROBS, TOP_P,
+    BEST_OF, FREQUENCY_PENALTY, LOGIT_BIAS, LOGPROBS, MAX_COMPLETION_TOKENS, MAX_LABEL, MAX_NAME,
+    MAX_PROMPTS, MAX_STOPS, MAX_TOKENS, MAX_TOKENS_WITH_ECHO, MAX_TOOLS, MIN_P, N,
+    PRESENCE_PENALTY, REPETITION_PENALTY, SEED, TEMPERATURE, TOKEN_ID, TOP_K, TOP_LOGPROBS, TOP_P,
 };
 use crate::http::requests::completions::DEFAULT_MAX_TOKENS;
 use crate::http::schema::MAX_SCHEMA_BYTES;
@@ -17,6 +17,9 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("CompletionRequest", completion()),
         ("TokenizeRequest", tokenize()),
         ("DetokenizeRequest", detokenize()),
+        ("NewSession", new_session()),
+        ("AppendRequest", append()),
+        ("ContinueRequest", continue_session()),
         ("Message", message()),
         ("Tool", tool()),
         ("ToolCall", tool_call()),
@@ -47,14 +50,25 @@ fn shared() -> Vec<(&'static str, Value)> {
     let stop = json!({ "type": "string", "minLength": 1 });
     let stops = json!({ "type": "array", "items": stop, "maxItems": MAX_STOPS });
     let options = body(&[], vec![("include_usage", boolean())]);
+    let mut properties = drawing();
+    properties.extend([
+        ("model", string()),
+        ("stop", json!({ "anyOf": [stop, stops] })),
+        ("n", with_default(N.schema(), 1)),
+        ("stream", with_default(boolean(), false)),
+        ("stream_options", options),
+    ]);
+    properties
+}
+
+/// The properties that say how tokens are drawn.
+fn drawing() -> Vec<(&'static str, Value)> {
     let biases = json!({
         "type": "object",
         "propertyNames": { "pattern": "^(0|[1-9][0-9]*)$" },
         "additionalProperties": LOGIT_BIAS.schema(),
     });
     vec![
-        ("model", string()),
-        ("stop", json!({ "anyOf": [stop, stops] })),
         ("temperature", with_default(TEMPERATURE.schema(), 1)),
         ("top_p", with_default(TOP_P.schema(), 1)),
         ("top_k", with_default(TOP_K.schema(), 0)),
@@ -73,9 +87,6 @@ fn shared() -> Vec<(&'static str, Value)> {
             with_default(REPETITION_PENALTY.schema(), 1),
         ),
         ("logit_bias", biases),
-        ("n", with_default(N.schema(), 1)),
-        ("stream", with_default(boolean(), false)),
-        ("stream_options", options),
     ]
 }
 
@@ -134,6 +145,22 @@ fn tokenize() -> Value {
 fn detokenize() -> Value {
     let tokens = array(TOKEN_ID.schema());
     body(&["tokens"], vec![("model", string()), ("tokens", tokens)])
+}
+
+fn new_session() -> Value {
+    let label = json!({ "type": "string", "maxLength": MAX_LABEL });
+    let eos = array(TOKEN_ID.schema());
+    body(&[], vec![("label", label), ("eos_token_ids", eos)])
+}
+
+fn append() -> Value {
+    body(&["tokens"], vec![("tokens", array(TOKEN_ID.schema()))])
+}
+
+fn continue_session() -> Value {
+    let mut properties = drawing();
+    properties.push(("max_tokens", MAX_TOKENS.schema()));
+    body(&["max_tokens"], properties)
 }
 
 fn messages() -> Value {

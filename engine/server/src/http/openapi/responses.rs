@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{array, nullable, object, reference, string};
+use super::{array, boolean, nullable, object, reference, string};
 
 pub(super) fn schemas() -> Map<String, Value> {
     [
@@ -28,11 +28,94 @@ pub(super) fn schemas() -> Map<String, Value> {
             "Detokenized",
             object(&["prompt"], vec![("prompt", string())]),
         ),
+        ("Session", session()),
+        (
+            "SessionList",
+            object(
+                &["object", "data"],
+                vec![
+                    ("object", json!({ "const": "list" })),
+                    ("data", array(reference("Session"))),
+                ],
+            ),
+        ),
+        (
+            "History",
+            object(
+                &["id", "history_length"],
+                vec![("id", string()), ("history_length", count())],
+            ),
+        ),
+        (
+            "HistoryTokens",
+            object(
+                &["id", "from", "tokens"],
+                vec![
+                    ("id", string()),
+                    ("from", count()),
+                    ("tokens", array(count())),
+                ],
+            ),
+        ),
+        ("SessionEvent", session_event()),
         ("Error", error()),
     ]
     .into_iter()
     .map(|(name, schema)| (name.to_owned(), schema))
     .collect()
+}
+
+fn session() -> Value {
+    object(
+        &[
+            "id",
+            "object",
+            "history_length",
+            "cached_length",
+            "kv_live_bytes",
+            "idle_seconds",
+        ],
+        vec![
+            ("id", string()),
+            ("object", json!({ "const": "session" })),
+            ("label", string()),
+            ("busy", boolean()),
+            ("history_length", count()),
+            ("cached_length", count()),
+            ("kv_live_bytes", count()),
+            ("idle_seconds", seconds()),
+        ],
+    )
+}
+
+/// Of the three kinds, each with properties of its own.
+fn session_event() -> Value {
+    let kinds = json!({ "enum": ["truncated", "token", "done"] });
+    let reasons = [
+        "max_tokens",
+        "eos",
+        "cancelled",
+        "truncated",
+        "stop_sequence",
+        "complete",
+    ];
+    object(
+        &["type"],
+        vec![
+            ("type", kinds),
+            ("dropped_token_count", count()),
+            ("token_id", count()),
+            ("text", string()),
+            ("stop_reason", json!({ "enum": reasons })),
+            ("generated_token_count", count()),
+            ("prefill_duration_seconds", seconds()),
+            ("total_duration_seconds", seconds()),
+        ],
+    )
+}
+
+fn seconds() -> Value {
+    json!({ "type": "number", "minimum": 0 })
 }
 
 fn count() -> Value {

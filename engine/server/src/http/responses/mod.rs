@@ -4,6 +4,7 @@ pub mod chat;
 pub mod completions;
 pub mod logprobs;
 pub mod models;
+pub mod sessions;
 pub mod tokens;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ pub use chat::{ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, Delta};
 pub use completions::{CompletionChoice, TextCompletion};
 pub use logprobs::{ChatLogprobs, CompletionLogprobs, TokenLogprob};
 pub use models::{Model, ModelList};
+pub use sessions::{History, Session, SessionEvent, SessionList, Tokens};
 pub use tokens::{Detokenized, Tokenized};
 
 /// What every piece of an answer begins with, and what tells one answer from another.
@@ -40,6 +42,8 @@ enum Kind {
     List,
     #[serde(rename = "model")]
     Model,
+    #[serde(rename = "session")]
+    Session,
 }
 
 /// Why an answer ended.

@@ -10,6 +10,7 @@ mod models;
 mod probabilities;
 mod serve;
 mod served;
+mod sessions;
 mod slots;
 mod spent;
 mod templates;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{method_not_allowed, unknown_route};
 use super::error::ApiError;
+use super::page;
 use super::probes;
 use super::requests::SamplingSettings;
 use super::responses::Head;
@@ -61,10 +63,21 @@ pub fn router(shim: Arc<Shim>) -> Router {
         .route("/v1/models/{*id}", get(models::retrieve))
         .route("/tokenize", post(models::tokenize))
         .route("/detokenize", post(models::detokenize))
+        .route("/v1/sessions", get(sessions::list).post(sessions::create))
+        .route(
+            "/v1/sessions/{id}",
+            get(sessions::info).delete(sessions::close),
+        )
+        .route(
+            "/v1/sessions/{id}/tokens",
+            get(sessions::history).post(sessions::append),
+        )
+        .route("/v1/sessions/{id}/generate", post(sessions::generate))
         .route("/openapi.json", get(models::described))
         .with_state(shim)
         .merge(probes)
         .merge(metrics)
+        .merge(page::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
 }
@@ -139,18 +152,7 @@ impl Asked {
         let settings = &self.sampling;
         GenerateParams {
             max_tokens: self.max_tokens,
-            sampling: Sampling {
-                temperature: settings.temperature,
-                top_p: settings.top_p,
-                top_k: settings.top_k,
-                min_p: settings.min_p,
-                presence_penalty: settings.presence_penalty,
-                frequency_penalty: settings.frequency_penalty,
-                repetition_penalty: settings.repetition_penalty,
-                seed: settings
-                    .seed
-                    .map(|seed| seed.wrapping_add(u64::from(number))),
-            },
+            sampling: sampling(settings, number),
             logit_bias: settings
                 .logit_bias
                 .iter()
@@ -166,5 +168,21 @@ impl Asked {
     fn spent(&self) -> Spent {
         let prompts = self.prompts.iter().map(|prompt| prompt.len() as u64);
         Spent::new(prompts.sum(), self.n)
+    }
+}
+
+/// How the tokens of answer `number` are drawn.
+fn sampling(settings: &SamplingSettings, number: u32) -> Sampling {
+    Sampling {
+        temperature: settings.temperature,
+        top_p: settings.top_p,
+        top_k: settings.top_k,
+        min_p: settings.min_p,
+        presence_penalty: settings.presence_penalty,
+        frequency_penalty: settings.frequency_penalty,
+        repetition_penalty: settings.repetition_penalty,
+        seed: settings
+            .seed
+            .map(|seed| seed.wrapping_add(u64::from(number))),
     }
 }
