@@ -1,7 +1,7 @@
 //! What the doors and the loop add to the passes themselves, side by side on one machine:
 //!
-//! - the step loop's own part of a step with eight sessions: its time a step, beside that of the same passes run with nothing
-//!   around them;
+//! - the step loop's own part of a step with eight sessions: its time a step, beside that of the same passes with the same
+//!   tokens drawn after them, and nothing else around them;
 //! - what HTTP adds to gRPC: microseconds a token of one stream, from its first token to its last.
 //!
 //! Medians over interleaved rounds. Run it on a quiet machine:
@@ -19,11 +19,12 @@ use kakeya_client::{Client, GenerateOptions};
 use kakeya_core::{EngineHandle, GenerateEvent, GenerateParams, Sampling};
 use kakeya_model::Model;
 use kakeya_model::tokenizer::Tokenizer;
+use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{Engine, EngineConfig, Pass, SnapshotCodec, StepLoop};
 use kakeya_server::door::Guard;
 use kakeya_server::http::shim::{ServedModel, Shim, Slots, serve};
 use kakeya_server::metrics::{Build, Metrics};
-use kakeya_server::wire::{Drain, Services, bind, serve_with};
+use kakeya_server::wire::{Drain, bind, serve_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -39,25 +40,29 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("which GGUF file?")?;
     let rounds: usize = arguments.next().map_or(Ok(9), |n| n.parse())?;
-    let model = Model::load(Path::new(&path))?;
+    let model = Arc::new(Model::load(Path::new(&path))?);
     let config = EngineConfig {
         capacity: SESSIONS,
         ..EngineConfig::default()
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let (handle, step_loop) = StepLoop::spawn(model.clone(), config.clone())?;
-    let (mut looped, mut bare) = (Vec::new(), Vec::new());
+    let (mut looped, mut bare, mut drawn) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let begun = prompts(round as u32);
         let (time, streams) = runtime.block_on(in_the_loop(&handle, &begun))?;
         looped.push(time);
-        bare.push(by_themselves(&model, &config, &begun, &streams)?);
+        let (passes, draws) = by_themselves(&model, &config, &begun, &streams)?;
+        bare.push(passes + draws);
+        drawn.push(draws);
     }
-    let (looped, bare) = (median(looped), median(bare));
+    let (looped, bare, drawn) = (median(looped), median(bare), median(drawn));
     println!(
-        "a step of {SESSIONS} sessions: {:.3} ms in the loop, {:.3} ms its pass alone: {:.2} % of the step is the loop's",
+        "a step of {SESSIONS} sessions: {:.3} ms in the loop, {:.3} ms by themselves, {:.3} of them to draw: {:.2} % of the step \
+         is the loop's",
         millis(looped),
         millis(bare),
+        millis(drawn),
         100.0 * (millis(looped) - millis(bare)) / millis(looped),
     );
     runtime.block_on(doors(&model, &config, handle, rounds))?;
@@ -132,13 +137,13 @@ async fn in_the_loop(
     Ok((time, read.into_iter().map(|(tokens, _)| tokens).collect()))
 }
 
-/// The time of a pass with the same tokens, and nothing around it.
+/// The time of a pass with the same tokens, and of drawing the next ones after it.
 fn by_themselves(
-    model: &Model,
+    model: &Arc<Model>,
     config: &EngineConfig,
     prompts: &[Vec<u32>],
     streams: &[Vec<u32>],
-) -> Outcome<Duration> {
+) -> Outcome<(Duration, Duration)> {
     let mut engine = Engine::new(model.clone(), config.clone())?;
     let mut pass = Pass::default();
     let mut sessions = Vec::new();
@@ -149,20 +154,30 @@ fn by_themselves(
         engine.run(&mut pass, Instant::now());
         sessions.push(id);
     }
-    let begun = Instant::now();
+    let (mut passes, mut draws) = (Duration::ZERO, Duration::ZERO);
     for step in 0..TOKENS {
+        let begun = Instant::now();
         pass.clear();
         for (id, tokens) in sessions.iter().zip(streams) {
             pass.push(id, &tokens[step..=step], true);
         }
         engine.run(&mut pass, Instant::now());
+        let ran = Instant::now();
+        for (id, tokens) in sessions.iter().zip(streams) {
+            let next = greedy(&engine.state(id)?.next_logits);
+            if tokens.get(step + 1).is_some_and(|token| *token != next) {
+                return Err("the loop drew another token".into());
+            }
+        }
+        passes += ran - begun;
+        draws += ran.elapsed();
     }
-    Ok(begun.elapsed() / TOKENS as u32)
+    Ok((passes / TOKENS as u32, draws / TOKENS as u32))
 }
 
 /// One stream over each door, and the difference a token.
 async fn doors(
-    model: &Model,
+    model: &Arc<Model>,
     config: &EngineConfig,
     engine: EngineHandle,
     rounds: usize,
@@ -195,13 +210,7 @@ async fn doors(
     ));
     let grpc = bind("127.0.0.1:0").await?;
     let client = grpc.local_addr()?.to_string();
-    tokio::spawn(serve_with(
-        grpc,
-        engine,
-        Services::default(),
-        stopping.clone(),
-        Drain::default(),
-    ));
+    tokio::spawn(serve_with(grpc, engine, stopping.clone(), Drain::default()));
     let client = Client::connect(&client).await?;
     let (mut over_grpc, mut over_http) = (Vec::new(), Vec::new());
     for round in 0..rounds {

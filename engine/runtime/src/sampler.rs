@@ -172,15 +172,25 @@ impl Draw {
 }
 
 /// The index of the largest logit, the lowest among equals.
+///
+/// Every token of every session asks for it, of tens of thousands of logits: the largest is found in as many lanes as
+/// compilers make vectors of, and then looked for.
 #[must_use]
 pub fn greedy(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, value) in logits.iter().enumerate() {
-        if *value > logits[best] {
-            best = id;
+    const LANES: usize = 16;
+    let larger = |most: f32, value: f32| if value > most { value } else { most };
+    let mut most = [logits[0]; LANES];
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (most, value) in most.iter_mut().zip(chunk) {
+            *most = larger(*most, *value);
         }
     }
-    best as u32
+    let all = most.iter().chain(rest).copied();
+    let largest = all.fold(logits[0], larger);
+    // Nothing is larger than the first if that is no number.
+    let found = logits.iter().position(|value| *value == largest);
+    found.unwrap_or(0) as u32
 }
 
 /// The same of the ids in `order`, which is ascending and not empty.
@@ -227,6 +237,24 @@ mod tests {
     #[test]
     fn greedy_takes_the_lowest_id_among_equals() {
         assert_eq!(greedy(&[0.0, 3.0, 3.0, -1.0]), 1);
+        let one_by_one = |logits: &[f32]| {
+            let mut best = 0;
+            for (id, value) in logits.iter().enumerate() {
+                if *value > logits[best] {
+                    best = id;
+                }
+            }
+            best as u32
+        };
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 7.0];
+        for length in 1..100_usize {
+            for salt in 0..40_usize {
+                // Few values, so that the largest is there several times, anywhere.
+                let logit = |at: usize| odd[(at * 31 + salt * 17 + at * at * salt) % odd.len()];
+                let logits: Vec<f32> = (0..length).map(logit).collect();
+                assert_eq!(greedy(&logits), one_by_one(&logits), "{logits:?}");
+            }
+        }
         assert_eq!(sampler(0.0, 0, 1.0, 9).next(&[0.0, 3.0, 3.0, -1.0], 5), 1);
     }
 

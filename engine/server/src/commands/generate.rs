@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use kakeya_core::{
-    EngineHandle, GenerateDone, GenerateEvent, GenerateParams, Sampling, StopReason,
-};
+use kakeya_core::{EngineHandle, GenerateDone, GenerateEvent, GenerateParams, StopReason};
 use kakeya_model::tokenizer::{StreamDecoder, Tokenizer};
 use kakeya_runtime::EngineConfig;
 use serde::Serialize;
 
 use super::options::EngineArgs;
+use super::sampling::SamplingArgs;
 use super::signals::StopSignals;
 use super::token_file::token_id;
 use super::{Failure, Outcome, engine, model, output};
@@ -29,28 +28,8 @@ pub struct GenerateArgs {
     /// The most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: u32,
-    /// 0 always takes the likeliest token; higher is more varied
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
-    temperature: f32,
-    /// Draw from so many of the likeliest tokens; 0 from all
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    top_k: u32,
-    /// Draw from the likeliest tokens whose probabilities add up to this
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    top_p: f32,
-    /// Makes the draw repeatable [default: random]
-    #[arg(long, value_name = "SEED")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// How the continuation is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -80,14 +59,7 @@ enum Format {
 /// Runs `kakeya generate`.
 pub fn run(args: GenerateArgs) -> Outcome {
     let options = args.engine.validate()?;
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_p: args.top_p,
-        top_k: args.top_k,
-        seed: args.seed,
-        ..Sampling::default()
-    };
-    let params = GenerateParams::new(args.max_tokens, sampling);
+    let params = GenerateParams::new(args.max_tokens, args.sampling.or(0.0, 1.0));
     params.validate().map_err(Failure::usage)?;
 
     let (model, tokenizer) = model::load_with_tokenizer(&options)?;

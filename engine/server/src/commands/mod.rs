@@ -21,6 +21,7 @@ mod output;
 mod perplexity;
 mod prefix_cache;
 mod resident;
+mod sampling;
 mod security;
 mod serve;
 mod session;

@@ -12,6 +12,8 @@ use kakeya_core::{
 };
 use kakeya_runtime::{Engine, EngineConfig, SnapshotCodec, StateDigest, StepLoop, StepLoopThread};
 use kakeya_server::shared::{Flushed, Keeper, Keeping, SharedStore};
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use tempfile::TempDir;
 
 use super::single::finish;
@@ -36,6 +38,10 @@ pub fn cases() -> Vec<Case> {
         Case::fast(
             "a_session_that_was_closed_is_gone_for_all_servers",
             closed_for_all,
+        ),
+        Case::fast(
+            "a_session_that_is_closed_while_it_is_saved_leaves_nothing",
+            closed_while_saved,
         ),
         Case::fast(
             "an_idle_session_that_loses_its_place_comes_back_from_the_store",
@@ -78,6 +84,15 @@ impl Server {
     ) -> Result<Self, CaseFailure> {
         let place = folder.to_string_lossy();
         let store = SharedStore::open(&place, [], "a case".to_owned())?;
+        Self::start_on(context, config, store, keeping)
+    }
+
+    fn start_on(
+        context: &SuiteContext,
+        config: EngineConfig,
+        store: SharedStore,
+        keeping: Keeping,
+    ) -> Result<Self, CaseFailure> {
         let weights = context.model_sha256().to_owned();
         let model = context.model()?.clone();
         let codec = Arc::new(SnapshotCodec::new(model, &config, weights, String::new())?);
@@ -243,6 +258,32 @@ fn notices_a_loss(context: &SuiteContext) -> CaseResult {
         ensure_eq!(digests.0, digests.1, "the state on either");
         one.kill().await?;
         two.kill().await
+    })
+}
+
+/// In a store that takes its time, as one across a network does.
+fn closed_while_saved(context: &SuiteContext) -> CaseResult {
+    const SLOW: Duration = Duration::from_millis(250);
+    let prompt = prose(context, 20)?;
+    sharing(async |_| {
+        let throttle = ThrottleConfig {
+            wait_put_per_call: SLOW,
+            ..ThrottleConfig::default()
+        };
+        let objects = Arc::new(ThrottledStore::new(InMemory::new(), throttle));
+        let store = SharedStore::on(objects, Default::default(), "a case".to_owned());
+        let one = Server::start_on(context, small(context), store, KEEPING)?;
+        let id = one.open(&prompt).await?;
+        // Its snapshot is on its way by now.
+        tokio::time::sleep(SLOW / 2).await;
+        ensure_eq!(one.door.close(id.clone()).await?, 20, "its last length");
+        // Long enough for whatever was still under way.
+        tokio::time::sleep(4 * SLOW).await;
+        ensure!(one.keeper.counts().written.get() > 0, "nothing was written");
+        let left = one.store.newest_state(&id).await?;
+        ensure!(left.is_none(), "a state of it is left: {left:?}");
+        ensure_eq!(one.store.ids().await?.len(), 0, "sessions of the store");
+        one.kill().await
     })
 }
 

@@ -12,8 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use kakeya_core::{
-    EngineHandle, GenerateDone, GenerateEvent, GenerateParams, InvalidArgument, Sampling,
-    StopReason,
+    EngineHandle, GenerateDone, GenerateEvent, GenerateParams, InvalidArgument, StopReason,
 };
 use kakeya_model::tokenizer::{StreamDecoder, Tokenizer};
 use kakeya_runtime::{EngineConfig, SnapshotCodec};
@@ -21,6 +20,7 @@ use kakeya_runtime::{EngineConfig, SnapshotCodec};
 use super::model::Servable;
 use super::options::{EngineArgs, positive};
 use super::output::{bytes, print};
+use super::sampling::SamplingArgs;
 use super::signals::StopSignals;
 use super::{Failure, Outcome, engine, model};
 use conversations::Conversations;
@@ -39,28 +39,8 @@ pub struct ChatArgs {
     /// The most tokens of one reply
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_tokens: u32,
-    /// 0 always takes the likeliest token; higher is more varied
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 0.2,
-        allow_negative_numbers = true
-    )]
-    temperature: f32,
-    /// Draw from so many of the likeliest tokens; 0 from all
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    top_k: u32,
-    /// Draw from the likeliest tokens whose probabilities add up to this
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.9,
-        allow_negative_numbers = true
-    )]
-    top_p: f32,
-    /// Makes replies repeatable [default: random]
-    #[arg(long, value_name = "SEED")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Conversations that there can be at once, with those of /fork and /load
     #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
     conversations: NonZeroUsize,
@@ -69,14 +49,7 @@ pub struct ChatArgs {
 /// Runs `kakeya chat`.
 pub fn run(args: ChatArgs) -> Outcome {
     let options = args.engine.validate()?;
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_p: args.top_p,
-        top_k: args.top_k,
-        seed: args.seed,
-        ..Sampling::default()
-    };
-    let params = GenerateParams::new(args.max_tokens, sampling);
+    let params = GenerateParams::new(args.max_tokens, args.sampling.or(0.2, 0.9));
     params.validate().map_err(Failure::usage)?;
 
     let Servable {

@@ -19,6 +19,8 @@ pub(super) struct Home {
     pub unsaved: u64,
     /// Somebody sees to its snapshots.
     pub saving: bool,
+    /// Held while a state of it is on its way to the store, so that whoever removes the session comes after.
+    pub writing: Arc<tokio::sync::Mutex<()>>,
     number: u64,
 }
 
@@ -30,6 +32,7 @@ impl Home {
             ready: false,
             unsaved: 0,
             saving: false,
+            writing: Arc::default(),
             number: 0,
         }
     }

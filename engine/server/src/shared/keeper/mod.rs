@@ -184,6 +184,8 @@ impl Keeper {
     /// Removes a session that has ended from the store, however long that takes.
     async fn remove(self: Arc<Self>, id: SessionId, home: Home) {
         let owner = home.tenant.owner().number();
+        // What is on its way to the store would be left there. What has not begun yet finds no session any more.
+        let _writing = home.writing.lock().await;
         loop {
             match self.store.end(&id, home.epoch, owner).await {
                 Ok(true) => break,
@@ -218,8 +220,10 @@ impl Keeper {
 
     /// Puts a new session in the store.
     async fn keep(&self, id: &SessionId, tenant: &Arc<Tenant>) -> Result<(), EngineError> {
-        // Before anything is awaited: one that is evicted meanwhile must not stay in the list.
-        self.homes.lock().insert(id.clone(), Home::new(1, tenant));
+        // Before anything is awaited: one that is evicted meanwhile must not stay in the list, nor in the store.
+        let home = Home::new(1, tenant);
+        let _writing = Arc::clone(&home.writing).try_lock_owned();
+        self.homes.lock().insert(id.clone(), home);
         let kept = async {
             let snapshot = self.snapshot(id, tenant).await?;
             let owner = tenant.owner();

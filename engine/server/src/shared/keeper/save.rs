@@ -39,7 +39,7 @@ impl Keeper {
     /// Saves a session until little enough of it is unsaved, or it has gone.
     async fn save(self: Arc<Self>, id: SessionId) {
         loop {
-            let (key, tenant, unsaved) = {
+            let (key, tenant, writing, unsaved) = {
                 let mut homes = self.homes.lock();
                 let Some(home) = homes.get_mut(&id) else {
                     return;
@@ -49,9 +49,14 @@ impl Keeper {
                     home.saving = false;
                     return;
                 }
-                (home.next_state(), Arc::clone(&home.tenant), unsaved)
+                let (tenant, writing) = (Arc::clone(&home.tenant), Arc::clone(&home.writing));
+                (home.next_state(), tenant, writing, unsaved)
             };
-            let Err(error) = self.save_once(&id, &tenant, key).await else {
+            let saved = {
+                let _writing = writing.lock().await;
+                self.save_once(&id, &tenant, key).await
+            };
+            let Err(error) = saved else {
                 continue;
             };
             self.counts.failed.inc();
