@@ -305,6 +305,8 @@ fn owned(context: &SuiteContext) -> CaseResult {
                 key: Some(key.secret().to_owned()),
             });
             let path = one.open(&prompt).await?;
+            let info = one.json("GET", &path, None).await?;
+            ensure_eq!(info["history_length"], json!(5), "to its own key");
             for (method, path) in [
                 ("GET", path.clone()),
                 ("DELETE", path.clone()),

@@ -261,7 +261,7 @@ fn notices_a_loss(context: &SuiteContext) -> CaseResult {
     })
 }
 
-/// In a store that takes its time, as one across a network does.
+/// In a store to which a state takes longer than a claim, as one across a network.
 fn closed_while_saved(context: &SuiteContext) -> CaseResult {
     const SLOW: Duration = Duration::from_millis(250);
     let prompt = prose(context, 20)?;
@@ -271,11 +271,13 @@ fn closed_while_saved(context: &SuiteContext) -> CaseResult {
             ..ThrottleConfig::default()
         };
         let objects = Arc::new(ThrottledStore::new(InMemory::new(), throttle));
-        let store = SharedStore::on(objects, Default::default(), "a case".to_owned());
+        let place = Arc::clone(&objects);
+        let store = SharedStore::on(place, Default::default(), "a case".to_owned());
         let one = Server::start_on(context, small(context), store, KEEPING)?;
         let id = one.open(&prompt).await?;
         // Its snapshot is on its way by now.
         tokio::time::sleep(SLOW / 2).await;
+        objects.config_mut(|throttle| throttle.wait_put_per_call = Duration::ZERO);
         ensure_eq!(one.door.close(id.clone()).await?, 20, "its last length");
         // Long enough for whatever was still under way.
         tokio::time::sleep(4 * SLOW).await;
