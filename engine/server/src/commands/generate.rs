@@ -59,7 +59,7 @@ enum Format {
 /// Runs `kakeya generate`.
 pub fn run(args: GenerateArgs) -> Outcome {
     let options = args.engine.validate()?;
-    let params = GenerateParams::new(args.max_tokens, args.sampling.or(0.0, 1.0));
+    let params = GenerateParams::new(args.max_tokens, args.sampling.sampling());
     params.validate().map_err(Failure::usage)?;
 
     let (model, tokenizer) = model::load_with_tokenizer(&options)?;

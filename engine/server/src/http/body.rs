@@ -128,11 +128,18 @@ fn unreadable(path: &str, cause: &serde_json::Error) -> ApiError {
     }
 }
 
+/// What OpenAI's clients ask for below their base URL.
+const OPENAIS: [&str; 3] = ["/chat/completions", "/completions", "/models"];
+
 /// Answers a request for a path that is no route.
 pub async fn unknown_route(method: Method, uri: Uri) -> ApiError {
     let path = shorten(uri.path(), QUOTED).into_owned();
-    let message =
-        format!("unknown request URL: {method} {path}, GET /openapi.json lists those known");
+    let hint = if OPENAIS.iter().any(|known| uri.path().starts_with(known)) {
+        "OpenAI's routes begin with /v1, so the client's base URL has to end with it"
+    } else {
+        "GET /openapi.json lists those known"
+    };
+    let message = format!("unknown request URL: {method} {path}, {hint}");
     ApiError::new(ErrorKind::UnknownRoute, message)
 }
 

@@ -200,12 +200,15 @@ impl ApiError {
         )
     }
 
-    /// A model that is not served here.
-    pub fn unknown_model(model: &str) -> Self {
+    /// A model that is not served here, where `served` is.
+    pub fn unknown_model(model: &str, served: &str) -> Self {
         let model = shorten(model, QUOTED);
         Self::new(
             ErrorKind::ModelNotFound,
-            format!("the model `{model}` does not exist here: GET /v1/models lists those that do"),
+            format!(
+                "the model `{model}` does not exist here, but `{served}` does: name that one, or start the server with \
+                 `--served-model-name`"
+            ),
         )
         .at("model")
     }

@@ -313,7 +313,17 @@ async fn an_unknown_route_is_404_in_the_envelope() {
     let answer = Answer::to(router(), request).await;
     assert_eq!(answer.status, 404);
     assert_eq!(answer.json()["error"]["code"], "unknown_url");
-    assert!(answer.text.contains("GET /v1/engines, "), "{}", answer.text);
+    assert!(
+        answer.text.contains("GET /v1/engines, GET /openapi"),
+        "{}",
+        answer.text
+    );
+    // What a client asks for whose base URL lacks its end.
+    for path in ["/chat/completions", "/models", "/completions"] {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = Answer::to(router(), request).await;
+        assert!(answer.text.contains("begin with /v1"), "{}", answer.text);
+    }
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ async fn a_wrong_key_is_told_how_to_send_one() {
 
 #[tokio::test]
 async fn an_unknown_model_is_quoted_in_part() {
-    let answer = Answer::error(ApiError::unknown_model(&"\u{e9}".repeat(1_000_000))).await;
+    let answer = Answer::error(ApiError::unknown_model(&"\u{e9}".repeat(1_000_000), "m")).await;
     assert_eq!(answer.status, 404);
     assert_eq!(answer.json()["error"]["param"], "model");
     let quoted = format!(
@@ -142,11 +142,11 @@ async fn an_unknown_model_is_quoted_in_part() {
         "\u{e9}".repeat(200)
     );
     assert!(answer.text.contains(&quoted), "{}", answer.text);
-    let short = ApiError::unknown_model("gpt-4o");
-    assert!(
-        short
-            .message
-            .starts_with("the model `gpt-4o` does not exist here")
+    let short = ApiError::unknown_model("gpt-4o", "smollm2-135m");
+    assert_eq!(
+        short.message,
+        "the model `gpt-4o` does not exist here, but `smollm2-135m` does: name that one, or start the server with \
+         `--served-model-name`"
     );
 }
 

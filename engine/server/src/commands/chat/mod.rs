@@ -49,7 +49,7 @@ pub struct ChatArgs {
 /// Runs `kakeya chat`.
 pub fn run(args: ChatArgs) -> Outcome {
     let options = args.engine.validate()?;
-    let params = GenerateParams::new(args.max_tokens, args.sampling.or(0.2, 0.9));
+    let params = GenerateParams::new(args.max_tokens, args.sampling.sampling());
     params.validate().map_err(Failure::usage)?;
 
     let Servable {

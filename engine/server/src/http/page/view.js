@@ -193,7 +193,7 @@ function askForKey(why) {
 
 function settings() {
   const number = (id, fallback) => ($(id).value === "" || !$(id).checkValidity() ? fallback : Number($(id).value));
-  const chosen = { max_tokens: number("max-tokens", 512), temperature: number("temperature", 0.2), top_p: number("top-p", 0.9) };
+  const chosen = { max_tokens: number("max-tokens", 512), temperature: number("temperature", 0), top_p: number("top-p", 1) };
   const seed = number("seed", null);
   return seed === null ? chosen : { ...chosen, seed };
 }

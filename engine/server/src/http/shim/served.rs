@@ -72,7 +72,7 @@ impl ServedModel {
         if name == self.name {
             Ok(())
         } else {
-            Err(ApiError::unknown_model(name))
+            Err(ApiError::unknown_model(name, &self.name))
         }
     }
 
