@@ -253,7 +253,7 @@ async fn http_stream(at: std::net::SocketAddr, model: &str, prompt: &[u32]) -> O
     .to_string();
     let mut stream = TcpStream::connect(at).await?;
     let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

@@ -188,6 +188,8 @@ impl Client {
                     let now = Timestamp::now().as_second();
                     if let Some(wait) = limits::rate_limit(status, &headers, &text, now)
                         && limited < limits::LIMITS
+                        // A 503 may have been done all the same; a limit is said before anything is.
+                        && (status != 503 || call.purpose.repeats)
                     {
                         let wait = limits::patient(wait, limited);
                         limited += 1;

@@ -155,7 +155,7 @@ fn what_a_security_reviewer_signed_is_still_so() {
     let (workflow_level, jobs) = integration.split_once("\njobs:\n").unwrap();
     assert!(!workflow_level.contains("concurrency:"));
     let concurrency = jobs.find("    concurrency:\n").unwrap();
-    assert!(jobs.find("    if: ").unwrap() < concurrency && jobs.contains("|| inputs.sha }}"));
+    assert!(jobs.find("    if: ").unwrap() < concurrency && jobs.contains("|| inputs.sha }}-"));
     // A gate that was stopped keeps what it wrote.
     let (_, upload) = jobs.split_once("- name: Evidence").unwrap();
     assert!(upload.contains("if: ${{ always() }}"));

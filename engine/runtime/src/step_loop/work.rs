@@ -28,6 +28,9 @@ pub(super) enum Work {
     Copy(Copying),
 }
 
+/// The most tokens of a history that are told at once: passes wait while they are copied.
+const HISTORY_PIECE: usize = 1 << 17;
+
 /// A copy of a session that was asked for.
 pub(super) enum Copying {
     Fork {
@@ -326,10 +329,12 @@ impl Copying {
         match self {
             Self::Export { reply } if reply.is_closed() => {}
             Self::Export { reply } => answer(reply, engine.export(id).map(Box::new)),
+            Self::History { reply, .. } if reply.is_closed() => {}
             Self::History { from, reply } => {
                 let tokens = engine.history(id).map(|history| {
                     let from = usize::try_from(from).unwrap_or(usize::MAX);
-                    history.get(from..).unwrap_or_default().to_vec()
+                    let rest = history.get(from..).unwrap_or_default();
+                    rest[..rest.len().min(HISTORY_PIECE)].to_vec()
                 });
                 answer(reply, tokens);
             }

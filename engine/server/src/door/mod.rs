@@ -7,6 +7,7 @@ pub mod access;
 pub mod bodies;
 pub mod connection;
 pub mod exposure;
+pub mod hosts;
 pub mod incoming;
 pub mod keys;
 pub mod patience;

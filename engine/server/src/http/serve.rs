@@ -1,9 +1,11 @@
 //! The port of the HTTP door.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use futures::StreamExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,6 +14,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::door::access::Access;
+use crate::door::hosts;
 use crate::door::incoming::incoming;
 use crate::door::patience::MAX_HEADER_BYTES;
 use crate::door::{Door, Guard, guarded};
@@ -25,6 +29,13 @@ pub async fn serve_routes(
     drained: CancellationToken,
     flush: Duration,
 ) {
+    let is_local = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    let routes = match &*guard.access {
+        Access::Open(_) if listener.local_addr().is_ok_and(is_local) => {
+            routes.layer(from_fn(hosts::only_here))
+        }
+        _ => routes,
+    };
     let routes = guarded(routes, Door::Http, &guard);
     let mut builder = http1::Builder::new();
     builder

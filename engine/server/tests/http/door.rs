@@ -110,7 +110,8 @@ impl Port {
     }
 
     async fn get(&self, path: &str, headers: &str) -> String {
-        let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
         self.answer(head).await
     }
 }
@@ -122,7 +123,38 @@ async fn read(mut stream: TcpStream) -> String {
     String::from_utf8(all).expect("text")
 }
 
-const POST: &str = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+const POST: &str = "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+
+#[tokio::test]
+async fn without_keys_a_page_of_another_name_gets_nothing() {
+    let asked =
+        |host: &str| format!("GET /whose HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let open = start(Guard::default()).await;
+    for host in [
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+    ] {
+        let answer = open.answer(asked(host)).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.contains(&format!("for the host `{host}`")),
+            "{answer}"
+        );
+    }
+    for host in ["127.0.0.1:1", "localhost"] {
+        let answer = open.answer(asked(host)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    // A key is something that a page does not have.
+    let keyed = Guard {
+        access: Arc::new(Access::Keys(KeyRing::new(Vec::new(), Limits::default()))),
+        ..Guard::default()
+    };
+    let keyed = start(keyed).await;
+    let answer = keyed.answer(asked("kakeya.example")).await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}
 
 #[tokio::test]
 async fn a_body_that_never_comes_is_408_and_one_that_trickles_too() {
@@ -160,7 +192,7 @@ async fn a_body_that_never_comes_is_408_and_one_that_trickles_too() {
 #[tokio::test]
 async fn headers_that_never_end_and_silence_close_the_connection() {
     let port = start(patient(quick())).await;
-    for begun in ["", "GET /", "GET /whose HTTP/1.1\r\nhost: a\r\n"] {
+    for begun in ["", "GET /", "GET /whose HTTP/1.1\r\nhost: localhost\r\n"] {
         let answer = port.answer(begun).await;
         assert!(
             answer.is_empty() || answer.contains(" 408 "),
@@ -168,7 +200,9 @@ async fn headers_that_never_end_and_silence_close_the_connection() {
         );
     }
     // An idle connection after an answer is silent as well.
-    let answer = port.answer("GET /whose HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = port
+        .answer("GET /whose HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
     assert!(answer.ends_with("None true"), "{answer}");
 }
 
@@ -188,7 +222,7 @@ async fn a_head_that_is_too_large_is_431() {
 async fn an_answer_that_nobody_reads_is_given_up() {
     let mut port = start(patient(quick())).await;
     let stream = port
-        .connect("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
+        .connect("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await;
     let told = timeout(PATIENCE, port.given_up.recv()).await;
     assert_eq!(told.expect("in time"), Some(()));
@@ -204,9 +238,13 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
         ..Patience::default()
     };
     let port = start(patient(patience)).await;
-    let mut first = port.connect("GET /whose HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut first = port
+        .connect("GET /whose HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
     assert_eq!(first.read_u8().await.expect("an answer"), b'H');
-    let mut second = port.connect("GET /whose HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut second = port
+        .connect("GET /whose HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
     assert!(
         timeout(SOON, second.read_u8()).await.is_err(),
         "it was let in"
@@ -308,7 +346,7 @@ async fn a_log_has_the_requests_id_and_nothing_that_it_says() {
     )
     .await;
     let endless = format!(
-        "GET /endless HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {secret}\r\nx-request-id: req-9\r\n\r\n"
+        "GET /endless HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {secret}\r\nx-request-id: req-9\r\n\r\n"
     );
     let _unread = port.connect(endless).await;
     assert_eq!(port.given_up.recv().await, Some(()));
@@ -349,9 +387,11 @@ async fn a_request_id_comes_back_or_is_made() {
 #[tokio::test]
 async fn a_drained_port_closes_and_cuts_what_does_not_end() {
     let port = start(Guard::default()).await;
-    let idle = port.connect("GET /whose HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let idle = port
+        .connect("GET /whose HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
     let _endless = port
-        .connect("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
+        .connect("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await;
     tokio::time::sleep(SOON).await;
     port.drained.cancel();

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
 from conftest import Opened, Server
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 
 
@@ -165,6 +166,130 @@ def test_a_server_that_is_gone_is_named_and_nothing_typed_is_lost(opened: Opened
     assert len(server.sessions()) == 1
 
 
+def test_another_chat_looked_at_while_a_reply_comes_doubles_nothing(opened: Opened, server: Server) -> None:
+    page = opened(server)
+    choose(page, Most_tokens="120", Temperature="1")
+    page.get_by_label("Message", exact=True).fill("Tell a long story about a ship.")
+    page.keyboard.press("Enter")
+    expect(turns(page).last.locator(".text")).not_to_be_empty()
+    page.get_by_role("button", name="New chat", exact=True).click()
+    page.get_by_label("Message", exact=True).fill("a draft")
+    page.get_by_role("button", name=re.compile("^Tell a long story")).click()
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
+    settled(page)
+    page.get_by_role("button", name="New chat", exact=True).click()
+    expect(page.get_by_label("Message", exact=True)).to_have_value("a draft")
+    page.get_by_role("button", name=re.compile("^Tell a long story")).click()
+    page.get_by_label("Message", exact=True).fill("")
+    say(page, "And then?")
+    same_tokens(page, server)
+
+
+def same_tokens(page: Page, server: Server) -> None:
+    """The page knows the session's tokens, all of them and no others."""
+    [session] = server.sessions()
+    told = server.ask("GET", f"/v1/sessions/{session['id']}/tokens")["tokens"]
+    chats = page.evaluate("JSON.parse(sessionStorage.getItem('kakeya-chats'))")
+    assert [chat["tokens"] for chat in chats if chat["id"] == session["id"]] == [told]
+
+
+def test_what_is_lost_on_the_way_is_said_once(opened: Opened, server: Server) -> None:
+    page = opened(server)
+    choose(page, Most_tokens="8")
+    say(page, "Hello there.")
+    notice = page.get_by_role("alert")
+    box = page.get_by_label("Message", exact=True)
+
+    def lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    # The session has it, and nobody was told.
+    page.route("**/tokens", lose_the_answer, times=1)
+    box.fill("Are you there?")
+    page.keyboard.press("Enter")
+    expect(notice).to_be_visible()
+    expect(box).to_have_value("Are you there?")
+    page.keyboard.press("Enter")
+    expect(turns(page)).to_have_count(4)
+    settled(page)
+    same_tokens(page, server)
+
+    # The session has it, and no answer was begun.
+    page.route("**/generate", lambda route: route.fulfill(status=429, json={"error": {"message": "too many"}}), times=1)
+    box.fill("And now?")
+    page.keyboard.press("Enter")
+    expect(notice).to_contain_text("too many")
+    expect(box).to_have_value("And now?")
+    expect(turns(page)).to_have_count(5)
+    page.keyboard.press("Enter")
+    expect(turns(page)).to_have_count(6)
+    settled(page)
+    same_tokens(page, server)
+    [session] = server.sessions()
+    told = server.ask("GET", f"/v1/sessions/{session['id']}/tokens")["tokens"]
+    text = server.ask("POST", "/detokenize", {"tokens": told})["prompt"]
+    assert [text.count(f"user\n{said}<") for said in ("Hello there.", "Are you there?", "And now?")] == [1, 1, 1]
+
+
+def test_a_session_that_cannot_be_revived_is_as_it_was(opened: Opened, server: Server) -> None:
+    page = opened(server)
+    choose(page, Most_tokens="8")
+    say(page, "Remember the word lantern.")
+    history = number(page, "history")
+    server.close_all()
+    page.get_by_label("Message", exact=True).fill("Which word?")
+    page.keyboard.press("Enter")
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("The server has ended this session")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Which word?")
+    page.route("**/tokens", lambda route: route.fulfill(status=429, json={"error": {"message": "too many"}}), times=1)
+    page.get_by_role("button", name="Go on in a new session").click()
+    expect(notice).to_contain_text("too many")
+    page.keyboard.press("Enter")
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Go on in a new session").click()
+    expect(notice).to_be_hidden()
+    expect(page.locator("#history")).to_have_text(str(int(history)))
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(turns(page)).to_have_count(4)
+    settled(page)
+    same_tokens(page, server)
+
+
+def test_the_end_of_another_session_is_not_this_ones(opened: Opened, server: Server) -> None:
+    other = server.ask("POST", "/v1/sessions", {"label": "agent"})
+    page = opened(server)
+    choose(page, Most_tokens="4")
+    say(page, "Hello there.")
+    foreign = page.get_by_role("button", name=re.compile("^agent"))
+    expect(foreign).to_be_visible()
+    server.ask("DELETE", f"/v1/sessions/{other['id']}")
+    foreign.click()
+    expect(page.get_by_role("alert")).to_contain_text("That session has ended meanwhile.")
+    expect(page.get_by_role("button", name="Go on in a new session")).to_be_hidden()
+    say(page, "Still here?")
+    assert len(server.sessions()) == 1
+
+
+def test_settings_that_cannot_be_are_shown_and_nothing_is_sent(opened: Opened, server: Server) -> None:
+    page = opened(server)
+    sent: list[str] = []
+    page.on("request", lambda asked: sent.append(asked.post_data or "") if asked.url.endswith("/generate") else None)
+    choose(page, Most_tokens="0")
+    page.get_by_label("Message", exact=True).fill("Hello there.")
+    page.keyboard.press("Enter")
+    assert page.get_by_label("Most tokens").evaluate("(field) => document.activeElement === field")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Hello there.")
+    page.get_by_label("Most tokens").fill("4")
+    page.get_by_label("Temperature").fill("0.75")
+    page.get_by_label("Top p").fill("0.92")
+    say(page, "Hello there.")
+    assert [json.loads(body) for body in sent] == [{"max_tokens": 4, "temperature": 0.75, "top_p": 0.92}]
+
+
 def test_a_message_that_is_too_long_says_so_and_stays(opened: Opened, server: Server) -> None:
     page = opened(server)
     # Typed letter by letter it would take the browser minutes.
@@ -220,7 +345,7 @@ def test_sessions_of_others_are_listed_shown_and_continued(opened: Opened, serve
     say(page, "And then?")
     told = server.ask("GET", f"/v1/sessions/{other['id']}")
     assert told["history_length"] == number(page, "history") > len(tokens)
-    page.get_by_role("button", name="New chat").click()
+    page.get_by_role("button", name="New chat", exact=True).click()
     say(page, "Hello there.")
     assert len(server.sessions()) == 2
     page.get_by_role("button", name="End Hello there.").click()

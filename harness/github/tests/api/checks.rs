@@ -119,6 +119,13 @@ fn what_was_not_done_is_done_again_and_not_for_ever() {
     assert_eq!(annotations(&github.state().checks[0]).len(), BATCH + 1);
     assert_eq!((github.count("POST"), github.count("PATCH")), (2, 2));
 
+    // A server that asks for time may have done it all the same, so it is looked for as well.
+    let github = Github::start(State::default());
+    let later = Fault::Status(503, vec![("retry-after", "1".to_owned())], "Unavailable");
+    github.state().faults.push_back(("POST".to_owned(), later));
+    make(&github, &run_of(1, false)).unwrap();
+    assert_eq!(github.count("GET /repos/o/r/commits/"), 1);
+
     for at in ["POST", "PATCH"] {
         let github = Github::start(State::default());
         for _ in 0..3 {

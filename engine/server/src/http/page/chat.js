@@ -9,6 +9,9 @@ const ANSWER = "kakeya-answer-goes-here";
 /** The most samples of a chart. When there are more, every second one goes. */
 const SAMPLES = 240;
 
+/** The most tokens of one request, which has at most 4 MiB. */
+const PIECE = 100_000;
+
 let ends = new Set();
 let chats = [];
 
@@ -36,10 +39,18 @@ class Chat {
     this.tokens = kept.tokens ?? [];
     /** Where in them the last answer begins. */
     this.answerAt = kept.answerAt ?? 0;
+    /** A turn that may have reached the session: its tokens, and what was said. Its answer was lost. */
+    this.pending = kept.pending ?? null;
+    /** Whether the last turn is in the session, and has no answer. */
+    this.unanswered = kept.unanswered ?? false;
     this.ended = kept.ended ?? false;
+    this.used = kept.used ?? Date.now();
     this.samples = kept.samples ?? [];
+    this.draft = "";
     this.info = null;
     this.abort = null;
+    this.reviving = false;
+    this.queue = Promise.resolve();
   }
 
   get name() {
@@ -47,58 +58,94 @@ class Chat {
     return said ? said.text.slice(0, 60) : this.id ? `session ${this.id.slice(5, 13)}` : "New chat";
   }
 
-  /** Says something, and reads the answer. `changed` is called whenever there is more to show. */
+  /** Does something that no other work on this conversation may overlap. */
+  alone(work) {
+    const done = this.queue.then(work);
+    this.queue = done.catch(() => {});
+    return done;
+  }
+
+  /** Says something, and reads the answer. `changed` is called whenever there is more to show. Answers whether it was said. */
   async say(text, settings, changed) {
     this.abort = new AbortController();
+    this.used = Date.now();
     const { signal } = this.abort;
-    const said = { role: "user", text };
-    this.turns.push(said);
     changed();
-    let appended = false;
     try {
-      const tokens = this.tokens.length
-        ? await turn(text, this.tokens.at(-1))
-        : await server.tokensOfChat([...(this.system ? [{ role: "system", content: this.system }] : []), said].map(asMessage));
-      signal.throwIfAborted();
-      if (!this.id) this.id = (await server.create()).id;
-      await this.append(tokens);
-      appended = true;
-      await this.answer(settings, signal, changed);
-    } catch (error) {
-      // Nothing of it has reached the session: it can be said again.
-      if (!appended) this.turns.pop();
-      if (error.name === "AbortError") return appended;
-      throw error;
+      return await this.alone(() => this.turnOf(text, settings, signal, changed));
     } finally {
       this.abort = null;
       keep();
       changed();
     }
-    return true;
+  }
+
+  async turnOf(text, settings, signal, changed) {
+    await this.read();
+    // What is said again because nothing came of it is in the session already.
+    if (!(this.unanswered && this.turns.at(-1)?.text === text)) {
+      const said = { role: "user", text };
+      this.turns.push(said);
+      changed();
+      try {
+        const first = [...(this.system ? [{ role: "system", text: this.system }] : []), said];
+        const tokens = this.tokens.length
+          ? await turn(text, this.tokens.at(-1))
+          : await server.tokensOfChat(first.map(({ role, text }) => ({ role, content: text })));
+        await this.begin(signal);
+        this.pending = { tokens, text };
+        await this.append(tokens);
+      } catch (error) {
+        // It is not known to have reached the session: it can be said again.
+        this.turns.pop();
+        if (error.name === "AbortError") return false;
+        throw error;
+      }
+    }
+    return this.answer(settings, signal, changed);
+  }
+
+  /** The session, opened if there is none. One that is not wanted any more is not left behind. */
+  async begin(signal) {
+    if (!this.id) {
+      const { id } = await server.create();
+      if (signal.aborted) await server.close(id).catch(() => {});
+      else this.id = id;
+    }
+    signal.throwIfAborted();
   }
 
   async append(tokens) {
-    await this.endedIfGone(server.append(this.id, tokens));
-    this.tokens.push(...tokens);
+    const { history_length: length } = await this.endedIfGone(server.append(this.id, tokens));
+    if (length === this.tokens.length + tokens.length) this.appended(tokens);
+    // Somebody else has said something in this session.
+    else await this.read();
+  }
+
+  appended(tokens) {
+    for (const token of tokens) this.tokens.push(token);
     this.answerAt = this.tokens.length;
+    this.pending = null;
+    this.unanswered = true;
   }
 
   async answer(settings, signal, changed) {
     const answer = { role: "assistant", text: "", note: "" };
     this.turns.push(answer);
-    const began = performance.now();
     let count = 0;
+    let first = 0;
     let over = false;
     try {
       for await (const event of server.generate(this.id, settings, signal)) {
         if (event.type === "truncated") {
           answer.note = `${event.dropped_token_count.toLocaleString()} earlier tokens are out of sight`;
         } else if (event.type === "token") {
+          this.unanswered = false;
           this.tokens.push(event.token_id);
           answer.text += event.text;
           count += 1;
-          if (count > 1) this.speed = (count - 1) / ((performance.now() - this.first) / 1000);
-          else this.first = performance.now();
+          if (count > 1) this.speed = (count - 1) / ((performance.now() - first) / 1000);
+          else first = performance.now();
         } else {
           over = true;
           answer.text += event.text;
@@ -112,26 +159,41 @@ class Chat {
       note(answer, error.name === "AbortError" ? "stopped" : "broken off");
       if (error.name !== "AbortError") throw error;
     } finally {
-      this.took = performance.now() - began;
       // A stream that was left may have had more tokens than were read, and the session has those.
-      if (!over) await this.sync().catch(() => {});
+      if (!over) await this.read().catch(() => {});
+      if (!over && this.unanswered && answer.text === "") this.turns.splice(this.turns.indexOf(answer), 1);
     }
+    return !this.unanswered;
   }
 
   stop() {
     this.abort?.abort();
   }
 
-  /** Reads what the session has and is not known here. */
+  /** Reads what the session has and is not known here. While a reply comes there is nothing to read. */
   async sync() {
+    if (!this.abort) await this.alone(() => this.read());
+  }
+
+  async read() {
     if (!this.id || this.ended) return;
     const more = await this.endedIfGone(server.history(this.id, this.tokens.length));
+    const { pending } = this;
+    this.pending = null;
     if (!more.length) return;
-    this.tokens.push(...more);
-    const answer = this.turns.at(-1);
+    if (pending && pending.tokens.every((token, index) => more[index] === token)) {
+      if (this.turns.at(-1)?.text !== pending.text || this.turns.at(-1)?.role !== "user") {
+        this.turns.push({ role: "user", text: pending.text });
+      }
+      this.appended(more.splice(0, pending.tokens.length));
+      if (!more.length) return;
+    }
+    for (const token of more) this.tokens.push(token);
+    this.unanswered = false;
     const text = await server.textOf(this.tokens.slice(this.answerAt).filter((token) => !ends.has(token)));
+    const answer = this.turns.at(-1);
     if (answer?.role === "assistant") answer.text = text;
-    else this.turns.push({ role: "assistant", text });
+    else this.turns.push({ role: "assistant", text, note: "" });
   }
 
   /** Reads what the session is now, for the gauges. */
@@ -143,22 +205,39 @@ class Chat {
     if (this.samples.length > SAMPLES) this.samples = this.samples.filter((_, index) => index % 2 === 0);
   }
 
-  /** Goes on in a new session, with the history of this one. */
+  /** Goes on in a new session, with the history of this one. Where that fails, all is as it was. */
   async revive() {
-    this.id = (await server.create()).id;
-    this.ended = false;
-    const tokens = this.tokens;
-    if (tokens.length) await this.endedIfGone(server.append(this.id, tokens));
-    keep();
+    if (this.reviving) return;
+    this.reviving = true;
+    try {
+      await this.alone(async () => {
+        const { id } = await server.create();
+        try {
+          for (let at = 0; at < this.tokens.length; at += PIECE) await server.append(id, this.tokens.slice(at, at + PIECE));
+        } catch (error) {
+          await server.close(id).catch(() => {});
+          throw error;
+        }
+        this.id = id;
+        this.ended = false;
+        this.pending = null;
+      });
+    } finally {
+      this.reviving = false;
+      keep();
+    }
   }
 
   async close() {
-    if (this.id && !this.ended) {
-      await server.close(this.id).catch((error) => {
-        if (error.code !== "session_not_found") throw error;
-      });
-    }
-    chats = chats.filter((chat) => chat !== this);
+    this.stop();
+    await this.alone(async () => {
+      if (this.id && !this.ended) {
+        await server.close(this.id).catch((error) => {
+          if (error.code !== "session_not_found") throw error;
+        });
+      }
+      chats = chats.filter((chat) => chat !== this);
+    });
     keep();
   }
 
@@ -175,24 +254,23 @@ class Chat {
   }
 }
 
-const asMessage = ({ role, text, content }) => ({ role, content: content ?? text });
-
 function note(answer, what) {
   answer.note = answer.note ? `${answer.note}; ${what}` : what;
 }
 
 /** Keeps what was said over a reload of this tab, and no longer. */
 function keep() {
-  const kept = chats.map(({ id, system, turns, tokens, answerAt, ended, samples }) => ({
-    id, system, turns, tokens, answerAt, ended, samples,
+  const kept = chats.map(({ id, system, turns, tokens, answerAt, pending, unanswered, ended, used, samples }) => ({
+    id, system, turns, tokens, answerAt, pending, unanswered, ended, used, samples,
   }));
+  // The browser gives a tab some megabytes: what was not used for longest goes first.
+  const oldest = [...kept].sort((one, other) => one.used - other.used);
   for (;;) {
     try {
-      sessionStorage.setItem(CHATS, JSON.stringify(kept));
+      sessionStorage.setItem(CHATS, JSON.stringify(kept.filter((chat) => oldest.includes(chat))));
       return;
     } catch {
-      // The browser gives a tab some megabytes: the oldest goes first.
-      if (!kept.shift()) return;
+      if (!oldest.shift()) return;
     }
   }
 }
@@ -207,10 +285,11 @@ function recall() {
 
 /** A session that another client has begun: its text as the model sees it. */
 async function adopt(id) {
-  const chat = new Chat({ id });
-  chat.tokens = await server.history(id, 0);
-  chat.answerAt = chat.tokens.length;
-  chat.turns = [{ role: "history", text: await server.textOf(chat.tokens), note: "begun by another client" }];
+  const known = chats.find((chat) => chat.id === id);
+  if (known) return known;
+  const tokens = await server.history(id, 0);
+  const text = await server.textOf(tokens);
+  const chat = new Chat({ id, tokens, answerAt: tokens.length, turns: [{ role: "history", text, note: "begun by another client" }] });
   chats.push(chat);
   keep();
   return chat;

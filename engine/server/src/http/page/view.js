@@ -11,7 +11,6 @@ const text = $("text");
 
 let chat = null;
 let others = [];
-let busy = false;
 
 function element(tag, className, content) {
   const made = document.createElement(tag);
@@ -29,10 +28,12 @@ function show() {
     log.replaceChildren();
     log.chat = chat;
   }
+  // What is further up does not change any more.
+  const from = Math.max(0, log.children.length - 2);
   log.querySelector(".hint")?.remove();
   while (log.children.length > chat.turns.length) log.lastChild.remove();
-  chat.turns.forEach((turn, index) => {
-    let article = log.children[index];
+  chat.turns.slice(Math.min(from, chat.turns.length)).forEach((turn, offset) => {
+    let article = log.children[from + offset];
     if (!article || article.dataset.role !== turn.role) {
       const made = element("article", turn.role);
       made.dataset.role = turn.role;
@@ -50,7 +51,6 @@ function show() {
   const replying = Boolean(chat.abort);
   $("stop").hidden = !replying;
   $("send").hidden = replying;
-  $("send").disabled = busy;
   gauges();
 }
 
@@ -97,30 +97,41 @@ function list() {
     .map((session) => {
       const facts = `${session.history_length.toLocaleString()} tokens, ${(session.kv_live_bytes / 2 ** 20).toFixed(1)} MiB`;
       const name = session.label || `session ${session.id.slice(5, 13)}`;
-      return entry(name, facts, false, () => attempt(async () => open(await adopt(session.id))));
+      return entry(name, facts, false, () => showForeign(session.id));
     });
   const focused = [...$("list").querySelectorAll("button")].indexOf(document.activeElement);
   $("list").replaceChildren(...own, ...foreign);
   if (focused >= 0) $("list").querySelectorAll("button")[focused]?.focus();
 }
 
+async function showForeign(id) {
+  try {
+    open(await adopt(id));
+  } catch (error) {
+    if (error.code !== "session_not_found") return tell(error, chat);
+    notice("That session has ended meanwhile.");
+    await refresh().catch(() => {});
+  }
+}
+
 function open(next) {
+  chat.draft = text.value;
   chat = next;
+  text.value = chat.draft;
   notice();
   menu(false);
   show();
   list();
-  if (chat.ended) gone();
+  if (chat.ended) gone(chat);
   attempt(async () => {
-    await chat.sync();
-    await chat.look();
-    show();
-  });
+    await next.sync();
+    await next.look();
+    if (chat === next) show();
+  }, next);
   text.focus();
 }
 
 async function end(which) {
-  which.stop();
   await which.close();
   if (which === chat) open(chats.at(-1) ?? begin());
   list();
@@ -128,11 +139,8 @@ async function end(which) {
 
 function begin() {
   const unused = chats.find((each) => !each.turns.length);
-  if (unused) {
-    unused.system = $("system").value.trim();
-    return unused;
-  }
-  const made = new Chat({ system: $("system").value.trim() });
+  if (unused) return unused;
+  const made = new Chat();
   chats.push(made);
   return made;
 }
@@ -151,37 +159,41 @@ function notice(message = "", action = "", act = null) {
   button.onclick = act;
 }
 
-function gone() {
+/** Says that a conversation's session has ended, where that is the one on the screen. */
+function gone(which) {
+  list();
+  if (which !== chat || which.reviving) return;
   notice(
     "The server has ended this session: it was idle for too long, gave its place to another, or the server was started anew. What was said is still here.",
     "Go on in a new session",
     () => attempt(async () => {
       notice("The server reads the history again.");
-      await chat.revive();
-      await chat.look();
-      notice();
+      await which.revive();
+      await which.look();
+      if (which === chat) notice();
       show();
       list();
-    }),
+    }, which),
   );
 }
 
-function tell(error) {
+function tell(error, which) {
   if (error.code === "invalid_api_key") return askForKey(key() ? "The server does not know the key that was given." : "");
-  if (error.code === "session_not_found") return gone();
+  if (error.code === "session_not_found") return gone(which);
+  if (which !== chat) return undefined;
   if (error.code === "unreachable") return notice(error.message, "Try again", () => attempt(start));
   if (error.code === "413" || error.code === "context_length_exceeded") return notice(`This message is too long. ${error.message}`);
   return notice(error.message);
 }
 
-/** Does something; what goes wrong is told. Answers whether it went well. */
-async function attempt(work) {
+/** Does something for a conversation; what goes wrong is told while that is on the screen. Answers whether it went well. */
+async function attempt(work, which = chat) {
   try {
     await work();
     return true;
   } catch (error) {
     if (!(error instanceof Trouble)) console.error(error);
-    tell(error);
+    tell(error, which);
     return false;
   }
 }
@@ -191,8 +203,15 @@ function askForKey(why) {
   if (!$("door").open) $("door").showModal();
 }
 
+/** What is set; nothing where a field has what it cannot have, which is shown. */
 function settings() {
-  const number = (id, fallback) => ($(id).value === "" || !$(id).checkValidity() ? fallback : Number($(id).value));
+  for (const field of $("settings").querySelectorAll("input")) {
+    if (field.checkValidity()) continue;
+    $("settings").open = true;
+    field.reportValidity();
+    return null;
+  }
+  const number = (id, fallback) => ($(id).value === "" ? fallback : Number($(id).value));
   const chosen = { max_tokens: number("max-tokens", 512), temperature: number("temperature", 0), top_p: number("top-p", 1) };
   const seed = number("seed", null);
   return seed === null ? chosen : { ...chosen, seed };
@@ -200,26 +219,31 @@ function settings() {
 
 async function send() {
   const said = text.value.trim();
-  if (!said || busy || chat.abort) return;
-  if (chat.ended) return gone();
+  if (!said || chat.abort || chat.reviving) return;
+  if (chat.ended) return gone(chat);
+  const chosen = settings();
+  if (!chosen) return;
   const speaking = chat;
+  if (!speaking.turns.length) speaking.system = $("system").value.trim();
   notice();
   text.value = "";
-  const before = speaking.turns.length;
-  const well = await attempt(async () => {
-    const watch = setInterval(() => document.hidden || speaking.look().then(show, () => {}), LIVE);
+  let answered = false;
+  await attempt(async () => {
+    const watch = setInterval(() => document.hidden || speaking.look().then(() => chat === speaking && gauges(), () => {}), LIVE);
     try {
-      await speaking.say(said, settings(), () => chat === speaking && show());
+      answered = await speaking.say(said, chosen, () => chat === speaking && show());
     } finally {
       clearInterval(watch);
     }
-  });
-  // What has not reached the session is there to be sent again.
-  if (speaking.turns.length === before && !text.value) text.value = said;
+  }, speaking);
+  // What nothing has come of is there to be sent again.
+  const again = (written) => (written ? `${said}\n${written}` : said);
+  if (!answered && speaking === chat) text.value = again(text.value);
+  else if (!answered) speaking.draft = again(speaking.draft);
   await speaking.look().catch(() => {});
   if (chat === speaking) show();
   await refresh().catch(() => {});
-  if (well && document.activeElement === document.body) text.focus();
+  if (document.activeElement === document.body) text.focus();
 }
 
 /** Looks at all sessions anew. */
@@ -227,12 +251,13 @@ async function refresh() {
   others = await server.list();
   const live = new Map(others.map((session) => [session.id, session]));
   for (const each of chats) {
-    if (!each.id || each.abort) continue;
-    each.ended = !live.has(each.id);
-    if (!each.ended && each !== chat) each.info = live.get(each.id);
+    if (!each.id || each.abort || each.ended) continue;
+    if (live.has(each.id)) each.info = live.get(each.id);
+    // One that is not in the list may live elsewhere: only the server can say that it is gone.
+    else await each.look().catch(() => {});
   }
   list();
-  if (chat.ended) gone();
+  if (chat.ended) gone(chat);
 }
 
 async function start() {
@@ -241,10 +266,9 @@ async function start() {
   ends = new Set(model.eos_token_ids);
   notice();
   await refresh();
-  if (chat.id && !chat.ended) {
-    await chat.sync();
-    await chat.look();
-  }
+  const shown = chat;
+  await shown.sync();
+  await shown.look();
   show();
 }
 

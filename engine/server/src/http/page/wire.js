@@ -73,9 +73,22 @@ const server = {
   info: (id) => json("GET", `/v1/sessions/${id}`),
   close: (id) => json("DELETE", `/v1/sessions/${id}`),
   append: (id, tokens) => json("POST", `/v1/sessions/${id}/tokens`, { tokens }),
-  history: async (id, from) => (await json("GET", `/v1/sessions/${id}/tokens?from=${from}`)).tokens,
+  history: async (id, from) => {
+    const all = [];
+    for (let more = [0]; more.length; ) {
+      more = (await json("GET", `/v1/sessions/${id}/tokens?from=${from + all.length}`)).tokens;
+      for (const token of more) all.push(token);
+    }
+    return all;
+  },
   generate: (id, settings, signal) => events(`/v1/sessions/${id}/generate`, settings, signal),
   tokensOf: async (prompt) => (await json("POST", "/tokenize", { prompt, add_special_tokens: false })).tokens,
   tokensOfChat: async (messages) => (await json("POST", "/tokenize", { messages })).tokens,
-  textOf: async (tokens) => (tokens.length ? (await json("POST", "/detokenize", { tokens })).prompt : ""),
+  textOf: async (tokens) => {
+    let text = "";
+    for (let at = 0; at < tokens.length; at += PIECE) {
+      text += (await json("POST", "/detokenize", { tokens: tokens.slice(at, at + PIECE) })).prompt;
+    }
+    return text;
+  },
 };

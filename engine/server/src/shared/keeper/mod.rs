@@ -185,7 +185,7 @@ impl Keeper {
     async fn remove(self: Arc<Self>, id: SessionId, home: Home) {
         let owner = home.tenant.owner().number();
         // What is on its way to the store would be left there. What has not begun yet finds no session any more.
-        let _writing = home.writing.lock().await;
+        drop(home.writing.lock().await);
         loop {
             match self.store.end(&id, home.epoch, owner).await {
                 Ok(true) => break,

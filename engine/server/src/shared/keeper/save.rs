@@ -53,6 +53,8 @@ impl Keeper {
                 (home.next_state(), tenant, writing, unsaved)
             };
             let saved = {
+                // Before the lock, for which whoever removes the session waits.
+                let _place = self.places.acquire().await;
                 let _writing = writing.lock().await;
                 self.save_once(&id, &tenant, key).await
             };
@@ -74,7 +76,6 @@ impl Keeper {
         tenant: &Arc<Tenant>,
         key: StateKey,
     ) -> Result<(), Unsaved> {
-        let _place = self.places.acquire().await;
         let snapshot = match self.snapshot(id, tenant).await {
             // It has ended; who ends it sees to the rest.
             Err(EngineError::NotFound { .. }) => return Ok(()),
