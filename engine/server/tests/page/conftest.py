@@ -73,7 +73,7 @@ def locked() -> Iterator[tuple[Server, str]]:
 def browser() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
-        pytest.fail("there is no Chromium: apt-get install chromium")
+        pytest.fail("there is no Chromium, which shows the page: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
