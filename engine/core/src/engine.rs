@@ -194,7 +194,7 @@ pub enum Command {
         id: SessionId,
         /// From which position on.
         from: u64,
-        /// The tokens; none, where the history is no longer than that.
+        /// The tokens, as many as are copied at once; none, where the history is no longer than that.
         reply: Reply<Vec<u32>>,
     },
     /// Copy a session's whole state. On a busy session it waits its turn.

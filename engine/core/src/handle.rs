@@ -255,7 +255,8 @@ impl EngineHandle {
         Ok(forks)
     }
 
-    /// The tokens of a session's history from position `from` on, as it is between two of the things it does.
+    /// The tokens of a session's history from position `from` on, as it is between two of the things it does: the first
+    /// of them, where they are more than the engine copies at once. None are left where none come.
     ///
     /// # Errors
     /// [`EngineError::NotFound`], [`EngineError::Stopped`].

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use kakeya_core::{EngineHandle, GenerateDone, GenerateEvent, GenerateParams, StopReason};
+use kakeya_core::{EngineHandle, GenerateDone, GenerateEvent, GenerateParams};
 use kakeya_model::tokenizer::{StreamDecoder, Tokenizer};
 use kakeya_runtime::EngineConfig;
+use kakeya_server::http::responses::sessions::stop_reason;
 use serde::Serialize;
 
 use super::options::EngineArgs;
@@ -219,16 +220,5 @@ impl Printer {
             }),
         };
         Ok(printed?)
-    }
-}
-
-fn stop_reason(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::MaxTokens => "max_tokens",
-        StopReason::Eos => "eos",
-        StopReason::Cancelled => "cancelled",
-        StopReason::Truncated => "truncated",
-        StopReason::StopSequence => "stop_sequence",
-        StopReason::Complete => "complete",
     }
 }

@@ -132,18 +132,23 @@ pub enum SessionEvent {
     },
 }
 
+/// Why a generation ended, as JSON says it: here, and in what `kakeya generate` prints.
+pub fn stop_reason(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::MaxTokens => "max_tokens",
+        StopReason::Eos => "eos",
+        StopReason::Cancelled => "cancelled",
+        StopReason::Truncated => "truncated",
+        StopReason::StopSequence => "stop_sequence",
+        StopReason::Complete => "complete",
+    }
+}
+
 impl SessionEvent {
     /// The end of a generation, with the text that was held back.
     pub fn done(done: &GenerateDone, text: String) -> Self {
         Self::Done {
-            stop_reason: match done.reason {
-                StopReason::MaxTokens => "max_tokens",
-                StopReason::Eos => "eos",
-                StopReason::Cancelled => "cancelled",
-                StopReason::Truncated => "truncated",
-                StopReason::StopSequence => "stop_sequence",
-                StopReason::Complete => "complete",
-            },
+            stop_reason: stop_reason(done.reason),
             text,
             generated_token_count: done.generated,
             prefill_duration_seconds: done.prefill.as_secs_f64(),
