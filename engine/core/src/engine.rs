@@ -87,6 +87,29 @@ pub struct EngineStats {
     pub constraint_failures: u64,
     /// What the prefix cache has done and holds.
     pub prefix: PrefixStats,
+    /// What speculation has done.
+    pub speculation: SpeculationStats,
+}
+
+/// Counts of speculation since the engine started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpeculationStats {
+    /// Steps of a session in which drafted tokens were verified.
+    pub verifications: u64,
+    /// Tokens that were verified.
+    pub drafted: u64,
+    /// Those of them that were what the session would have generated: each has saved it a step.
+    pub accepted: u64,
+    /// Answers of proposers with more tokens than were asked for.
+    pub too_many: u64,
+    /// Answers with a token that the model does not have.
+    pub out_of_vocabulary: u64,
+    /// Proposers that could not go on, by their own account.
+    pub failed: u64,
+    /// Proposers whose code panicked.
+    pub panicked: u64,
+    /// Proposers that hang.
+    pub stalled: u64,
 }
 
 /// Counts of the prefix cache: the first two as they are now, the rest since the engine started.

@@ -29,7 +29,9 @@ pub mod tenant;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
 pub use constraint::{Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet};
-pub use engine::{Command, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary};
+pub use engine::{
+    Command, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary, SpeculationStats,
+};
 pub use error::{EngineError, InvalidArgument};
 pub use events::{
     GenerateDone, GenerateEvent, GeneratedToken, StopReason, TokenLogprob, TokenLogprobs,

@@ -9,7 +9,7 @@ use std::process::Command;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Each crate of the workspace, and the crates of the workspace that it may depend on. (LAYER-2, LAYER-4)
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("kakeya-proto", &[]),
     ("kakeya-client", &["kakeya-proto"]),
     ("kakeya-core", &[]),
@@ -20,12 +20,17 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("kakeya-model", &["kakeya-core"]),
     ("kakeya-runtime", &["kakeya-core", "kakeya-model"]),
     (
+        "kakeya-align",
+        &["kakeya-core", "kakeya-model", "kakeya-runtime"],
+    ),
+    (
         "kakeya-server",
         &[
             "kakeya-proto",
             "kakeya-core",
             "kakeya-model",
             "kakeya-runtime",
+            "kakeya-align",
         ],
     ),
     (
@@ -36,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "kakeya-core",
             "kakeya-model",
             "kakeya-runtime",
+            "kakeya-align",
             "kakeya-server",
             "kakeya-suite",
         ],
@@ -48,6 +54,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "kakeya-core",
             "kakeya-model",
             "kakeya-runtime",
+            "kakeya-align",
             "kakeya-server",
             "kakeya-gates",
             "kakeya-suite",

@@ -14,6 +14,8 @@ pub mod chat;
 mod compute;
 mod config;
 mod error;
+#[expect(unsafe_code, reason = "the kernels are called")]
+pub mod head;
 mod inspect;
 mod isa;
 #[expect(unsafe_code, reason = "vector instructions and raw buffers")]
@@ -33,7 +35,8 @@ mod threads;
 pub mod tokenizer;
 
 pub use compute::{
-    Compute, ComputeOptions, LogitRows, Phase, SequenceInput, forward_passes, forward_passes_on,
+    Compute, ComputeOptions, LogitRows, PassSize, Phase, SequenceInput, forward_passes,
+    forward_passes_on,
 };
 pub use config::{Activation, LayerKind, ModelConfig, RopeConfig, RopeScaling};
 pub use error::ModelError;

@@ -176,6 +176,18 @@ impl Model {
         self.layers.iter().any(changed)
     }
 
+    /// The token that stands for one to be filled in: `mask_token_id` of config.json, or `tokenizer.ggml.mask_token_id`.
+    /// Models that read from left to right mostly have none.
+    #[must_use]
+    pub fn mask_token(&self) -> Option<u32> {
+        let named = match &self.source {
+            Source::Gguf(file) => file.u64("tokenizer.ggml.mask_token_id").ok(),
+            Source::Snapshot(snapshot) => snapshot.config().get("mask_token_id")?.as_u64(),
+        };
+        let token = u32::try_from(named?).ok()?;
+        ((token as usize) < self.config.vocabulary).then_some(token)
+    }
+
     /// The matrix that makes logits.
     pub(crate) fn output(&self) -> &PackedMatrix {
         self.output.as_ref().unwrap_or(&self.embedding)

@@ -28,6 +28,9 @@ pub struct EngineConfig {
     /// The most bytes that beginnings of prompts are cached in, besides the slabs; 0 for no such cache. See
     /// [`crate::prefix`].
     pub prefix_cache_bytes: u64,
+    /// Drafted tokens that a session may have in a pass, at most [`MAX_DRAFTS`](crate::speculation::MAX_DRAFTS): room is
+    /// made for their logits. Who drafts is said by [`Engine::speculate`](crate::Engine::speculate).
+    pub drafts: usize,
 }
 
 impl Default for EngineConfig {
@@ -45,6 +48,7 @@ impl Default for EngineConfig {
                 cap: 256,
             },
             prefix_cache_bytes: 0,
+            drafts: 0,
         }
     }
 }

@@ -74,6 +74,17 @@ pub struct GenerationCoordinator {
     first_token: Option<Duration>,
     /// When the last token was emitted, unless the client has had to be waited for since.
     last_token: Option<Instant>,
+    /// A token that was drawn, for that position, and not emitted yet.
+    drawn: Option<(u64, u32)>,
+}
+
+/// What became of the drafts behind an emitted token.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// How many of them were emitted: they are tokens of the session.
+    pub(crate) count: usize,
+    /// Whether it can go on after them.
+    pub(crate) then: Result<(), EngineError>,
 }
 
 impl GenerationCoordinator {
@@ -120,6 +131,7 @@ impl GenerationCoordinator {
             asked,
             first_token: None,
             last_token: None,
+            drawn: None,
         })
     }
 
@@ -171,23 +183,91 @@ impl GenerationCoordinator {
                 },
             );
         }
-        if let Some(reason) = self.stop_reason(engine)? {
+        let length = engine.history(&self.id)?.len();
+        if let Some(reason) = self.stop_reason(engine, length) {
             return Ok(Emitted::Finished(reason));
         }
+        let logits = &engine.state(&self.id)?.next_logits;
+        let drawn = self.draw(engine, events, logits, length as u64, None)?;
+        // Whatever is drawn is the next token, where nothing in particular is hoped for.
+        Ok(drawn.unwrap_or(Emitted::Blocked))
+    }
+
+    /// Drafts that could be emitted behind a token, at most, when `length` tokens are in the history before it.
+    pub(crate) fn room_for_drafts(&self, engine: &Engine, length: usize) -> usize {
+        if self.stop_reason(engine, length + 1).is_some() {
+            return 0;
+        }
+        let left = (self.max_tokens - self.emitted) as usize;
+        match engine.config().cache.cached_limit() {
+            Some(_) => left,
+            None => left.min(engine.model().config().context - length - 1),
+        }
+    }
+
+    /// Emits the drafts behind the token that was emitted last, as long as they are what would be drawn: `rows` has the
+    /// logits after that token, which stands at position `position`, and after each of them. The caller keeps them, in
+    /// the pass that has made the logits.
+    pub(crate) fn accept(
+        &mut self,
+        engine: &Engine,
+        events: &Events,
+        position: usize,
+        drafts: &[u32],
+        rows: &[f32],
+    ) -> Accepted {
+        let vocabulary = engine.model().config().vocabulary;
+        let mut count = 0;
+        let rows = rows.chunks_exact(vocabulary);
+        for ((draft, logits), at) in drafts.iter().zip(rows).zip(position + 1..) {
+            if events.is_cancelled() || self.stop_reason(engine, at).is_some() {
+                break;
+            }
+            match self.draw(engine, events, logits, at as u64, Some(*draft)) {
+                Ok(Some(Emitted::Token(_))) => count += 1,
+                Ok(_) => break,
+                Err(error) => {
+                    let then = Err(error);
+                    return Accepted { count, then };
+                }
+            }
+        }
+        Accepted {
+            count,
+            then: Ok(()),
+        }
+    }
+
+    /// Draws the token for `position` and emits it. Where it was hoped to be another, it is kept for when its turn
+    /// comes, and `None` is the answer.
+    fn draw(
+        &mut self,
+        engine: &Engine,
+        events: &Events,
+        logits: &[f32],
+        position: u64,
+        hoped: Option<u32>,
+    ) -> Result<Option<Emitted>, EngineError> {
         if !events.has_room() {
             self.last_token = None;
-            return Ok(Emitted::Blocked);
+            return Ok(Some(Emitted::Blocked));
         }
-        let position = engine.history(&self.id)?.len() as u64;
-        let logits = &engine.state(&self.id)?.next_logits;
-        let (token, form) = match &mut self.constrained {
-            None => (self.sampler.next(logits, position), Form::Open),
-            Some(constrained) => {
+        let token = match (self.drawn.take(), &mut self.constrained) {
+            (Some((at, token)), _) if at == position => token,
+            (_, None) => self.sampler.next(logits, position),
+            (_, Some(constrained)) => {
                 let allowed = constrained.allowed()?;
-                let token = self.sampler.next_allowed(logits, position, allowed);
-                // Before it is emitted: a session's history has no token that an error came after.
-                (token, constrained.note(token)?)
+                self.sampler.next_allowed(logits, position, allowed)
             }
+        };
+        if hoped.is_some_and(|hoped| hoped != token) {
+            self.drawn = Some((position, token));
+            return Ok(None);
+        }
+        let form = match &mut self.constrained {
+            None => Form::Open,
+            // Before it is emitted: a session's history has no token that an error came after.
+            Some(constrained) => constrained.note(token)?,
         };
         let logprobs = self
             .top_logprobs
@@ -197,7 +277,7 @@ impl GenerationCoordinator {
             logprobs,
         });
         if let Err(refused) = events.try_send(event) {
-            return Ok(Emitted::refused(&refused));
+            return Ok(Some(Emitted::refused(&refused)));
         }
         self.observe(engine.metrics());
         self.emitted += 1;
@@ -210,7 +290,7 @@ impl GenerationCoordinator {
         } else {
             (form == Form::Complete).then_some(StopReason::Complete)
         };
-        Ok(Emitted::Token(token))
+        Ok(Some(Emitted::Token(token)))
     }
 
     /// Takes note that the emitted token is in the cache.
@@ -218,8 +298,18 @@ impl GenerationCoordinator {
     /// # Errors
     /// [`EngineError::NotFound`] when the session has ended meanwhile.
     pub fn advance(&self, engine: &mut Engine) -> Result<Step, EngineError> {
-        engine.counts.tokens_generated += 1;
-        Ok(match self.stop_reason(engine)? {
+        self.advance_by(engine, 1)
+    }
+
+    /// Takes note that the emitted token is in the cache, and with it those drafts that were emitted: `count` tokens.
+    pub(crate) fn advance_by(
+        &self,
+        engine: &mut Engine,
+        count: usize,
+    ) -> Result<Step, EngineError> {
+        engine.counts.tokens_generated += count as u64;
+        let length = engine.history(&self.id)?.len();
+        Ok(match self.stop_reason(engine, length) {
             Some(reason) => Step::Finished(reason),
             None => Step::Progress,
         })
@@ -251,10 +341,11 @@ impl GenerationCoordinator {
         })
     }
 
-    fn stop_reason(&self, engine: &Engine) -> Result<Option<StopReason>, EngineError> {
+    /// Why nothing comes after the first `length` tokens of the session.
+    fn stop_reason(&self, engine: &Engine, length: usize) -> Option<StopReason> {
         let full = engine.config().cache.cached_limit().is_none();
-        let used = engine.history(&self.id)?.len() >= engine.model().config().context;
-        Ok(if self.ended.is_some() {
+        let used = length >= engine.model().config().context;
+        if self.ended.is_some() {
             self.ended
         } else if self.emitted == self.max_tokens {
             Some(StopReason::MaxTokens)
@@ -262,6 +353,6 @@ impl GenerationCoordinator {
             Some(StopReason::Truncated)
         } else {
             None
-        })
+        }
     }
 }

@@ -27,6 +27,8 @@ struct Piece {
     rows: LogitRows,
     /// The session's, while the pass runs.
     state: Option<Box<SessionState>>,
+    /// Which of the sessions that did run this one is.
+    ran: usize,
     outcome: Result<(), EngineError>,
 }
 
@@ -40,20 +42,44 @@ impl Pass {
     /// Adds the next tokens of a session: 1 to [`MAX_CHUNK`](crate::MAX_CHUNK) of them, each in the vocabulary.
     /// A session can be in a pass once. `last_logits` asks for the logits after the last token.
     pub fn push(&mut self, id: &SessionId, tokens: &[u32], last_logits: bool) {
+        let rows = if last_logits {
+            LogitRows::Last
+        } else {
+            LogitRows::None
+        };
+        self.add(id, tokens, &[], rows);
+    }
+
+    /// Adds the next token of a session, and behind it what may come next. How much of that is kept is said after the
+    /// pass, by [`Engine::keep`].
+    pub(crate) fn push_drafted(&mut self, id: &SessionId, token: u32, drafts: &[u32]) {
+        let rows = if drafts.is_empty() {
+            LogitRows::Last
+        } else {
+            LogitRows::All
+        };
+        self.add(id, &[token], drafts, rows);
+    }
+
+    fn add(&mut self, id: &SessionId, tokens: &[u32], drafts: &[u32], rows: LogitRows) {
         let first = self.tokens.len();
         self.tokens.extend_from_slice(tokens);
+        self.tokens.extend_from_slice(drafts);
         self.pieces.push(Piece {
             id: id.clone(),
             first,
-            count: tokens.len(),
-            rows: if last_logits {
-                LogitRows::Last
-            } else {
-                LogitRows::None
-            },
+            count: tokens.len() + drafts.len(),
+            rows,
             state: None,
+            ran: 0,
             outcome: Ok(()),
         });
+    }
+
+    /// Tokens of the session that was pushed as number `index`.
+    pub(crate) fn tokens(&self, index: usize) -> &[u32] {
+        let piece = &self.pieces[index];
+        &self.tokens[piece.first..][..piece.count]
     }
 
     /// Sessions in the pass.
@@ -81,9 +107,23 @@ impl Engine {
     /// Runs a pass: every session's tokens go in its cache and its history, and its invariants are checked. What
     /// goes wrong with one session is that session's [`Pass::outcome`], and the others go on.
     pub fn run(&mut self, pass: &mut Pass, now: Instant) {
+        self.begin(pass);
+        for index in 0..pass.len() {
+            self.keep(pass, index, pass.pieces[index].count, now);
+        }
+    }
+
+    /// Runs a pass up to its logits. Nothing is in a cache or a history before [`Engine::keep`] was called for every
+    /// session.
+    pub(crate) fn begin(&mut self, pass: &mut Pass) {
+        let mut ran = 0;
         for piece in &mut pass.pieces {
             match self.take_state(&piece.id) {
-                Ok(state) => piece.state = Some(state),
+                Ok(state) => {
+                    piece.state = Some(state);
+                    piece.ran = ran;
+                    ran += 1;
+                }
                 Err(error) => piece.outcome = Err(error),
             }
         }
@@ -98,21 +138,46 @@ impl Engine {
             self.forward(&mut batch);
         }
         pass.batch = recycle(batch);
-        let mut index = 0;
-        for piece in &mut pass.pieces {
-            if let Some(mut state) = piece.state.take() {
-                if piece.rows == LogitRows::Last {
-                    state.next_logits.clear();
-                    state
-                        .next_logits
-                        .extend_from_slice(self.compute.logits(index));
-                }
-                index += 1;
-                state.verifier.commit_or_truncate(piece.count);
-                let tokens = &pass.tokens[piece.first..][..piece.count];
-                piece.outcome = self.put_back(&piece.id, state, tokens, now);
+    }
+
+    /// The logits of a session of the pass that has begun, row-major: after each of its tokens where it has drafts, and
+    /// else after the last; none where the session is no more.
+    pub(crate) fn logits(&self, pass: &Pass, index: usize) -> &[f32] {
+        let piece = &pass.pieces[index];
+        match piece.state {
+            Some(_) => self.compute.logits(piece.ran),
+            None => &[],
+        }
+    }
+
+    /// Keeps the first `count` tokens of a session of the pass that has begun, at least 1, and drops the rest.
+    pub(crate) fn keep(&mut self, pass: &mut Pass, index: usize, count: usize, now: Instant) {
+        let piece = &mut pass.pieces[index];
+        let Some(mut state) = piece.state.take() else {
+            return;
+        };
+        let row = match piece.rows {
+            LogitRows::None | LogitRows::Later => None,
+            LogitRows::Last => Some(0),
+            LogitRows::All => Some(count - 1),
+        };
+        if let Some(row) = row {
+            let vocabulary = self.model().config().vocabulary;
+            let logits = &self.compute.logits(piece.ran)[row * vocabulary..][..vocabulary];
+            state.next_logits.clear();
+            state.next_logits.extend_from_slice(logits);
+            if self.wants_states() {
+                let hidden = self.model().config().hidden;
+                let states = self.compute.states(piece.ran);
+                state.last_state.clear();
+                state
+                    .last_state
+                    .extend_from_slice(&states[row * hidden..][..hidden]);
             }
         }
+        state.verifier.commit_or_truncate(count);
+        let tokens = &pass.tokens[piece.first..][..count];
+        piece.outcome = self.put_back(&piece.id, state, tokens, now);
     }
 }
 

@@ -181,7 +181,22 @@ impl SinkWindowVerifier {
             storage: self.slab.storage_mut(),
             lengths: &mut self.lengths,
             logits: rows,
+            both_ways: false,
         }
+    }
+
+    /// Runs up to [`MAX_CHUNK`] tokens that see each other, as a model does that fills in a block. Nothing is committed, and
+    /// no logits are made yet: [`Compute::logits_of`] makes those that are wanted.
+    ///
+    /// # Panics
+    /// As [`SinkWindowVerifier::forward_block`].
+    pub fn forward_both_ways(&mut self, compute: &mut Compute, tokens: &[u32]) {
+        let model = Arc::clone(&self.model);
+        let block = SequenceInput {
+            both_ways: true,
+            ..self.begin_block(tokens, LogitRows::Later)
+        };
+        compute.forward(&model, &mut [block]);
     }
 
     /// Keeps the first `accepted` tokens of the block in flight and drops the rest.
@@ -220,6 +235,22 @@ impl SinkWindowVerifier {
     #[must_use]
     pub fn still_holds(&self, length: u64) -> bool {
         length <= self.committed && self.written <= self.layout.reach(length)
+    }
+
+    /// Back to the state after `length` tokens, as if those behind them had never been.
+    ///
+    /// # Panics
+    /// When that state is no longer all in the slab: see [`SinkWindowVerifier::still_holds`].
+    pub fn rewind(&mut self, length: u64) {
+        assert!(
+            self.still_holds(length),
+            "the state after {length} tokens has been written over"
+        );
+        self.committed = length;
+        self.lengths = LayerLengths {
+            keys: vec![length; self.lengths.keys.len()],
+            values: vec![length; self.lengths.values.len()],
+        };
     }
 
     /// Back to position 0. Nothing of what the slab holds is visible any more.

@@ -13,6 +13,7 @@ mod perf;
 mod quality;
 mod sdk;
 mod session;
+mod speculative;
 mod support;
 mod tokenizer;
 mod tokenizer_files;
@@ -34,6 +35,7 @@ pub fn registry() -> Vec<Suite> {
         coordinator::suite(),
         generator::suite(),
         session::suite(),
+        speculative::suite(),
         grpc::suite(),
         http::suite(),
         sdk::suite(),

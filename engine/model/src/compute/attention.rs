@@ -355,6 +355,7 @@ impl LayerPass<'_> {
             kv_head: of.kv_head,
             first_row: part.first_row,
             start: part.start,
+            until: part.until,
             batch_rows: self.rows,
             out: self.out.at(0),
             sums: self.sums.at(0),

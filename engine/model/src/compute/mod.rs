@@ -54,6 +54,17 @@ pub struct ComputeOptions {
     pub isa: Isa,
 }
 
+/// How large a pass is, to make room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassSize {
+    /// Sequences.
+    pub sequences: usize,
+    /// Tokens of all of them.
+    pub rows: usize,
+    /// Tokens after which logits are made.
+    pub logits: usize,
+}
+
 /// The rows of a sequence for which logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogitRows {
@@ -63,6 +74,8 @@ pub enum LogitRows {
     Last,
     /// Every one.
     All,
+    /// None yet: every row goes through all layers, and [`Compute::logits_of`] makes those of the rows it is told.
+    Later,
 }
 
 impl LogitRows {
@@ -70,7 +83,7 @@ impl LogitRows {
         match self {
             Self::None => rows,
             Self::Last => rows.saturating_sub(1),
-            Self::All => 0,
+            Self::All | Self::Later => 0,
         }
     }
 }
@@ -89,6 +102,9 @@ pub struct SequenceInput<'a> {
     pub lengths: &'a mut LayerLengths,
     /// Rows whose logits are wanted.
     pub logits: LogitRows,
+    /// Whether the new tokens see each other, those behind them included: for models that fill in a block. A model that
+    /// reads from left to right has `false`.
+    pub both_ways: bool,
 }
 
 /// Threads, kernels and scratch memory for forward passes.
@@ -100,6 +116,7 @@ pub struct Compute {
     /// The last pass.
     plan: Plan,
     vocabulary: usize,
+    hidden: usize,
     clock: Clock,
 }
 
@@ -123,6 +140,7 @@ impl Compute {
             scratch: Scratch::default(),
             plan: Plan::default(),
             vocabulary: 0,
+            hidden: 0,
             clock: Clock::default(),
         })
     }
@@ -133,9 +151,13 @@ impl Compute {
         self.options
     }
 
-    /// Makes room for passes of up to `sequences` sequences and `rows` rows, with logits for one row of each, so that
-    /// they allocate nothing. Larger passes make their own.
-    pub fn reserve(&mut self, model: &Model, layout: &KvLayout, sequences: usize, rows: usize) {
+    /// Makes room for passes up to this size, so that they allocate nothing. Larger passes make their own.
+    pub fn reserve(&mut self, model: &Model, layout: &KvLayout, size: PassSize) {
+        let PassSize {
+            sequences,
+            rows,
+            logits,
+        } = size;
         let threads = self.pool.threads();
         let largest = Largest {
             sequences,
@@ -148,7 +170,7 @@ impl Compute {
             model.config(),
             Room {
                 rows,
-                logits: sequences,
+                logits,
                 branch: if model.has_branches() { rows } else { 0 },
                 attention,
             },
@@ -161,9 +183,13 @@ impl Compute {
         options: ComputeOptions,
         model: &Model,
         layout: &KvLayout,
-        sequences: usize,
-        rows: usize,
+        size: PassSize,
     ) -> u64 {
+        let PassSize {
+            sequences,
+            rows,
+            logits,
+        } = size;
         let largest = Largest {
             sequences,
             rows,
@@ -172,7 +198,7 @@ impl Compute {
         };
         let room = Room {
             rows,
-            logits: sequences,
+            logits,
             branch: if model.has_branches() { rows } else { 0 },
             attention: largest.attention(layout),
         };
@@ -212,6 +238,15 @@ impl Compute {
         &self.scratch.logits[part.first_logits * self.vocabulary..][..part.logits * self.vocabulary]
     }
 
+    /// The states behind the logits that the last pass made for sequence `index`: what the last layer left, before the output
+    /// norm. Row-major, the hidden size a row.
+    #[must_use]
+    pub fn states(&self, index: usize) -> &[f32] {
+        let part = &self.plan.parts[index];
+        let hidden = self.hidden;
+        &self.scratch.residual[part.first_logits * hidden..][..part.logits * hidden]
+    }
+
     /// Runs the new tokens of every sequence through the model: writes their keys and values, and makes the
     /// logits that are asked for.
     ///
@@ -227,6 +262,7 @@ impl Compute {
             .make(config, batch, self.kernels.query_tile, threads);
         self.make_room(model);
         self.vocabulary = config.vocabulary;
+        self.hidden = config.hidden;
         FORWARD_PASSES[self.options.isa as usize].fetch_add(1, Ordering::Relaxed);
         self.embed(model, batch);
         self.clock.lap(Phase::Embed);
@@ -237,8 +273,36 @@ impl Compute {
             }
             self.feed_forward_block(model, layer);
         }
+        if batch
+            .iter()
+            .any(|sequence| sequence.logits == LogitRows::Later)
+        {
+            return;
+        }
         self.make_logits(model);
         self.clock.lap(Phase::Logits);
+    }
+
+    /// Makes the logits of `rows`, ascending, of the only sequence of the last pass, which left them for
+    /// [`LogitRows::Later`]. Row-major. What is left of the pass is gone after that.
+    ///
+    /// # Panics
+    /// When the last pass had other sequences, or no such rows.
+    pub fn logits_of(&mut self, model: &Model, rows: &[usize]) -> &[f32] {
+        let hidden = model.config().hidden;
+        assert!(rows.is_sorted_by(|one, other| one < other), "rows ascend");
+        assert!(
+            self.plan.parts.len() == 1 && rows.last().is_none_or(|last| *last < self.plan.rows),
+            "the last pass has no such rows"
+        );
+        for (to, from) in rows.iter().enumerate() {
+            let from = from * hidden..(from + 1) * hidden;
+            self.scratch.residual.copy_within(from, to * hidden);
+        }
+        self.plan.rows = rows.len();
+        self.plan.parts[0].logits = rows.len();
+        self.make_logits(model);
+        self.logits(0)
     }
 
     /// Makes room for what the plan says.

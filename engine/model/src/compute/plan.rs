@@ -20,6 +20,8 @@ pub(super) struct Part {
     pub(super) layout: KvLayout,
     pub(super) storage: Storage,
     pub(super) start: u64,
+    /// The last position of the block, where its tokens see each other.
+    pub(super) until: Option<u64>,
     /// Its first row in the batch, and how many it has.
     pub(super) first_row: usize,
     pub(super) rows: usize,
@@ -174,6 +176,9 @@ impl Plan {
                     },
                 },
                 start: sequence.start,
+                until: sequence
+                    .both_ways
+                    .then(|| (sequence.start + rows as u64).saturating_sub(1)),
                 first_row: self.rows,
                 rows,
                 first_logits: self.logits,

@@ -15,6 +15,7 @@ use super::work::{End, Work};
 use crate::engine::{Ending, Engine};
 use crate::generate::Events;
 use crate::pass::Pass;
+use crate::speculation::Costs;
 
 /// Requests that may wait behind another of the same session. They wait whatever the policy says of those that
 /// wait for a slot: a session does one thing at a time.
@@ -45,6 +46,7 @@ pub(super) struct Jobs {
     /// The sessions whose first request holds a slot, in the order they got it.
     pub(super) at_work: Vec<SessionId>,
     pub(super) pacing: Pacing,
+    pub(super) costs: Costs,
     pub(super) pass: Pass,
     pub(super) lists: Lists,
     pub(super) copied: Copied,
@@ -63,6 +65,7 @@ impl Jobs {
             tickets: HashMap::new(),
             at_work: Vec::new(),
             pacing: Pacing::default(),
+            costs: Costs::default(),
             pass: Pass::default(),
             lists: Lists::default(),
             copied: Copied::default(),

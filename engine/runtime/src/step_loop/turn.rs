@@ -1,7 +1,8 @@
 //! One turn of the loop: what every session at work does in one forward pass.
 //!
 //! Each generation emits a token and puts it in the pass. Appends share what rows are left for prompts, in the
-//! order they came: few while others decode, so that a long prompt does not hold up their streams.
+//! order they came: few while others decode, so that a long prompt does not hold up their streams. Where there are no
+//! prompts to be read, tokens that may come next are verified in the same pass.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -11,7 +12,8 @@ use kakeya_core::{EngineError, SessionId};
 use super::jobs::{Jobs, Line};
 use super::work::{Asked, End, Work};
 use crate::engine::{Engine, internal};
-use crate::generate::{Emitted, GenerationCoordinator, Step};
+use crate::generate::{Accepted, Emitted, GenerationCoordinator, Step};
+use crate::speculation::{Load, MAX_DRAFTED_ROWS};
 
 /// Whether a turn found anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +25,21 @@ pub(super) enum Turn {
 /// The lists of a turn, kept from one to the next.
 #[derive(Default)]
 pub(super) struct Lists {
-    /// The sessions of the pass, and their rows: those of generations first.
-    members: Vec<(SessionId, usize)>,
+    /// The sessions whose generations have emitted a token, and that token.
+    emitted: Vec<(SessionId, u32)>,
+    /// The sessions of the pass: those of generations first.
+    members: Vec<Member>,
     ended: Vec<(SessionId, End)>,
+    drafts: Vec<u32>,
+}
+
+/// A session in a pass.
+struct Member {
+    id: SessionId,
+    /// Its rows, those of its drafts included.
+    rows: usize,
+    /// Drafts among them.
+    drafts: usize,
 }
 
 impl Jobs {
@@ -36,17 +50,28 @@ impl Jobs {
         let mut lists = std::mem::take(&mut self.lists);
         self.pass.clear();
         self.emit(engine, &mut lists);
-        let decoding = lists.members.len();
+        let decoding = lists.emitted.len();
+        let prompts = self.prompts();
+        let load = self.costs.load(decoding).filter(|_| prompts == 0);
+        self.join_generations(engine, load, prompts == 0, &mut lists);
+        let drafted = lists.members.iter().map(|member| member.drafts).sum();
         let slice = self.pacing.slice(decoding);
-        let prompts = self.join_appends(engine, slice, &mut lists);
+        let read = self.join_appends(engine, slice, prompts, &mut lists);
         if !self.pass.is_empty() {
-            engine
-                .metrics()
+            let metrics = engine.metrics();
+            metrics
                 .batch_rows
-                .observe((decoding + prompts) as f64);
-            engine.run(&mut self.pass, begun);
-            self.advance(engine, &mut lists);
-            self.pacing.ran(decoding, prompts, begun.elapsed());
+                .observe((decoding + drafted + read) as f64);
+            let started = Instant::now();
+            engine.begin(&mut self.pass);
+            self.keep(engine, begun, load, &mut lists);
+            if drafted == 0 {
+                self.pacing.ran(decoding, read, begun.elapsed());
+            }
+            if read == 0 {
+                let seconds = started.elapsed().as_secs_f64();
+                self.costs.ran(decoding, drafted, seconds);
+            }
         }
         let turn = if self.pass.is_empty() && lists.ended.is_empty() {
             Turn::Nothing
@@ -54,6 +79,7 @@ impl Jobs {
             Turn::Worked
         };
         lists.members.clear();
+        lists.emitted.clear();
         self.copied.clear();
         for (id, end) in lists.ended.drain(..) {
             self.end_or_go_on(engine, &id, begun, end);
@@ -62,7 +88,7 @@ impl Jobs {
         turn
     }
 
-    /// Lets every generation emit its token and join the pass.
+    /// Lets every generation emit its token.
     fn emit(&mut self, engine: &Engine, lists: &mut Lists) {
         for id in &self.at_work {
             let Some(Work::Generate {
@@ -80,10 +106,7 @@ impl Jobs {
             };
             *blocked = matches!(emitted, Ok(Emitted::Blocked | Emitted::Notice));
             match emitted {
-                Ok(Emitted::Token(token)) => {
-                    self.pass.push(id, &[token], true);
-                    lists.members.push((id.clone(), 1));
-                }
+                Ok(Emitted::Token(token)) => lists.emitted.push((id.clone(), token)),
                 Ok(Emitted::Finished(reason)) => {
                     lists.ended.push((id.clone(), End::Generated(reason)));
                 }
@@ -93,14 +116,58 @@ impl Jobs {
         }
     }
 
-    /// Shares `slice` rows among the appends. Returns the rows they took.
-    fn join_appends(&mut self, engine: &Engine, slice: usize, lists: &mut Lists) -> usize {
+    /// Puts the emitted tokens in the pass, and behind them, if they `may_draft`, what may come next.
+    fn join_generations(
+        &mut self,
+        engine: &mut Engine,
+        load: Option<Load>,
+        may_draft: bool,
+        lists: &mut Lists,
+    ) {
+        let mut left = if may_draft { MAX_DRAFTED_ROWS } else { 0 };
+        for (id, token) in &lists.emitted {
+            let limit = match first_of(&mut self.lines, id) {
+                Some(Work::Generate {
+                    begun: Some(generation),
+                    asked,
+                    ..
+                }) if left > 0 => {
+                    let length = engine.length(id);
+                    let room = generation.room_for_drafts(engine, length);
+                    left.min(room).min(asked.drafts_before_prompt_ends(length))
+                }
+                _ => 0,
+            };
+            engine.draft(id, *token, limit, load, &mut lists.drafts);
+            self.pass.push_drafted(id, *token, &lists.drafts);
+            lists.members.push(Member {
+                id: id.clone(),
+                rows: 1 + lists.drafts.len(),
+                drafts: lists.drafts.len(),
+            });
+            left -= lists.drafts.len();
+        }
+    }
+
+    /// Appends that have something to be read, or to be done with.
+    fn prompts(&mut self) -> usize {
         let mut appends = 0;
         for id in &self.at_work {
             if let Some(work @ Work::Append { .. }) = first_of(&mut self.lines, id) {
                 appends += usize::from(!work.waits_for_its_beginning());
             }
         }
+        appends
+    }
+
+    /// Shares `slice` rows among the appends, of which there are so many. Returns the rows they took.
+    fn join_appends(
+        &mut self,
+        engine: &Engine,
+        slice: usize,
+        mut appends: usize,
+        lists: &mut Lists,
+    ) -> usize {
         let mut left = slice;
         for id in &self.at_work {
             let Some(work) = first_of(&mut self.lines, id) else {
@@ -129,23 +196,53 @@ impl Jobs {
                 lists.ended.push((id.clone(), appended(engine, id)));
             } else if share > 0 {
                 let rows = append.join(&mut self.pass, share);
-                lists.members.push((id.clone(), rows));
+                lists.members.push(Member {
+                    id: id.clone(),
+                    rows,
+                    drafts: 0,
+                });
                 left -= rows;
             }
         }
         slice - left
     }
 
-    /// Takes note of the pass that has run.
-    fn advance(&mut self, engine: &mut Engine, lists: &mut Lists) {
-        for (index, (id, rows)) in lists.members.iter().enumerate() {
+    /// Puts what the pass was about in the caches and histories, the drafts as far as they are accepted, and takes note.
+    fn keep(&mut self, engine: &mut Engine, now: Instant, load: Option<Load>, lists: &mut Lists) {
+        for (index, member) in lists.members.iter().enumerate() {
+            let Member { id, rows, drafts } = member;
             let Some(work) = first_of(&mut self.lines, id) else {
+                engine.keep(&mut self.pass, index, rows - drafts, now);
                 continue;
             };
-            let end = match self.pass.outcome(index) {
-                Ok(()) => advance(engine, id, work, *rows),
+            let mut accepted = Accepted {
+                count: 0,
+                then: Ok(()),
+            };
+            if let Work::Generate {
+                begun: Some(generation),
+                asked,
+                ..
+            } = &mut *work
+                && *drafts > 0
+            {
+                accepted = generation.accept(
+                    engine,
+                    &asked.events,
+                    engine.length(id),
+                    &self.pass.tokens(index)[1..],
+                    engine.logits(&self.pass, index),
+                );
+            }
+            let kept = rows - drafts + accepted.count;
+            engine.keep(&mut self.pass, index, kept, now);
+            let end = match self.pass.outcome(index).and(accepted.then) {
+                Ok(()) => advance(engine, id, work, kept),
                 Err(error) => Some(End::Failed(error)),
             };
+            if matches!(work, Work::Generate { .. }) {
+                engine.verified(id, accepted.count, load);
+            }
             if let Some(end) = end {
                 lists.ended.push((id.clone(), end));
             }
@@ -167,7 +264,7 @@ fn advance(engine: &mut Engine, id: &SessionId, work: &mut Work, rows: usize) ->
             begun: Some(generation),
             asked,
             ..
-        } => match advance_generation(engine, id, generation, asked) {
+        } => match advance_generation(engine, id, generation, asked, rows) {
             Ok(Step::Finished(reason)) => Some(End::Generated(reason)),
             Ok(Step::Progress | Step::Blocked) => None,
             Err(error) => Some(End::Failed(error)),
@@ -180,14 +277,15 @@ fn advance(engine: &mut Engine, id: &SessionId, work: &mut Work, rows: usize) ->
     }
 }
 
-/// Takes note of a token. A prompt that the next one would begin to overwrite is kept for others first.
+/// Takes note of `count` tokens. A prompt that the next one would begin to overwrite is kept for others first.
 fn advance_generation(
     engine: &mut Engine,
     id: &SessionId,
     generation: &GenerationCoordinator,
     asked: &Asked,
+    count: usize,
 ) -> Result<Step, EngineError> {
-    let step = generation.advance(engine)?;
+    let step = generation.advance_by(engine, count)?;
     if let Some(prompt) = asked.prompt_at_its_end(engine.length(id)) {
         engine.keep_prefix(id, prompt);
     }

@@ -365,6 +365,18 @@ impl Asked {
         (length as u64 == last).then_some(prompt)
     }
 
+    /// Drafts that can follow a token, the history before which has `length` tokens, with the prompt still in the slab when
+    /// it is time to keep it for others.
+    pub(super) fn drafts_before_prompt_ends(&self, length: usize) -> usize {
+        let prompt = self.single.as_ref().and_then(|single| single.prompt);
+        match prompt {
+            Some((_, last)) if (length as u64) < last => {
+                usize::try_from(last - length as u64 - 1).unwrap_or(usize::MAX)
+            }
+            _ => usize::MAX,
+        }
+    }
+
     fn begin(
         &self,
         engine: &mut Engine,

@@ -9,6 +9,7 @@ use kakeya_runtime::{Engine, EngineConfig, SinkWindowVerifier, StepLoop, StepLoo
 use super::memory::{self, MemoryLimit, MemoryNeed};
 use super::options::EngineOptions;
 use super::output::bytes;
+use super::proposer::Proposing;
 
 /// The engine settings that the shared flags give; the rest is the engine's default.
 pub fn config(options: &EngineOptions) -> EngineConfig {
@@ -29,8 +30,9 @@ pub fn within(
     limit: MemoryLimit,
     model: Arc<Model>,
     config: EngineConfig,
+    proposing: &Proposing,
 ) -> anyhow::Result<Engine> {
-    let need = need(&model, &config)?;
+    let need = proposing.need(need(&model, &config)?, &config)?;
     let room = limit.in_bytes()?;
     need.check_limit(room)?;
     tracing::info!(
@@ -38,7 +40,9 @@ pub fn within(
         bytes(room)
     );
     warn_beyond_context(&model, &config);
-    Ok(Engine::new(model, config)?)
+    let mut engine = Engine::new(model, config)?;
+    proposing.start(&mut engine)?;
+    Ok(engine)
 }
 
 /// Starts an engine whose sessions fit into this machine's memory, all of them.
@@ -49,9 +53,24 @@ pub fn start(
     model: Arc<Model>,
     config: EngineConfig,
 ) -> anyhow::Result<(EngineHandle, StepLoopThread)> {
-    need(&model, &config)?.check(memory::machine_bytes()?)?;
+    start_with(model, config, &Proposing::None)
+}
+
+/// As [`start`], with a proposer.
+///
+/// # Errors
+/// As [`start`], or what the proposer says.
+pub fn start_with(
+    model: Arc<Model>,
+    config: EngineConfig,
+    proposing: &Proposing,
+) -> anyhow::Result<(EngineHandle, StepLoopThread)> {
+    let need = proposing.need(need(&model, &config)?, &config)?;
+    need.check(memory::machine_bytes()?)?;
     warn_beyond_context(&model, &config);
-    Ok(StepLoop::spawn(model, config)?)
+    let mut engine = Engine::new(model, config)?;
+    proposing.start(&mut engine)?;
+    Ok(StepLoop::start(engine)?)
 }
 
 /// What an engine with this configuration needs when all is in use.

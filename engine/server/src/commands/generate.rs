@@ -14,6 +14,7 @@ use kakeya_server::http::responses::sessions::stop_reason;
 use serde::Serialize;
 
 use super::options::EngineArgs;
+use super::proposer::ProposerArgs;
 use super::sampling::SamplingArgs;
 use super::signals::StopSignals;
 use super::token_file::token_id;
@@ -31,6 +32,8 @@ pub struct GenerateArgs {
     max_tokens: u32,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    proposer: ProposerArgs,
     /// How the continuation is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -68,9 +71,12 @@ pub fn run(args: GenerateArgs) -> Outcome {
     let end_tokens = tokenizer.end_of_generation().collect();
     let config = EngineConfig {
         capacity: 1,
+        active: 1,
+        drafts: args.proposer.drafts(),
         ..engine::config(&options)
     };
-    let (engine, step_loop) = engine::start(model, config)?;
+    let proposing = args.proposer.load(&options, &model, Some(&tokenizer))?;
+    let (engine, step_loop) = engine::start_with(model, config, &proposing)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

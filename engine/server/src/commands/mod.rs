@@ -3,6 +3,7 @@
 //! Flags are parsed into plain values by clap, then validated together into what a command needs: a mistake in
 //! either step is a usage error and leaves with 2, before anything is loaded.
 
+mod align;
 mod bench;
 mod chat;
 mod config;
@@ -20,6 +21,7 @@ mod options;
 mod output;
 mod perplexity;
 mod prefix_cache;
+mod proposer;
 mod resident;
 mod sampling;
 mod security;
@@ -68,6 +70,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Measure prefill and decode speed
     Bench(bench::BenchArgs),
+    /// Train a draft head for a model, which guesses its tokens ahead
+    Align(align::AlignArgs),
     /// Make API keys
     Key(key::KeyArgs),
     /// Measure how well the model predicts a text
@@ -125,6 +129,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Digest(args) => digest::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Align(args) => align::run(args),
         Command::Key(args) => key::run(args),
         Command::Perplexity(args) => perplexity::run(args),
     };

@@ -25,6 +25,7 @@ use super::model::Servable;
 use super::observe::{self, ObserveArgs};
 use super::options::{EngineArgs, EngineOptions, positive, seconds};
 use super::prefix_cache::PrefixCacheArgs;
+use super::proposer::ProposerArgs;
 use super::security::{Security, SecurityArgs};
 use super::settings::Effective;
 use super::signals::StopSignals;
@@ -69,6 +70,8 @@ pub struct ServeArgs {
     /// Memory that the server may take, such as 12GiB or 80%; settings that need more are refused at start
     #[arg(long, value_name = "SIZE", default_value = "90%")]
     memory_limit: MemoryLimit,
+    #[command(flatten)]
+    proposer: ProposerArgs,
     #[command(flatten)]
     keep: StateArgs,
     #[command(flatten)]
@@ -121,6 +124,7 @@ impl ServeArgs {
             idle_ttl: Duration::from_secs(self.idle_ttl.get() as u64),
             active: self.max_active.get(),
             admission,
+            drafts: self.proposer.drafts(),
             ..engine::config(&engine)
         };
         let slots = Slots::new(config.capacity, cap, max_wait);
@@ -148,6 +152,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
     let (address, http) = (args.bind.clone(), args.http.clone());
     let (name, prefix_cache) = (args.served_model_name.clone(), args.prefix_cache);
     let metrics_address = args.observe.address();
+    let proposer = args.proposer.clone();
     let (keep, store, memory_limit) = (args.keep.clone(), args.store.clone(), args.memory_limit);
     let ServeOptions {
         engine: options,
@@ -184,8 +189,10 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         model,
         sha256,
         tokenizer,
-    } = model::load_to_serve(&options, http.is_some())?;
-    let (need, room) = (engine::need(&model, &config)?, memory_limit.in_bytes()?);
+    } = model::load_to_serve(&options, http.is_some() || proposer.needs_tokenizer())?;
+    let proposing = proposer.load(&options, &model, tokenizer.as_ref())?;
+    let need = proposing.need(engine::need(&model, &config)?, &config)?;
+    let room = memory_limit.in_bytes()?;
     config.prefix_cache_bytes = prefix_cache.bytes(http.is_some(), need, room);
     tracing::info!(file = %model.source().path().display(), ?config, "model loaded");
     let quantized = options.load.quantize.map(|to| to.to_string());
@@ -201,7 +208,7 @@ pub fn run(args: ServeArgs, effective: &Effective) -> Outcome {
         ServedModel::new(name, &model, tokenizer, codec.settings())
     });
     let idle_ttl = config.idle_ttl;
-    let mut engine = engine::within(memory_limit, model, config)?;
+    let mut engine = engine::within(memory_limit, model, config, &proposing)?;
     store.watch(&mut engine);
     // From here on a signal is waited for: sessions that were restored are saved again.
     let signals = runtime.block_on(async { StopSignals::listen() })?;

@@ -60,6 +60,14 @@ impl LocalSession {
         self.compute.logits(0)
     }
 
+    /// Runs one block and keeps its first `kept` tokens. Returns the logits after each token, row after row.
+    pub fn append_part(&mut self, tokens: &[u32], kept: usize) -> &[f32] {
+        self.verifier
+            .forward_block(&mut self.compute, tokens, LogitRows::All);
+        self.verifier.commit_or_truncate(kept);
+        self.compute.logits(0)
+    }
+
     /// Appends any number of tokens, as a server does, and returns the logits of the last one.
     pub fn append(&mut self, tokens: &[u32]) -> &[f32] {
         self.verifier

@@ -112,6 +112,21 @@ impl Collector for Collecting {
                 "Generations that ended because they could not be held to their form",
                 stats.constraint_failures,
             ),
+            (
+                "speculation_verifications",
+                "Steps of a session in which guessed tokens were verified",
+                stats.speculation.verifications,
+            ),
+            (
+                "speculation_drafted_tokens",
+                "Guessed tokens that were verified",
+                stats.speculation.drafted,
+            ),
+            (
+                "speculation_accepted_tokens",
+                "Guessed tokens that were right: each has saved a step",
+                stats.speculation.accepted,
+            ),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
@@ -142,6 +157,18 @@ impl Collector for Collecting {
                 "Sessions that ended unasked: unused for too long, or for another's sake",
                 "reason",
                 &[("ttl", stats.evicted_ttl), ("lru", stats.evicted_lru)],
+            ),
+            (
+                "proposer_faults",
+                "What proposers did wrong: answers that were cut, and proposers that a session went on without",
+                "kind",
+                &[
+                    ("too_many", stats.speculation.too_many),
+                    ("out_of_vocabulary", stats.speculation.out_of_vocabulary),
+                    ("failed", stats.speculation.failed),
+                    ("panicked", stats.speculation.panicked),
+                    ("stalled", stats.speculation.stalled),
+                ],
             ),
             (
                 "cache_invariant_violations",

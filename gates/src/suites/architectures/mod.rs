@@ -103,7 +103,8 @@ fn on_real(ctx: &SuiteContext) -> Result<SuiteContext, CaseFailure> {
     })
 }
 
-fn small(ctx: &SuiteContext, name: &str) -> Result<Checkpoint, CaseFailure> {
+/// A small checkpoint.
+pub(super) fn small(ctx: &SuiteContext, name: &str) -> Result<Checkpoint, CaseFailure> {
     Checkpoint::read(&ctx.goldens().join(SMALL), name)
 }
 

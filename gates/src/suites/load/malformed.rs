@@ -86,6 +86,8 @@ fn requests(context: &SuiteContext, calls: usize, connections: usize) -> CaseRes
 
 async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, CaseFailure> {
     let socket = TcpStream::connect(address).await?;
+    // A call is a few small writes: each would wait for the acknowledgement of the one before.
+    socket.set_nodelay(true)?;
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
     tokio::spawn(connection);
     Ok(sender)

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt};
 use kakeya_core::StopReason;
 use kakeya_runtime::EngineConfig;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
@@ -91,10 +92,9 @@ async fn connect(
     load: Load,
     words: &Arc<Vec<u32>>,
 ) -> Result<VecDeque<Held>, CaseFailure> {
-    let mut opening = JoinSet::new();
-    for index in 0..load.sessions {
+    let opening = (0..load.sessions).map(|index| {
         let (address, words) = (served.address.clone(), Arc::clone(words));
-        opening.spawn(async move {
+        async move {
             let mut client = Client::connect(&address).await?;
             let history = words[index..index + load.prompt].to_vec();
             let id = client.create_with(&history).await?;
@@ -104,13 +104,11 @@ async fn connect(
                 history,
                 turns: 0,
             })
-        });
-    }
-    let mut held = VecDeque::new();
-    while let Some(opened) = opening.join_next().await {
-        held.push_back(opened??);
-    }
-    Ok(held)
+        }
+    });
+    // All at once the last would wait for its prompt longer than a server lets anybody wait.
+    let opened = futures::stream::iter(opening).buffer_unordered(load.at_work);
+    opened.try_collect().await
 }
 
 /// Lets sessions take turns, so many at a time. Memory is looked at all the while.

@@ -78,6 +78,8 @@ pub(crate) struct Attention<'a, C> {
     /// The session's first row in the batch, its position, and the rows of the whole batch.
     pub(crate) first_row: usize,
     pub(crate) start: u64,
+    /// The last position that every query sees, where a block's tokens see each other; otherwise it is its own.
+    pub(crate) until: Option<u64>,
     pub(crate) batch_rows: usize,
     /// Segment-major output (see [`super::linear::Activations`]), `heads * head_dim` wide, and its segments' sums.
     pub(crate) out: *mut f32,
@@ -185,7 +187,8 @@ impl Tile {
 struct Query {
     row: usize,
     head: usize,
-    position: u64,
+    /// The last position it sees.
+    last: u64,
     /// The first window position it sees.
     low: u64,
 }
@@ -242,7 +245,7 @@ impl<C: KvCache> Attention<'_, C> {
         Query {
             row: self.first_row + row,
             head: self.kv_head * self.group + index % self.group,
-            position,
+            last: self.until.unwrap_or(position),
             low: self.layout.window_start(position),
         }
     }
@@ -253,10 +256,10 @@ impl<C: KvCache> Attention<'_, C> {
             self.query(tile.first),
             self.query(tile.first + tile.count - 1),
         );
-        let sinks = self.layout.sink().min(last.position + 1);
+        let sinks = self.layout.sink().min(last.last + 1);
         let start = first.low / SEGMENT as u64;
-        let end = if first.low <= last.position {
-            last.position / SEGMENT as u64 + 1
+        let end = if first.low <= last.last {
+            last.last / SEGMENT as u64 + 1
         } else {
             start
         };
@@ -295,11 +298,11 @@ impl<C: KvCache> Attention<'_, C> {
     #[inline(always)]
     fn visible(&self, seen: Seen, segment: usize, query: &Query) -> Range<usize> {
         let (start, low, end) = if segment < seen.sinks {
-            let end = self.layout.sink().min(query.position + 1);
+            let end = self.layout.sink().min(query.last + 1);
             ((segment * SEGMENT) as u64, 0, end)
         } else {
             let start = (seen.first + (segment - seen.sinks) as u64) * SEGMENT as u64;
-            (start, query.low, query.position + 1)
+            (start, query.low, query.last + 1)
         };
         let offset = |position: u64| position.clamp(start, start + SEGMENT as u64) - start;
         offset(low) as usize..offset(end) as usize

@@ -364,6 +364,7 @@ impl Cache {
             kv_head: 0,
             first_row: 0,
             start: self.start,
+            until: None,
             batch_rows: out.rows,
             out: out.values.as_mut_ptr(),
             sums: out.sums.as_mut_ptr(),

@@ -7,8 +7,10 @@
 
 mod arrival;
 mod measure;
+pub mod speculative;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
@@ -17,10 +19,12 @@ use serde::Serialize;
 
 use super::options::{EngineArgs, Settings, positive};
 use super::output::{self, ReportFormat};
+use super::proposer::{ProposerArgs, ProposerChoice, Proposing};
 use super::session::check_length;
-use super::{Outcome, model, resident};
+use super::{Failure, Outcome, model, resident};
 use arrival::Arrival;
 use measure::{Batched, Single, pseudo_random_ids};
+use speculative::Speculative;
 
 /// Flags of `kakeya bench`.
 #[derive(Debug, Args)]
@@ -47,6 +51,12 @@ pub struct BenchArgs {
     /// Also measure how long 4 streams wait for their tokens while a prompt of so many tokens is read
     #[arg(long, value_name = "N", value_parser = positive)]
     arriving: Option<NonZeroUsize>,
+    /// With --proposer, the text to continue, in which special tokens are read as such [default: pseudo-random tokens, of
+    /// which little can be guessed]
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    #[command(flatten)]
+    proposer: ProposerArgs,
     /// Measurements of each figure, of which the median is printed
     #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
     repeat: NonZeroUsize,
@@ -76,6 +86,8 @@ struct Report {
     batches: Vec<BatchRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrival: Option<Arrival>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculative: Option<Speculative>,
 }
 
 /// The figures at one depth.
@@ -118,7 +130,18 @@ struct PhaseTime {
 pub fn run(args: BenchArgs) -> Outcome {
     let begun = std::time::Instant::now();
     let options = args.engine.validate()?;
-    let model = model::load(&options)?;
+    if args.text.is_some() && *args.proposer.choice() == ProposerChoice::None {
+        return Err(Failure::usage(
+            "--text is continued to measure a proposer: say which with --proposer",
+        ));
+    }
+    let (model, tokenizer) = if args.text.is_some() || args.proposer.needs_tokenizer() {
+        let (model, tokenizer) = model::load_with_tokenizer(&options)?;
+        (model, Some(tokenizer))
+    } else {
+        (model::load(&options)?, None)
+    };
+    let proposing = args.proposer.load(&options, &model, tokenizer.as_ref())?;
     let (prompt, generated, repeat) = (args.prompt.get(), args.r#gen.get(), args.repeat.get());
     let deepest = args.depth.iter().max().copied().unwrap_or(0);
     let longest = deepest.saturating_add(prompt.max(generated)) as u64;
@@ -175,6 +198,24 @@ pub fn run(args: BenchArgs) -> Outcome {
             arrival::measure(&model, &options, &tokens)
         })
         .transpose()?;
+    let speculative = match proposing {
+        Proposing::None => None,
+        proposing => {
+            let prompt = match args.text.as_deref().zip(tokenizer.as_ref()) {
+                Some((text, tokenizer)) => speculative::prompt(text, tokenizer)?,
+                None => pseudo_random_ids(prompt.max(1), model.config().vocabulary),
+            };
+            check_length(&model, &options, (prompt.len() + generated) as u64).context("--text")?;
+            Some(speculative::measure(
+                &model,
+                &options,
+                (args.proposer.choice().to_string(), args.proposer.drafts()),
+                &proposing,
+                &prompt,
+                (generated, repeat),
+            )?)
+        }
+    };
     let report = Report {
         model: model.source().path().display().to_string(),
         settings: options.settings(),
@@ -186,6 +227,7 @@ pub fn run(args: BenchArgs) -> Outcome {
         results,
         batches,
         arrival,
+        speculative,
     };
     match args.format {
         ReportFormat::Json => output::print_json(&report)?,
@@ -212,6 +254,7 @@ fn table(report: &Report) -> String {
         results,
         batches,
         arrival,
+        speculative,
     } = report;
     let mut text = format!(
         "{model}\n{settings}; prefill of {prompt} and decode of {gen} tokens, median of {repeat}; \
@@ -261,6 +304,24 @@ fn table(report: &Report) -> String {
             arrival.quiet.median_ms,
             arrival.beside.p95_ms,
             arrival.quiet.p95_ms,
+        );
+    }
+    if let Some(found) = speculative {
+        let or_none =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        text += &format!(
+            "\nproposer {}: {} tokens after {}: {:.1} tok/s, {:.2} times the {:.1} without; {} of {} guesses accepted \
+             ({}), {} tokens a verification\n",
+            found.proposer,
+            found.generated,
+            found.prompt,
+            found.tokens_per_second,
+            found.speedup,
+            found.plain_tokens_per_second,
+            found.accepted,
+            found.drafted,
+            or_none(found.acceptance_rate),
+            or_none(found.tokens_per_verification),
         );
     }
     let profiles: Vec<(String, &Phases)> = results
@@ -348,6 +409,7 @@ mod tests {
                 phases: None,
             }],
             arrival: None,
+            speculative: None,
         };
         let text = table(&report);
         let (figures, profile) = text.split_at(text.find("microseconds").expect("a profile"));

@@ -26,7 +26,7 @@ use super::{Failure, Outcome, engine, model};
 use conversations::Conversations;
 use input::{Input, Read};
 use line::{Asked, COMMANDS, wrapped};
-use turns::Turns;
+pub use turns::Turns;
 
 /// Flags of `kakeya chat`.
 #[derive(Debug, Args)]

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// Stands for an answer in a template, to find where the text after it begins.
 const ANSWER: &str = "kakeya-answer-goes-here";
 
+/// Stands for a question, to find where it is put.
+const SAID: &str = "kakeya-question-goes-here";
+
 /// The model's chat template.
 #[derive(Debug)]
 pub struct Turns {
@@ -70,6 +73,21 @@ impl Turns {
             tokens.remove(0);
         }
         Ok(tokens)
+    }
+
+    /// The tokens before what a user says first, and those between that and the answer.
+    ///
+    /// # Errors
+    /// As [`Turns::first`]; when the template does not say what users say.
+    pub fn around(&self, tokenizer: &Tokenizer) -> anyhow::Result<(Vec<u32>, Vec<u32>)> {
+        let text = self.render(tokenizer, vec![json!({ "role": "user", "content": SAID })])?;
+        let (before, between) = text
+            .split_once(SAID)
+            .context("the chat template leaves out what users say")?;
+        Ok((
+            tokenizer.encode(before, true)?,
+            tokenizer.encode(between, true)?,
+        ))
     }
 
     fn render(&self, tokenizer: &Tokenizer, messages: Vec<Value>) -> anyhow::Result<String> {

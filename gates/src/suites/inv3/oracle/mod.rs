@@ -20,6 +20,8 @@ pub enum Visibility {
     WholeChunk,
     /// Wrong on purpose: what is left when room for the whole chunk was made before it ran.
     EvictBeforeChunk,
+    /// Sinks, the window's positions before the query's own, and the whole chunk: a block whose tokens see each other.
+    Block,
 }
 
 /// The plain forward pass over one model file.
@@ -74,55 +76,80 @@ impl<'a> Oracle<'a> {
         rule: Visibility,
         chunk: (usize, usize),
     ) -> Result<Vec<f32>, SourceError> {
+        let mut rows = self.rows(&[token], rule, chunk)?;
+        Ok(rows.swap_remove(0))
+    }
+
+    /// Appends a block whose tokens see each other, and returns the logits of each of its positions.
+    pub fn block(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, SourceError> {
+        let first = self.keys[0].len();
+        let chunk = (first, first + tokens.len() - 1);
+        self.rows(tokens, Visibility::Block, chunk)
+    }
+
+    /// Appends tokens, layer by layer, and returns the logits of each position.
+    fn rows(
+        &mut self,
+        tokens: &[u32],
+        rule: Visibility,
+        chunk: (usize, usize),
+    ) -> Result<Vec<Vec<f32>>, SourceError> {
         let c = self.config;
-        let (d, position) = (c.head_dim, self.keys[0].len());
-        let mut x = self.embedding(token)?;
+        let (d, first) = (c.head_dim, self.keys[0].len());
+        let embedded = tokens.iter().map(|token| self.embedding(*token));
+        let mut rows = embedded.collect::<Result<Vec<_>, _>>()?;
         for layer in 0..c.layers {
-            let h = norm(
-                &x,
-                &self.norm_weights(layer, "attn_norm", c.hidden)?,
-                c.norm_epsilon,
-            );
-            let query = self.projected(layer, "attn_q", &h, c.heads * d)?;
-            let key = self.projected(layer, "attn_k", &h, c.kv_heads * d)?;
-            let value = self.biased(layer, "attn_v", &h, c.kv_heads * d)?;
-            let stored = |values| stored(self.element, values);
-            let key = stored(self.rotate(layer, &key, position));
-            self.keys[layer].push(key);
-            self.values[layer].push(stored(value));
-            let mixed = self.attention(layer, &query, position, rule, chunk);
-            let out = self.biased(layer, "attn_output", &mixed, c.hidden)?;
-            self.add_branch(&mut x, layer, "post_attention_norm", &out)?;
-            let h = norm(
-                &x,
-                &self.norm_weights(layer, "ffn_norm", c.hidden)?,
-                c.norm_epsilon,
-            );
-            let gate = self.biased(layer, "ffn_gate", &h, c.feed_forward)?;
-            let up = self.biased(layer, "ffn_up", &h, c.feed_forward)?;
-            let gated: Vec<f32> = gate
-                .iter()
-                .zip(&up)
-                .map(|(g, u)| {
-                    let z = match c.activation {
-                        Activation::Silu => *g,
-                        Activation::Gelu => (g * g * g).mul_add(0.044_715, *g) * 1.595_769_2,
-                    };
-                    g / (1.0 + exp(0.0 - z)) * u
-                })
-                .collect();
-            let out = self.biased(layer, "ffn_down", &gated, c.hidden)?;
-            self.add_branch(&mut x, layer, "post_ffw_norm", &out)?;
+            let mut queries = Vec::new();
+            for (x, position) in rows.iter().zip(first..) {
+                let h = norm(
+                    x,
+                    &self.norm_weights(layer, "attn_norm", c.hidden)?,
+                    c.norm_epsilon,
+                );
+                queries.push(self.projected(layer, "attn_q", &h, c.heads * d)?);
+                let key = self.projected(layer, "attn_k", &h, c.kv_heads * d)?;
+                let value = self.biased(layer, "attn_v", &h, c.kv_heads * d)?;
+                let stored = |values| stored(self.element, values);
+                let key = stored(self.rotate(layer, &key, position));
+                self.keys[layer].push(key);
+                self.values[layer].push(stored(value));
+            }
+            for ((x, query), position) in rows.iter_mut().zip(&queries).zip(first..) {
+                let mixed = self.attention(layer, query, position, rule, chunk);
+                let out = self.biased(layer, "attn_output", &mixed, c.hidden)?;
+                self.add_branch(x, layer, "post_attention_norm", &out)?;
+                let h = norm(
+                    x,
+                    &self.norm_weights(layer, "ffn_norm", c.hidden)?,
+                    c.norm_epsilon,
+                );
+                let gate = self.biased(layer, "ffn_gate", &h, c.feed_forward)?;
+                let up = self.biased(layer, "ffn_up", &h, c.feed_forward)?;
+                let gated: Vec<f32> = gate
+                    .iter()
+                    .zip(&up)
+                    .map(|(g, u)| {
+                        let z = match c.activation {
+                            Activation::Silu => *g,
+                            Activation::Gelu => (g * g * g).mul_add(0.044_715, *g) * 1.595_769_2,
+                        };
+                        g / (1.0 + exp(0.0 - z)) * u
+                    })
+                    .collect();
+                let out = self.biased(layer, "ffn_down", &gated, c.hidden)?;
+                self.add_branch(x, layer, "post_ffw_norm", &out)?;
+            }
         }
         let weights = self.norm_weights(0, "output_norm", c.hidden)?;
-        let h = norm(&x, &weights, c.norm_epsilon);
         let output = self.name(0, "output", "weight");
         let output = if self.source.has_tensor(&output) {
             output
         } else {
             self.name(0, "token_embd", "weight")
         };
-        self.linear(&output, &h, c.vocabulary)
+        rows.iter()
+            .map(|x| self.linear(&output, &norm(x, &weights, c.norm_epsilon), c.vocabulary))
+            .collect()
     }
 
     /// What a file calls a tensor, by the name of a GGUF file.
@@ -263,11 +290,15 @@ impl<'a> Oracle<'a> {
     ) -> bool {
         let (sink, window) = self.sight(layer);
         let from = match rule {
-            Visibility::PerQuery => query,
+            Visibility::PerQuery | Visibility::Block => query,
             Visibility::WholeChunk => chunk.0,
             Visibility::EvictBeforeChunk => chunk.1,
         };
-        key <= query && (key < sink || key + window > from)
+        let last = match rule {
+            Visibility::Block => chunk.1,
+            _ => query,
+        };
+        key <= last && (key < sink || key + window > from)
     }
 
     fn attention(
@@ -287,7 +318,8 @@ impl<'a> Oracle<'a> {
         let mut out = Vec::new();
         for head in 0..c.heads {
             let shared = head / (c.heads / c.kv_heads) * d;
-            let visible: Vec<usize> = (0..=position)
+            let length = self.keys[layer].len();
+            let visible: Vec<usize> = (0..length)
                 .filter(|key| self.sees(layer, position, *key, rule, chunk))
                 .collect();
             let mut scores = Vec::new();
@@ -312,7 +344,7 @@ impl<'a> Oracle<'a> {
             let weights: Vec<f32> = scores.iter().map(|score| exp(score - peak)).collect();
             let mut total = 0.0f32;
             let mut sums = vec![0.0f32; d];
-            for segment in 0..=position / 32 {
+            for segment in 0..=(length - 1) / 32 {
                 let mut chain_total = 0.0f32;
                 let mut chains = vec![0.0f32; d];
                 let mut any = false;
