@@ -365,10 +365,10 @@ mod tests {
 
     #[test]
     fn a_costly_proposer_is_asked_for_few_tokens_or_none() {
-        // As a draft model as large as the verifier: never worth it, however right.
+        // As a draft model as large as the verifier: however right, it saves nothing, and is tried now and then.
         let mut machine = Machine::new(1.0, 9.5);
         let drafted: usize = (0..1000).map(|_| machine.step(0, MOST, MOST)).sum();
-        assert!(drafted < 100, "{drafted}");
+        assert!(drafted < 250, "{drafted}");
         assert!(machine.speed() > 0.97, "{}", machine.speed());
     }
 
