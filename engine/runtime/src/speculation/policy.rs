@@ -5,12 +5,15 @@
 //! proposer is worth shows only by trying it, so there is an account: trying may lose no more than [`SHARE`] of the
 //! time, and [`CREDIT`] at the start. None of this changes a token, so a clock may decide it.
 
+use super::MAX_DRAFTS;
 use super::proposer::KINDS;
 
 /// The part of the time of plain steps that trying may lose.
 const SHARE: f64 = 0.01;
 /// What trying may lose before anything was saved, in plain steps.
-const CREDIT: f64 = 2.0;
+const CREDIT: f64 = 1.0;
+/// What has to be on the account for what does not promise anything, in times of what it costs.
+const RESERVE: f64 = 2.0;
 /// What can be saved up, in plain steps.
 const MOST_CREDIT: f64 = 8.0;
 /// What remains of the older tokens' weight with each one that is verified: some twenty of them count.
@@ -33,13 +36,17 @@ impl Mean {
     }
 }
 
+/// Seconds that so many drafted rows add to a pass. A second row costs a processor hardly anything, since the weights are
+/// read anyway; a tenth one does. So each number of them is measured for itself.
+type Extra = [f64; MAX_DRAFTS + 1];
+
 /// What passes cost, in seconds: measured over all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Costs {
     /// Without drafts, by the number of sessions that decode, less 1, and the passes with drafts since.
     plain: Vec<(Mean, u32)>,
-    /// What a drafted row adds.
-    row: Mean,
+    /// What drafted rows add, by how many there are.
+    extra: [Mean; MAX_DRAFTS + 1],
 }
 
 /// What the next pass would cost.
@@ -47,8 +54,8 @@ pub(crate) struct Costs {
 pub(crate) struct Load {
     /// Seconds of a pass without drafts, for each session that decodes in it.
     pub(crate) step: f64,
-    /// Seconds that a drafted row adds.
-    pub(crate) row: f64,
+    /// Seconds that drafted rows add.
+    pub(crate) extra: Extra,
     /// Sessions that decode in it.
     pub(crate) sessions: f64,
 }
@@ -60,9 +67,38 @@ impl Costs {
         let plain = plain.0.filter(|_| *age < STALE)?;
         Some(Load {
             step: plain / sessions as f64,
-            row: self.row.0.unwrap_or(ROW_AT_FIRST * plain),
+            extra: self.extra(ROW_AT_FIRST * plain),
             sessions: sessions as f64,
         })
+    }
+
+    /// What each number of rows adds: what was measured, and between and beyond that in a line.
+    fn extra(&self, row_at_first: f64) -> Extra {
+        let mut extra = [0.0; MAX_DRAFTS + 1];
+        let known = |from: usize| (from..=MAX_DRAFTS).find_map(|at| Some((at, self.extra[at].0?)));
+        let mut below = (0, 0.0);
+        for count in 1..=MAX_DRAFTS {
+            extra[count] = match known(count) {
+                Some((at, seconds)) => {
+                    let share = (count - below.0) as f64 / (at - below.0) as f64;
+                    below.1 + share * (seconds - below.1).max(0.0)
+                }
+                None => {
+                    let slope = if below.0 > 0 {
+                        (below.1 / below.0 as f64).max(row_at_first)
+                    } else {
+                        row_at_first
+                    };
+                    below.1 + (count - below.0) as f64 * slope
+                }
+            };
+            if let Some(seconds) = self.extra[count].0 {
+                // More rows never cost less: what says so was disturbed.
+                below = (count, seconds.max(below.1));
+                extra[count] = below.1;
+            }
+        }
+        extra
     }
 
     /// Takes note of a pass that took `seconds`, in which `sessions` decoded, with `drafts` more rows and nothing else.
@@ -83,7 +119,9 @@ impl Costs {
             *age = 0;
         } else if let Some(without) = plain.0 {
             *age += 1;
-            self.row.add(((seconds - without) / drafts as f64).max(0.0));
+            if let Some(extra) = self.extra.get_mut(drafts) {
+                extra.add((seconds - without).max(0.0));
+            }
         }
     }
 }
@@ -157,17 +195,13 @@ impl Policy {
 
     fn worth(&mut self, kind: usize, limit: usize, load: Load, asking: f64) -> usize {
         let account = *self.account.get_or_insert(CREDIT * load.step);
-        let each = load.row + asking;
-        let affordable = if each > 0.0 {
-            (account / each).max(0.0) as usize
-        } else {
-            limit
-        };
-        let limit = limit.min(affordable);
-        let best = best_length(self.kinds[kind].rate(), limit, load, each);
+        let price = |count: usize| load.extra[count] + asking * count as f64;
+        let limit = (1..=limit.min(MAX_DRAFTS)).take_while(|count| price(*count) <= account);
+        let limit = limit.last().unwrap_or(0);
+        let best = best_length(self.kinds[kind].rate(), limit, load, price);
         // What does not promise anything is tried, one token at a time, when it cannot hurt.
-        if best == 0 && account >= CREDIT * each {
-            return limit.min(1);
+        if best == 0 && limit > 0 && account >= RESERVE * price(1) {
+            return 1;
         }
         best
     }
@@ -193,7 +227,7 @@ impl Policy {
     pub(crate) fn verified(&mut self, kind: usize, drafted: usize, accepted: usize, load: Load) {
         self.kinds[kind].note(accepted, drafted);
         self.earn(
-            accepted as f64 * load.step - drafted as f64 * load.row,
+            accepted as f64 * load.step - load.extra[drafted.min(MAX_DRAFTS)],
             load,
         );
     }
@@ -209,16 +243,16 @@ impl Policy {
     }
 }
 
-/// The length that promises the most tokens a second when each token is accepted at `rate` if those before it are, and
-/// costs `each` seconds (Leviathan, Kalman and Matias 2023, section 3.5, with the costs as measured).
-fn best_length(rate: f64, limit: usize, load: Load, each: f64) -> usize {
+/// The length that promises the most tokens a second when each token is accepted at `rate` if those before it are, and so
+/// many cost `price` seconds (Leviathan, Kalman and Matias 2023, section 3.5, with the costs as measured).
+fn best_length(rate: f64, limit: usize, load: Load, price: impl Fn(usize) -> f64) -> usize {
     let Load { step, sessions, .. } = load;
     let (mut best, mut most) = (0, 1.0 / step);
     let (mut likely, mut expected) = (1.0, 0.0);
     for length in 1..=limit {
         likely *= rate;
         expected += likely;
-        let speed = (sessions + expected) / (sessions * step + length as f64 * each);
+        let speed = (sessions + expected) / (sessions * step + price(length));
         if speed > most {
             (best, most) = (length, speed);
         }
@@ -376,18 +410,59 @@ mod tests {
     fn beside_many_sessions_a_row_has_to_be_worth_more() {
         let load = |sessions: f64| Load {
             step: PLAIN / sessions,
-            row: 1e-3,
+            extra: std::array::from_fn(|count| 1e-3 * count as f64),
             sessions,
         };
         let lengths: Vec<usize> = [1.0, 2.0, 4.0, 8.0, 16.0]
             .into_iter()
-            .map(|sessions| best_length(0.7, MOST, load(sessions), 1e-3))
+            .map(|sessions| best_length(0.7, MOST, load(sessions), |count| 1e-3 * count as f64))
             .collect();
         assert!(
             lengths.is_sorted_by(|one, other| one >= other),
             "{lengths:?}"
         );
         assert!(lengths[0] >= 3 && lengths[4] == 0, "{lengths:?}");
+    }
+
+    #[test]
+    fn rows_cost_what_was_measured_and_between_that_a_line() {
+        let mut costs = Costs::default();
+        costs.ran(1, 0, 10e-3);
+        let extra = |costs: &Costs| {
+            costs
+                .load(1)
+                .expect("measured")
+                .extra
+                .map(|e| (e * 1e5).round())
+        };
+        assert_eq!(
+            extra(&costs)[..4],
+            [0.0, 150.0, 300.0, 450.0],
+            "nothing is known"
+        );
+        costs.ran(1, 1, 10.5e-3);
+        assert_eq!(extra(&costs)[..4], [0.0, 50.0, 200.0, 350.0]);
+        costs.ran(1, 5, 20.5e-3);
+        assert_eq!(
+            extra(&costs)[..8],
+            [0.0, 50.0, 300.0, 550.0, 800.0, 1050.0, 1260.0, 1470.0]
+        );
+        // A disturbed pass does not make more rows cheaper than fewer.
+        costs.ran(1, 6, 10.0e-3);
+        assert_eq!(extra(&costs)[5..8], [1050.0, 1050.0, 1225.0]);
+    }
+
+    #[test]
+    fn where_the_second_row_is_cheap_one_draft_is_verified_that_is_seldom_right() {
+        let mut extra = [30e-3; MAX_DRAFTS + 1];
+        (extra[0], extra[1]) = (0.0, 0.5e-3);
+        let load = Load {
+            step: PLAIN,
+            extra,
+            sessions: 1.0,
+        };
+        assert_eq!(best_length(0.2, MOST, load, |count| extra[count]), 1);
+        assert_eq!(best_length(0.02, MOST, load, |count| extra[count]), 0);
     }
 
     #[test]
