@@ -49,6 +49,8 @@ pub(crate) struct Speculator {
     policy: Policy,
     /// Tokens of the history that the proposer has been told.
     told: usize,
+    /// Those of them that it was told with the last request.
+    reading: usize,
     block: Option<Block>,
 }
 
@@ -81,6 +83,7 @@ impl Speculator {
             guard,
             policy: Policy::default(),
             told: 0,
+            reading: 0,
             block: None,
         }
     }
@@ -172,6 +175,7 @@ impl Speculator {
         }
         let new = asking.since(self.told);
         self.told += new.len();
+        self.reading = new.len();
         let patience = match self.blocks {
             Blocks::Fixed(_) => self.stall,
             Blocks::Adaptive if new.len() > READ_AT_ONCE => Duration::ZERO,
@@ -198,7 +202,11 @@ impl Speculator {
                 asked,
                 took,
             } => {
-                self.policy.answered(asked, took.as_secs_f64());
+                // What it read is read once; what it guessed has cost the machine this much, waited for or not.
+                let guessing = took.mul_f64(asked as f64 / (asked + self.reading).max(1) as f64);
+                let unpaid = guessing.saturating_sub(begun.elapsed());
+                self.policy.waited(unpaid.as_secs_f64());
+                self.policy.answered(asked, guessing.as_secs_f64());
                 if proposal.tokens.len() > asked {
                     counts.too_many += 1;
                     proposal.tokens.truncate(asked);
