@@ -77,8 +77,8 @@ impl Costs {
         let mut extra = [0.0; MAX_DRAFTS + 1];
         let known = |from: usize| (from..=MAX_DRAFTS).find_map(|at| Some((at, self.extra[at].0?)));
         let mut below = (0, 0.0);
-        for count in 1..=MAX_DRAFTS {
-            extra[count] = match known(count) {
+        for (count, value) in extra.iter_mut().enumerate().skip(1) {
+            *value = match known(count) {
                 Some((at, seconds)) => {
                     let share = (count - below.0) as f64 / (at - below.0) as f64;
                     below.1 + share * (seconds - below.1).max(0.0)
@@ -95,7 +95,7 @@ impl Costs {
             if let Some(seconds) = self.extra[count].0 {
                 // More rows never cost less: what says so was disturbed.
                 below = (count, seconds.max(below.1));
-                extra[count] = below.1;
+                *value = below.1;
             }
         }
         extra
