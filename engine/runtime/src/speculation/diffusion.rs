@@ -4,17 +4,17 @@
 //! few steps it says what stands at the masked positions, and those that it is surest of are kept. Logits are made at
 //! masked positions alone: the output matrix is the largest that such a step reads.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use kakeya_core::{CacheConfig, KvElement, SlabPool};
-use kakeya_model::{Compute, ComputeOptions, KvLayout, LogitRows, Model, PassSize};
+use kakeya_core::{CacheConfig, KvElement};
+use kakeya_model::{Compute, ComputeOptions, LogitRows, Model};
 use thiserror::Error;
 
-use super::MAX_DRAFTS;
+use super::companion::{Companion, CompanionSession};
 use super::draft::DraftError;
 use super::proposer::{Proposal, Proposer, ProposerError, Proposers};
 use crate::config::EngineStartError;
-use crate::verifier::{MAX_CHUNK, SinkWindowVerifier};
+use crate::verifier::SinkWindowVerifier;
 
 /// A model that cannot fill in blocks for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -32,14 +32,9 @@ pub enum DiffusionError {
 
 /// A diffusion model that proposes for the sessions of an engine, with a cache for each of them.
 pub struct DiffusionModel {
-    model: Arc<Model>,
+    companion: Arc<Companion>,
     mask: u32,
     steps: usize,
-    cache: CacheConfig,
-    layout: Arc<KvLayout>,
-    /// Sessions propose one after the other: each has all threads.
-    compute: Mutex<Compute>,
-    slabs: Mutex<SlabPool>,
 }
 
 impl DiffusionModel {
@@ -65,24 +60,10 @@ impl DiffusionModel {
         capacity: usize,
         options: ComputeOptions,
     ) -> Result<Self, EngineStartError> {
-        cache.validate()?;
-        let layout = SinkWindowVerifier::layout_for(&model, &cache);
-        let slabs = SlabPool::new(layout.slab_shape(kv), capacity)?;
-        let mut compute = Compute::new(options)?;
-        let size = PassSize {
-            sequences: 1,
-            rows: MAX_CHUNK,
-            logits: MAX_DRAFTS,
-        };
-        compute.reserve(&model, &layout, size);
         Ok(Self {
-            model,
+            companion: Companion::new(model, cache, kv, capacity, options)?,
             mask,
-            steps: steps.max(1),
-            cache,
-            layout,
-            compute: Mutex::new(compute),
-            slabs: Mutex::new(slabs),
+            steps,
         })
     }
 }
@@ -93,19 +74,9 @@ impl Proposers for DiffusionModel {
     }
 
     fn start(self: Arc<Self>) -> Result<Box<dyn Proposer>, ProposerError> {
-        let mut slabs = self.slabs.lock().unwrap_or_else(PoisonError::into_inner);
-        let slab = slabs.acquire().map_err(ProposerError::new)?;
-        drop(slabs);
-        let session = SinkWindowVerifier::new(
-            Arc::clone(&self.model),
-            self.cache,
-            Arc::clone(&self.layout),
-            slab,
-        )
-        .map_err(ProposerError::new)?;
         Ok(Box::new(Filler {
+            session: self.companion.session()?,
             of: self,
-            session: Some(session),
             unread: Vec::new(),
         }))
     }
@@ -114,8 +85,8 @@ impl Proposers for DiffusionModel {
 /// The model in one session.
 struct Filler {
     of: Arc<DiffusionModel>,
-    /// Its cache, with the history as far as it was read. There until it is dropped.
-    session: Option<SinkWindowVerifier>,
+    /// Its cache, with the history as far as it was read.
+    session: CompanionSession,
     unread: Vec<u32>,
 }
 
@@ -125,39 +96,15 @@ impl Proposer for Filler {
     }
 
     fn propose(&mut self, most: usize) -> Result<Proposal, ProposerError> {
-        let session = self.session.as_mut().expect("it is not dropped");
-        let length = session.position() + self.unread.len() as u64;
-        let room = match self.of.cache.cached_limit() {
-            Some(_) => most,
-            None => {
-                let context = self.of.model.config().context as u64;
-                let left = context.saturating_sub(length);
-                usize::try_from(left).map_or(most, |left| most.min(left))
-            }
-        };
+        let room = self.session.room(self.unread.len(), most);
         if room == 0 {
             return Ok(Proposal::default());
         }
-        let mut compute = self
-            .of
-            .compute
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let (session, mut compute) = self.session.run();
         session.prefill(&mut compute, &self.unread, LogitRows::None);
         self.unread.clear();
         let tokens = fill_in(session, &mut compute, self.of.mask, room, self.of.steps);
         Ok(Proposal { tokens, kind: 0 })
-    }
-}
-
-impl Drop for Filler {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            let mut slabs = self.of.slabs.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(rejected) = slabs.release(session.into_slab()) {
-                tracing::error!(reason = %rejected, "a diffusion model's slab was not taken back");
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! pass, and the first that is not ends the block. So what is generated, its logits and its cache are those of plain
 //! decoding, whatever a proposer says. A proposer can only be right, wrong, slow or broken, and costs time at worst.
 
+mod companion;
 pub mod diffusion;
 pub mod draft;
 mod guard;

@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
             rejection_across_the_boundary,
         ),
         Case::fast("an_end_inside_a_block_is_the_end", an_end_inside_a_block),
-        Case::fast("max_tokens_and_the_context_end_a_block", limits_end_a_block),
+        Case::fast("max_tokens_ends_a_block", limits_end_a_block),
         Case::fast(
             "a_stream_cancelled_inside_a_block_leaves_what_it_emitted",
             cancelled_inside_a_block,

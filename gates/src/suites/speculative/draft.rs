@@ -8,8 +8,8 @@ use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use kakeya_core::{CacheConfig, SpeculationStats, StopReason, Window};
 use kakeya_model::{ComputeOptions, Model};
-use kakeya_runtime::EngineConfig;
 use kakeya_runtime::speculation::{DraftError, DraftModel};
+use kakeya_runtime::{EngineConfig, Speculation};
 
 use super::super::support::{
     engine_with, ensure_holds, generate, greedy, open_with, prose, seeded, small,
@@ -34,6 +34,10 @@ pub fn cases() -> Vec<Case> {
         Case::fast(
             "a_draft_model_has_the_vocabulary_or_is_refused",
             other_vocabulary,
+        ),
+        Case::fast(
+            "a_session_gets_the_draft_s_slab_of_one_that_has_just_ended",
+            slab_of_one_that_ended,
         ),
         Case::fast("drafts_stop_where_the_draft_model_has_no_room", no_room),
     ]
@@ -231,4 +235,25 @@ fn no_room(context: &SuiteContext) -> CaseResult {
     );
     ensure_eq!(counts.accepted, counts.drafted, "accepted tokens");
     Ok(())
+}
+
+/// The draft model is still reading the long prompt of a session that has ended when the next one asks for its slab.
+fn slab_of_one_that_ended(context: &SuiteContext) -> CaseResult {
+    let config = EngineConfig {
+        capacity: 1,
+        active: 1,
+        ..small(context)
+    };
+    let long = support::random_ids(context, 13, 1500)?;
+    let draft = draft_model(context, context.model()?.clone(), &config)?;
+    let speculation = Speculation::new(draft);
+    let (_, counts) = speculating(context, &config, speculation, async |engine| {
+        for prompt in [&long[..], &long[..10]] {
+            let session = session(engine, prompt, &[]).await?;
+            finish(engine, &session, greedy(8)).await?;
+            engine.close(session).await?;
+        }
+        Ok(())
+    })?;
+    ensure_no_fault(&counts)
 }

@@ -41,7 +41,6 @@ fn of_no_consequence(
     let plain = solo(context, &config, &prompt, params.clone())?;
     let mut ids = Vec::new();
     let (engine, counts) = speculating(context, &config, speculation, async |engine| {
-        // A second turn, since a proposer stays with its session.
         let session = session(engine, &prompt, &[]).await?;
         let found = finish(engine, &session, params.clone()).await?;
         found.ensure_same_as(what, &plain)?;
