@@ -22,8 +22,8 @@ const KEY: &str = "kakeya.training";
 pub(crate) struct Identity {
     pub(crate) settings: TrainSettings,
     pub(crate) model_sha256: String,
-    /// States to begin with: collecting more makes another training of it.
-    pub(crate) windows: u64,
+    /// SHA-256 of the trajectories that are learnt from: collecting more makes another training of it.
+    pub(crate) data_sha256: String,
     pub(crate) shape: HeadShape,
 }
 

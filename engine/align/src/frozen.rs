@@ -74,12 +74,14 @@ impl Frozen {
         }
         digest.update(bytes(self.model.output_norm()));
         digest.update(bytes(&self.output.flatten_all()?.to_vec1::<f32>()?));
-        Ok(digest
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(hex(digest))
     }
+}
+
+/// A digest in hexadecimal digits.
+pub(crate) fn hex(digest: Sha256) -> String {
+    let bytes = digest.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Each row over its root mean square (Zhang and Sennrich 2019), without weights.

@@ -15,10 +15,11 @@ use kakeya_model::head::{HeadFile, HeadShape};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::checkpoint;
 use crate::error::AlignError;
-use crate::frozen::Frozen;
+use crate::frozen::{Frozen, hex};
 use crate::head::Trainee;
 use crate::loss::{divergence, recovery, smooth_l1};
 use crate::optimizer::{AdamW, StepSize};
@@ -234,7 +235,7 @@ impl Training {
         let identity = checkpoint::Identity {
             settings: settings.clone(),
             model_sha256: self.model_sha256.clone(),
-            windows: found,
+            data_sha256: data.sha256(),
             shape: shape.clone(),
         };
         std::fs::create_dir_all(&self.folder).map_err(AlignError::file(&self.folder))?;
@@ -324,6 +325,22 @@ impl Data {
             trajectories,
             windows,
         }
+    }
+
+    /// SHA-256 of every number, token and state.
+    fn sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        for trajectory in &self.trajectories {
+            digest.update(trajectory.number.to_le_bytes());
+            digest.update((trajectory.tokens.len() as u64).to_le_bytes());
+            for token in &trajectory.tokens {
+                digest.update(token.to_le_bytes());
+            }
+            for value in &trajectory.states {
+                digest.update(value.to_le_bytes());
+            }
+        }
+        hex(digest)
     }
 
     fn states(&self, windows: &[(u32, u32)], further: usize) -> Result<Tensor, AlignError> {

@@ -211,7 +211,7 @@ impl Policy {
         self.account.unwrap_or(0.0).max(0.0)
     }
 
-    /// Takes note of `seconds` that went into an answer: waited for, or taken from the session's own steps beside it.
+    /// Takes note of having waited `seconds` for an answer.
     pub(crate) fn waited(&mut self, seconds: f64) {
         if let Some(account) = &mut self.account {
             *account -= seconds;

@@ -202,10 +202,8 @@ impl Speculator {
                 asked,
                 took,
             } => {
-                // What it read is read once; what it guessed has cost the machine this much, waited for or not.
+                // What it read is read once, and no part of what the next guesses cost.
                 let guessing = took.mul_f64(asked as f64 / (asked + self.reading).max(1) as f64);
-                let unpaid = guessing.saturating_sub(begun.elapsed());
-                self.policy.waited(unpaid.as_secs_f64());
                 self.policy.answered(asked, guessing.as_secs_f64());
                 if proposal.tokens.len() > asked {
                     counts.too_many += 1;
