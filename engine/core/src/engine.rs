@@ -67,6 +67,8 @@ pub struct EngineStats {
     pub abandoned: u64,
     /// Sessions that broke an invariant.
     pub violated: u64,
+    /// Sessions whose forward pass failed: a GPU can.
+    pub failed: u64,
     /// Sessions that could not be opened, for want of a slab.
     pub refused: u64,
     /// INV-1 violations.

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod constraint;
+pub mod device;
 pub mod elements;
 pub mod engine;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod tenant;
 
 pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
 pub use constraint::{Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet};
+pub use device::DeviceKv;
 pub use engine::{
     Command, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary, SpeculationStats,
 };
@@ -49,7 +51,8 @@ pub use scheduler::{AdmissionError, AdmissionPolicy, Scheduler, Ticket, TicketSt
 pub use session::{CachedTokens, Session, SessionId, SessionIdError};
 pub use shared::{Ended, SharedSessions};
 pub use slab::{
-    Int8Elements, KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool, SlabShape,
+    HostKv, Int8Elements, KVSlab, KvStorage, RejectReason, RejectedSlab, SlabError, SlabPool,
+    SlabShape,
 };
 pub use snapshot::{
     SessionImage, Snapshot, SnapshotError, SnapshotReader, SnapshotWriter, StateSettings,

@@ -47,7 +47,7 @@ impl PackedKv {
         ranges: impl Iterator<Item = Range<usize>> + Clone,
     ) -> Option<Self> {
         let count: usize = ranges.clone().map(|range| range.len()).sum();
-        let (elements, element) = match from {
+        let (elements, element) = match &*from.on_host(ranges.clone()) {
             KvStorage::F16(from) => (Packed::F16(gather(from, ranges, count)?), KvElement::F16),
             KvStorage::F32(from) => (Packed::F32(gather(from, ranges, count)?), KvElement::F32),
             KvStorage::Int8(from) => {
@@ -55,6 +55,7 @@ impl PackedKv {
                 let scales = gather(&from.scales, ranges.map(blocks), count / KvElement::BLOCK)?;
                 (Packed::Int8 { quants, scales }, KvElement::Int8)
             }
+            KvStorage::Device(_) => unreachable!("it was copied to the host"),
         };
         let bytes = Self::bytes_of(element, count);
         Some(Self { elements, bytes })
@@ -71,6 +72,12 @@ impl PackedKv {
         ranges: impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone,
     ) {
         match (&self.elements, to) {
+            (_, KvStorage::Device(device)) => {
+                let mut host = KvStorage::new(device.shape()).expect("memory for a copy of a slab");
+                self.unpack(&mut host, ranges.clone());
+                let ranges: Vec<_> = ranges.map(|(_, to)| to).collect();
+                device.upload(&host, &ranges);
+            }
             (Packed::F16(from), KvStorage::F16(to)) => scatter(from, to, ranges),
             (Packed::F32(from), KvStorage::F32(to)) => scatter(from, to, ranges),
             (Packed::Int8 { quants, scales }, KvStorage::Int8(to)) => {

@@ -9,10 +9,11 @@
 //! handed out again before a fresh one. A released slab keeps its old contents; a position that was never
 //! written in this session is masked, and a masked key contributes nothing whatever its slot holds.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::KvElement;
+use crate::device::DeviceKv;
 use crate::elements::Elements;
 
 /// The largest object Rust can allocate, in bytes.
@@ -146,6 +147,8 @@ pub enum KvStorage {
     F32(Elements<f32>),
     /// Integers, and the scale of each block of them.
     Int8(Int8Elements),
+    /// Any of these in the memory of an accelerator.
+    Device(Box<dyn DeviceKv>),
 }
 
 /// The elements of a slab of [`KvElement::Int8`]: an element is its integer times its block's scale, a product that f32
@@ -170,19 +173,45 @@ impl KvStorage {
     /// Copies elements, and the scales of their blocks, to where `from` has them. Ranges begin and end with a block.
     ///
     /// # Panics
-    /// When the two are not of one shape, or have no such elements.
+    /// When the two are not of one shape, or have no such elements; when the system has no memory for a copy from one
+    /// device to another.
     pub fn copy_from(&mut self, from: &Self, elements: impl Iterator<Item = Range<usize>>) {
-        for range in elements {
-            match (&mut *self, from) {
-                (Self::F16(to), Self::F16(from)) => copy(to, from, range),
-                (Self::F32(to), Self::F32(from)) => copy(to, from, range),
-                (Self::Int8(to), Self::Int8(from)) => {
-                    let blocks = range.start / KvElement::BLOCK..range.end / KvElement::BLOCK;
-                    copy(&mut to.quants, &from.quants, range);
-                    copy(&mut to.scales, &from.scales, blocks);
+        match (&mut *self, from) {
+            (Self::Device(to), Self::Device(from)) => {
+                let elements: Vec<_> = elements.collect();
+                if !to.copy_from(&**from, &elements) {
+                    to.upload(&download(&**from, &elements), &elements);
                 }
-                _ => panic!("storage of one element type is copied to that of another"),
             }
+            (Self::Device(to), from) => to.upload(from, &elements.collect::<Vec<_>>()),
+            (to, Self::Device(from)) => from.download(to, &elements.collect::<Vec<_>>()),
+            (to, from) => elements.for_each(|range| to.copy_range(from, range)),
+        }
+    }
+
+    fn copy_range(&mut self, from: &Self, range: Range<usize>) {
+        match (self, from) {
+            (Self::F16(to), Self::F16(from)) => copy(to, from, range),
+            (Self::F32(to), Self::F32(from)) => copy(to, from, range),
+            (Self::Int8(to), Self::Int8(from)) => {
+                let blocks = range.start / KvElement::BLOCK..range.end / KvElement::BLOCK;
+                copy(&mut to.quants, &from.quants, range);
+                copy(&mut to.scales, &from.scales, blocks);
+            }
+            _ => panic!("storage of one element type is copied to that of another"),
+        }
+    }
+
+    /// The same elements in memory of the host: themselves where they are there, or a copy of `elements`, the others 0.
+    ///
+    /// # Panics
+    /// When the system has no memory for the copy.
+    pub fn on_host(&self, elements: impl Iterator<Item = Range<usize>>) -> HostKv<'_> {
+        match self {
+            Self::Device(device) => {
+                HostKv::Copy(download(&**device, &elements.collect::<Vec<_>>()))
+            }
+            host => HostKv::Itself(host),
         }
     }
 
@@ -200,6 +229,32 @@ impl KvStorage {
         }
         .ok_or(SlabError::Refused { shape, bytes })
     }
+}
+
+/// Elements in memory of the host: see [`KvStorage::on_host`].
+#[derive(Debug)]
+pub enum HostKv<'a> {
+    /// They are there.
+    Itself(&'a KvStorage),
+    /// A copy of those on a device.
+    Copy(KvStorage),
+}
+
+impl Deref for HostKv<'_> {
+    type Target = KvStorage;
+
+    fn deref(&self) -> &KvStorage {
+        match self {
+            Self::Itself(host) => host,
+            Self::Copy(host) => host,
+        }
+    }
+}
+
+fn download(device: &dyn DeviceKv, elements: &[Range<usize>]) -> KvStorage {
+    let mut host = KvStorage::new(device.shape()).expect("memory for a copy of a slab");
+    device.download(&mut host, elements);
+    host
 }
 
 fn copy<T: Copy>(to: &mut [T], from: &[T], range: Range<usize>) {
@@ -285,13 +340,26 @@ impl SlabPool {
     /// [`SlabError::Empty`] or [`SlabError::TooLarge`], before anything is taken, and [`SlabError::Refused`].
     pub fn new(shape: SlabShape, capacity: usize) -> Result<Self, SlabError> {
         let bytes = shape.pool_bytes(capacity)? / capacity;
+        Self::of(shape, capacity, || KvStorage::zeroed(shape, bytes))
+    }
+
+    /// The same, of storage that `make` makes: in the memory of an accelerator, for one.
+    ///
+    /// # Errors
+    /// As [`SlabPool::new`], or what `make` says.
+    pub fn of(
+        shape: SlabShape,
+        capacity: usize,
+        mut make: impl FnMut() -> Result<KvStorage, SlabError>,
+    ) -> Result<Self, SlabError> {
+        shape.pool_bytes(capacity)?;
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
         let free = (0..capacity)
             .map(|_| {
                 Ok(KVSlab {
                     pool: id,
                     shape,
-                    storage: KvStorage::zeroed(shape, bytes)?,
+                    storage: make()?,
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::device::CudaError;
 use crate::isa::IsaError;
 use crate::source::SourceError;
 
@@ -14,6 +15,9 @@ pub enum ModelError {
     /// The instruction set cannot be used.
     #[error(transparent)]
     Isa(#[from] IsaError),
+    /// The GPU cannot be used, or has not the memory.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
     /// The tokenizer cannot be built from the file.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),

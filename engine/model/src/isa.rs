@@ -1,11 +1,13 @@
-//! Which instruction set the kernels use. The bits are the same on all of them.
+//! What runs the kernels: an instruction set of the processor, or a GPU. The bits are the same on all of them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// An instruction set that the kernels are compiled for.
+use crate::device::{self, CudaError};
+
+/// What the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
     /// Plain Rust, one lane at a time. The reference that the others must equal.
@@ -16,13 +18,15 @@ pub enum Isa {
     Avx512,
     /// aarch64 with Advanced SIMD, which is every one.
     Neon,
+    /// The NVIDIA GPU that [`device::select`] has chosen.
+    Cuda,
 }
 
 /// Why an instruction set cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum IsaError {
     /// The name is none we know.
-    #[error("unknown instruction set {found:?}: expected auto, scalar, avx2, avx512 or neon")]
+    #[error("unknown instruction set {found:?}: expected auto, scalar, avx2, avx512, neon or cuda")]
     Unknown {
         /// What was given.
         found: String,
@@ -33,13 +37,25 @@ pub enum IsaError {
         /// What was asked for.
         isa: Isa,
     },
+    /// The GPU cannot be used.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
 }
 
 impl Isa {
-    /// Every instruction set that this build knows, in the order of the enum.
+    /// Every instruction set of a processor that this build knows, in the order of the enum.
     pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
-    /// The fastest instruction set of this processor.
+    /// The same, and the GPU.
+    pub const EVERY: [Self; 5] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Neon,
+        Self::Cuda,
+    ];
+
+    /// The fastest instruction set of this processor. A GPU is only used when it is asked for.
     #[must_use]
     pub fn detect() -> Self {
         [Self::Avx512, Self::Avx2, Self::Neon]
@@ -48,10 +64,32 @@ impl Isa {
             .unwrap_or(Self::Scalar)
     }
 
-    /// Whether this processor can run it.
+    /// Whether it can be used here.
+    ///
+    /// # Errors
+    /// When the processor lacks the instruction set, or the GPU cannot be used: the error says what is missing.
+    pub fn check(self) -> Result<(), IsaError> {
+        match self {
+            Self::Cuda => Ok(device::check()?),
+            isa if isa.is_supported() => Ok(()),
+            isa => Err(IsaError::Unsupported { isa }),
+        }
+    }
+
+    /// The same for what runs on the processor beside it: itself, or the processor's own where it is the GPU.
+    #[must_use]
+    pub(crate) fn of_processor(self) -> Self {
+        match self {
+            Self::Cuda => Self::detect(),
+            isa => isa,
+        }
+    }
+
+    /// Whether this machine can run it.
     #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
+            Self::Cuda => device::check().is_ok(),
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
@@ -79,6 +117,7 @@ impl Isa {
             Self::Avx2 => "it needs AVX2, FMA and F16C",
             Self::Avx512 => "it needs AVX-512 F, BW, DQ and VL",
             Self::Neon => "it is aarch64's",
+            Self::Cuda => "it needs an NVIDIA GPU",
         }
     }
 
@@ -91,11 +130,7 @@ impl Isa {
             return Ok(Self::detect());
         }
         let isa: Self = name.parse()?;
-        if isa.is_supported() {
-            Ok(isa)
-        } else {
-            Err(IsaError::Unsupported { isa })
-        }
+        isa.check().map(|()| isa)
     }
 
     /// Reads the environment variable `KAKEYA_ISA`; unset means `auto`.
@@ -116,6 +151,7 @@ impl FromStr for Isa {
             "avx2" => Ok(Self::Avx2),
             "avx512" => Ok(Self::Avx512),
             "neon" => Ok(Self::Neon),
+            "cuda" => Ok(Self::Cuda),
             _ => Err(IsaError::Unknown {
                 found: name.to_owned(),
             }),
@@ -130,6 +166,7 @@ impl fmt::Display for Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Neon => "neon",
+            Self::Cuda => "cuda",
         })
     }
 }
@@ -145,7 +182,7 @@ mod tests {
         let error = Isa::select("sse9").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512 or neon"
+            "unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512, neon or cuda"
         );
     }
 }

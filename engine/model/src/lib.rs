@@ -13,6 +13,10 @@ pub mod chat;
 )]
 mod compute;
 mod config;
+#[cfg(feature = "cuda")]
+#[expect(unsafe_code, reason = "the driver and its memory are raw")]
+mod cuda;
+pub mod device;
 mod error;
 #[expect(unsafe_code, reason = "the kernels are called")]
 pub mod head;
@@ -35,10 +39,11 @@ mod threads;
 pub mod tokenizer;
 
 pub use compute::{
-    Compute, ComputeOptions, LogitRows, PassSize, Phase, SequenceInput, forward_passes,
+    Compute, ComputeOptions, KeptLogits, LogitRows, PassSize, Phase, SequenceInput, forward_passes,
     forward_passes_on,
 };
 pub use config::{Activation, LayerKind, ModelConfig, RopeConfig, RopeScaling};
+pub use device::CudaError;
 pub use error::ModelError;
 pub use inspect::Inspection;
 pub use isa::{Isa, IsaError};

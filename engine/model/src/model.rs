@@ -24,6 +24,8 @@ pub struct Model {
     output: Option<PackedMatrix>,
     pub(crate) ropes: Vec<Rope>,
     source: Source,
+    #[cfg(feature = "cuda")]
+    uploaded: crate::cuda::Uploaded,
 }
 
 /// The weights of one transformer block.
@@ -140,7 +142,21 @@ impl Model {
             ropes,
             config,
             source,
+            #[cfg(feature = "cuda")]
+            uploaded: crate::cuda::Uploaded::default(),
         })
+    }
+
+    /// What the model is on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn uploaded(&self) -> &crate::cuda::Uploaded {
+        &self.uploaded
+    }
+
+    /// The matrix that makes logits, where it is not the embedding.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn own_output(&self) -> Option<&PackedMatrix> {
+        self.output.as_ref()
     }
 
     /// The model's shape.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kakeya_core::{EngineError, KVSlab, KvStorage, SessionId, SessionImage};
+use kakeya_model::KeptLogits;
 
 use crate::engine::{Engine, internal};
 
@@ -51,7 +52,8 @@ impl Engine {
                 state.verifier.storage(),
                 state.verifier.position(),
             );
-            let (logits, history) = (state.next_logits.clone(), self.history(id)?.to_vec());
+            let logits = KeptLogits::from(state.next_logits.to_vec());
+            let history = self.history(id)?.to_vec();
             let (label, eos) = (self.label(id)?.to_owned(), self.eos_token_ids(id)?.to_vec());
             let tenant = Arc::clone(self.tenant(id)?);
             let fork = self.open(now, label, eos, history, slab, logits)?;
@@ -80,7 +82,7 @@ impl Engine {
             eos_token_ids: self.eos_token_ids(id)?.to_vec(),
             history: self.history(id)?.to_vec(),
             storage,
-            next_logits: state.next_logits.clone(),
+            next_logits: state.next_logits.to_vec(),
         })
     }
 
@@ -109,7 +111,7 @@ impl Engine {
             next_logits,
             ..
         } = image;
-        self.open(now, label, eos_token_ids, history, slab, next_logits)
+        self.open(now, label, eos_token_ids, history, slab, next_logits.into())
     }
 
     /// Checks that an image has the logits of this model, and makes room for those to come.

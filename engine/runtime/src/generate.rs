@@ -78,6 +78,14 @@ pub struct GenerationCoordinator {
     drawn: Option<(u64, u32)>,
 }
 
+/// The logits that a token is drawn from. Those of a GPU are fetched when somebody looks at them all.
+#[derive(Clone, Copy)]
+struct Logits<'a> {
+    all: &'a dyn Fn() -> &'a [f32],
+    /// The token with the greatest, where it is known.
+    greatest: Option<u32>,
+}
+
 /// What became of the drafts behind an emitted token.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -187,7 +195,11 @@ impl GenerationCoordinator {
         if let Some(reason) = self.stop_reason(engine, length) {
             return Ok(Emitted::Finished(reason));
         }
-        let logits = &engine.state(&self.id)?.next_logits;
+        let kept = &engine.state(&self.id)?.next_logits;
+        let logits = Logits {
+            all: &|| kept,
+            greatest: kept.greatest(),
+        };
         let drawn = self.draw(engine, events, logits, length as u64, None)?;
         // Whatever is drawn is the next token, where nothing in particular is hoped for.
         Ok(drawn.unwrap_or(Emitted::Blocked))
@@ -223,6 +235,10 @@ impl GenerationCoordinator {
             if events.is_cancelled() || self.stop_reason(engine, at).is_some() {
                 break;
             }
+            let logits = Logits {
+                all: &|| logits,
+                greatest: None,
+            };
             match self.draw(engine, events, logits, at as u64, Some(*draft)) {
                 Ok(Some(Emitted::Token(_))) => count += 1,
                 Ok(_) => break,
@@ -244,7 +260,7 @@ impl GenerationCoordinator {
         &mut self,
         engine: &Engine,
         events: &Events,
-        logits: &[f32],
+        logits: Logits<'_>,
         position: u64,
         hoped: Option<u32>,
     ) -> Result<Option<Emitted>, EngineError> {
@@ -254,10 +270,13 @@ impl GenerationCoordinator {
         }
         let token = match (self.drawn.take(), &mut self.constrained) {
             (Some((at, token)), _) if at == position => token,
-            (_, None) => self.sampler.next(logits, position),
+            (_, None) => match logits.greatest.filter(|_| self.sampler.takes_greatest()) {
+                Some(greatest) => greatest,
+                None => self.sampler.next((logits.all)(), position),
+            },
             (_, Some(constrained)) => {
                 let allowed = constrained.allowed()?;
-                self.sampler.next_allowed(logits, position, allowed)
+                self.sampler.next_allowed((logits.all)(), position, allowed)
             }
         };
         if hoped.is_some_and(|hoped| hoped != token) {
@@ -271,7 +290,7 @@ impl GenerationCoordinator {
         };
         let logprobs = self
             .top_logprobs
-            .map(|top| Box::new(token_logprobs(logits, token, top as usize)));
+            .map(|top| Box::new(token_logprobs((logits.all)(), token, top as usize)));
         let event = GenerateEvent::Token(GeneratedToken {
             id: token,
             logprobs,

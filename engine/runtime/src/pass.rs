@@ -156,16 +156,21 @@ impl Engine {
         let Some(mut state) = piece.state.take() else {
             return;
         };
+        if let Some(fault) = self.compute.fault() {
+            let error = EngineError::Internal {
+                detail: fault.to_string(),
+            };
+            piece.outcome = Err(self.failed(&piece.id, state, error));
+            return;
+        }
         let row = match piece.rows {
             LogitRows::None | LogitRows::Later => None,
             LogitRows::Last => Some(0),
             LogitRows::All => Some(count - 1),
         };
         if let Some(row) = row {
-            let vocabulary = self.model().config().vocabulary;
-            let logits = &self.compute.logits(piece.ran)[row * vocabulary..][..vocabulary];
-            state.next_logits.clear();
-            state.next_logits.extend_from_slice(logits);
+            self.compute
+                .keep_logits(piece.ran, row, &mut state.next_logits);
             if self.wants_states() {
                 let hidden = self.model().config().hidden;
                 let states = self.compute.states(piece.ran);

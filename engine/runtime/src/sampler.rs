@@ -66,6 +66,12 @@ impl Sampler {
         self.draw.next(logits, position, allowed)
     }
 
+    /// Whether it takes the greatest logit as it is: then nobody needs to look at the others.
+    #[must_use]
+    pub fn takes_greatest(&self) -> bool {
+        self.adjuster.is_none() && self.draw.sampling.temperature == 0.0
+    }
+
     /// Takes note of a token that was emitted: the penalties count it from now on.
     pub fn note(&mut self, token: u32) {
         if let Some(adjuster) = &mut self.adjuster {

@@ -26,9 +26,14 @@ pub fn write_kv(
 ) {
     let dims = config.head_dim;
     let mut bytes = Vec::with_capacity(4 * dims);
+    let written = layout
+        .layers()
+        .iter()
+        .flat_map(|layer| layer.written(committed));
+    let storage = storage.on_host(written);
     for vector in vectors(config, layout, committed) {
         bytes.clear();
-        match storage {
+        match &*storage {
             KvStorage::F16(all) => {
                 for at in vector.elements(dims) {
                     bytes.extend_from_slice(&all[at].to_le_bytes());
@@ -47,6 +52,7 @@ pub fn write_kv(
                     bytes.extend_from_slice(&all.quants[at].to_le_bytes());
                 }
             }
+            KvStorage::Device(_) => unreachable!("it was copied to the host"),
         }
         out(&bytes);
     }
@@ -55,7 +61,7 @@ pub fn write_kv(
 /// The inverse of [`write_kv`].
 ///
 /// # Panics
-/// When there are not as many bytes as [`kv_bytes`] says.
+/// When there are not as many bytes as [`kv_bytes`] says, or the storage is not in memory of the host.
 pub fn read_kv(
     config: &ModelConfig,
     layout: &KvLayout,
@@ -84,6 +90,7 @@ pub fn read_kv(
                     all.quants[at] = i8::from_le_bytes(next(&mut bytes));
                 }
             }
+            KvStorage::Device(_) => panic!("keys and values are read into memory of the host"),
         }
     }
     assert!(bytes.is_empty(), "{} bytes are left", bytes.len());

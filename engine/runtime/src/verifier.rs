@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use kakeya_core::{CacheConfig, CacheInspector, KVSlab, KvStorage, SlabShape};
-use kakeya_model::{Compute, KvLayout, LayerLengths, LogitRows, Model, SequenceInput};
+use kakeya_model::{Compute, CudaError, KvLayout, LayerLengths, LogitRows, Model, SequenceInput};
 use thiserror::Error;
 
 /// Positions that one forward pass may add to a session.
@@ -161,6 +161,24 @@ impl SinkWindowVerifier {
         let model = Arc::clone(&self.model);
         compute.forward(&model, &mut [self.begin_block(tokens, rows)]);
         compute.logits(0)
+    }
+
+    /// The same block, where a GPU may fail.
+    ///
+    /// # Errors
+    /// When it does: nothing can be committed then.
+    ///
+    /// # Panics
+    /// As [`SinkWindowVerifier::forward_block`].
+    pub fn begin_and_run(
+        &mut self,
+        compute: &mut Compute,
+        tokens: &[u32],
+        rows: LogitRows,
+    ) -> Result<(), CudaError> {
+        let model = Arc::clone(&self.model);
+        compute.forward(&model, &mut [self.begin_block(tokens, rows)]);
+        compute.fault().cloned().map_or(Ok(()), Err)
     }
 
     /// The same block as part of a batch: the caller runs it with those of other sessions.

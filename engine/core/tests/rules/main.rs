@@ -3,6 +3,7 @@
 mod cached_tokens;
 mod config;
 mod constraint;
+mod device;
 mod engine;
 mod errors;
 mod events;

@@ -34,6 +34,7 @@ fn slab(element: KvElement) -> KvStorage {
                 .zip(all.scales.iter_mut())
                 .for_each(|(value, to)| *to = value);
         }
+        KvStorage::Device(_) => unreachable!("it was made on the host"),
     }
     slab
 }
@@ -47,6 +48,7 @@ fn contents(slab: &KvStorage) -> (Vec<i64>, Vec<i64>) {
             all.quants.iter().map(|value| i64::from(*value)).collect(),
             all.scales.iter().map(|value| i64::from(*value)).collect(),
         ),
+        KvStorage::Device(_) => unreachable!("it was made on the host"),
     }
 }
 

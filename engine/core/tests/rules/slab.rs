@@ -284,6 +284,7 @@ fn numbered(element: KvElement, first: u8) -> KvStorage {
             all.scales.copy_from_slice(&[first.into(); 4]);
             (all.quants.iter_mut().zip(numbers)).for_each(|(to, n)| *to = (n % 128) as i8);
         }
+        KvStorage::Device(_) => unreachable!("it was made on the host"),
     }
     storage
 }

@@ -1,15 +1,16 @@
 //! The attention half of a block: queries, keys and values, the cache, and the weighted sums.
 
 use super::plan::{Part, Storage, TileOf, with_cache};
+use super::processor::{Processor, add};
 use super::scratch::Shared;
-use super::{Compute, Phase, SequenceInput};
+use super::{Phase, SequenceInput};
 use crate::kernels::CacheKernels;
 use crate::kernels::attention::{Attention, Int8, KvCache, Tile, TileRoom};
 use crate::kernels::linear::Product;
 use crate::kernels::rotate::Row;
 use crate::model::{Model, Projection};
 
-impl Compute {
+impl Processor {
     /// Normalises, attends over each session's cache, and adds the result to the residual stream. Writes the keys and
     /// values of the new positions.
     pub(super) fn attention_block(
@@ -291,7 +292,7 @@ impl LayerPass<'_> {
                 std::slice::from_raw_parts_mut(values.at(row * width), heads * config.head_dim)
             };
             if let Some(bias) = &projection.bias {
-                super::add(values, bias);
+                add(values, bias);
             }
             if let Some(weights) = &projection.norm {
                 // SAFETY: whole heads, and the instructions were checked, by the caller.

@@ -1,42 +1,40 @@
 //! One forward pass: rows of one or more sessions through the model.
 //!
 //! Prefill, decode, a batch of decoding sessions and a block to be verified are the same call with other
-//! numbers of rows. Every kernel treats a row alone, so a row's bits depend on its own session only.
+//! numbers of rows. The processor's kernels and those of a GPU stand behind the same calls, and make the same bits.
 
 mod attention;
+mod kept;
 mod plan;
+mod processor;
 mod profile;
 mod scratch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use kakeya_core::KvStorage;
+use kakeya_core::{KvStorage, SlabError, SlabShape};
 
+pub use kept::KeptLogits;
 pub use profile::Phase;
 
+#[cfg(feature = "cuda")]
+use crate::cuda::CudaCompute;
+use crate::device::CudaError;
 use crate::error::ModelError;
 use crate::isa::Isa;
-use crate::kernels::Kernels;
-use crate::kernels::elementwise::PackedRow;
-use crate::kernels::linear::{Activations, Gated, Product};
 use crate::kv::{KvLayout, LayerLengths};
 use crate::model::Model;
-use crate::panels::PackedMatrix;
-use crate::threads::Pool;
-use plan::{Largest, Plan};
-use profile::Clock;
-use scratch::{Room, Scratch, Shared};
+use processor::Processor;
 
-/// Rows up to which a product waits for memory rather than for arithmetic.
-const FEW_ROWS: usize = 4;
-
-/// Forward passes of this process, by the instruction set that ran them.
-static FORWARD_PASSES: [AtomicU64; Isa::ALL.len()] = [const { AtomicU64::new(0) }; Isa::ALL.len()];
+/// Forward passes of this process, by what ran them.
+static FORWARD_PASSES: [AtomicU64; Isa::EVERY.len()] =
+    [const { AtomicU64::new(0) }; Isa::EVERY.len()];
 
 /// Forward passes that this process has run, for the evidence: how much work stands behind a claim.
 #[must_use]
 pub fn forward_passes() -> u64 {
-    Isa::ALL.into_iter().map(forward_passes_on).sum()
+    Isa::EVERY.into_iter().map(forward_passes_on).sum()
 }
 
 /// Those of them whose kernels used `isa`.
@@ -45,12 +43,17 @@ pub fn forward_passes_on(isa: Isa) -> u64 {
     FORWARD_PASSES[isa as usize].load(Ordering::Relaxed)
 }
 
+/// Counts a pass that has run on `isa`.
+pub(crate) fn count_pass(isa: Isa) {
+    FORWARD_PASSES[isa as usize].fetch_add(1, Ordering::Relaxed);
+}
+
 /// How to run the kernels. Neither changes a bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ComputeOptions {
     /// Threads that share the work, at least 1.
     pub threads: usize,
-    /// Instruction set.
+    /// What runs them.
     pub isa: Isa,
 }
 
@@ -79,7 +82,7 @@ pub enum LogitRows {
 }
 
 impl LogitRows {
-    fn first(self, rows: usize) -> usize {
+    pub(crate) fn first(self, rows: usize) -> usize {
         match self {
             Self::None => rows,
             Self::Last => rows.saturating_sub(1),
@@ -107,42 +110,42 @@ pub struct SequenceInput<'a> {
     pub both_ways: bool,
 }
 
-/// Threads, kernels and scratch memory for forward passes.
+/// Kernels, and the threads and scratch memory for their passes.
 pub struct Compute {
-    pool: Pool,
-    kernels: Kernels,
+    backend: Backend,
     options: ComputeOptions,
-    scratch: Scratch,
-    /// The last pass.
-    plan: Plan,
-    vocabulary: usize,
-    hidden: usize,
-    clock: Clock,
+}
+
+enum Backend {
+    Processor(Box<Processor>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<CudaCompute>),
+}
+
+/// Runs `$body` with `$of` standing for whatever computes.
+macro_rules! on_backend {
+    ($backend:expr, $of:ident => $body:expr) => {
+        match $backend {
+            Backend::Processor($of) => $body,
+            #[cfg(feature = "cuda")]
+            Backend::Cuda($of) => $body,
+        }
+    };
 }
 
 impl Compute {
-    /// Starts the threads.
+    /// Starts the threads, or opens the GPU.
     ///
     /// # Errors
-    /// When the processor lacks the instruction set, or a thread cannot be started.
+    /// When the processor lacks the instruction set, a thread cannot be started, or the GPU cannot be used.
     pub fn new(options: ComputeOptions) -> Result<Self, ModelError> {
-        if !options.isa.is_supported() {
-            return Err(crate::isa::IsaError::Unsupported { isa: options.isa }.into());
-        }
-        let pool = Pool::new(options.threads).map_err(|source| ModelError::Threads {
-            threads: options.threads,
-            source,
-        })?;
-        Ok(Self {
-            pool,
-            kernels: Kernels::of(options.isa),
-            options,
-            scratch: Scratch::default(),
-            plan: Plan::default(),
-            vocabulary: 0,
-            hidden: 0,
-            clock: Clock::default(),
-        })
+        options.isa.check()?;
+        let backend = match options.isa {
+            #[cfg(feature = "cuda")]
+            Isa::Cuda => Backend::Cuda(Box::new(CudaCompute::new()?)),
+            _ => Backend::Processor(Box::new(Processor::new(options)?)),
+        };
+        Ok(Self { backend, options })
     }
 
     /// What it was started with.
@@ -152,32 +155,58 @@ impl Compute {
     }
 
     /// Makes room for passes up to this size, so that they allocate nothing. Larger passes make their own.
-    pub fn reserve(&mut self, model: &Model, layout: &KvLayout, size: PassSize) {
-        let PassSize {
-            sequences,
-            rows,
-            logits,
-        } = size;
-        let threads = self.pool.threads();
-        let largest = Largest {
-            sequences,
-            rows,
-            query_tile: self.kernels.query_tile,
-            threads,
-        };
-        let attention = self.plan.reserve(model.config(), layout, largest);
-        self.scratch.reserve(
-            model.config(),
-            Room {
-                rows,
-                logits,
-                branch: if model.has_branches() { rows } else { 0 },
-                attention,
-            },
-        );
+    ///
+    /// # Errors
+    /// When a GPU has not the memory for the weights and the passes.
+    pub fn reserve(
+        &mut self,
+        model: &Model,
+        layout: &KvLayout,
+        size: PassSize,
+    ) -> Result<(), ModelError> {
+        match &mut self.backend {
+            Backend::Processor(processor) => processor.reserve(model, layout, size),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.reserve(model, size)?,
+        }
+        Ok(())
     }
 
-    /// Bytes of the scratch memory that [`Compute::reserve`] takes. Nothing is allocated.
+    /// Checks that what computes has room for the weights, for `capacity` slabs and for passes of this size, before any of
+    /// it is taken. Memory of the host is for the caller to check.
+    ///
+    /// # Errors
+    /// When a GPU has not the memory: the error has the arithmetic.
+    pub fn check_room(
+        &self,
+        model: &Model,
+        slab: SlabShape,
+        capacity: usize,
+        size: PassSize,
+    ) -> Result<(), ModelError> {
+        match &self.backend {
+            Backend::Processor(_) => {
+                let _ = (model, slab, capacity, size);
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => Ok(cuda.check_room(model, slab, capacity, size)?),
+        }
+    }
+
+    /// A slab where this computes: in memory of the host, or of the GPU.
+    ///
+    /// # Errors
+    /// When the memory is refused.
+    pub fn storage(&self, shape: SlabShape) -> Result<KvStorage, SlabError> {
+        match &self.backend {
+            Backend::Processor(_) => KvStorage::new(shape),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.storage(shape),
+        }
+    }
+
+    /// Bytes of the host's scratch memory that [`Compute::reserve`] takes. Nothing is allocated.
     #[must_use]
     pub fn scratch_bytes(
         options: ComputeOptions,
@@ -185,102 +214,115 @@ impl Compute {
         layout: &KvLayout,
         size: PassSize,
     ) -> u64 {
-        let PassSize {
-            sequences,
-            rows,
-            logits,
-        } = size;
-        let largest = Largest {
-            sequences,
-            rows,
-            query_tile: Kernels::of(options.isa).query_tile,
-            threads: options.threads,
-        };
-        let room = Room {
-            rows,
-            logits,
-            branch: if model.has_branches() { rows } else { 0 },
-            attention: largest.attention(layout),
-        };
-        room.bytes(model.config())
+        match options.isa {
+            // What the GPU needs is checked with the GPU's memory; here it takes no more than a copy of the logits.
+            Isa::Cuda => (size.logits * model.config().vocabulary * size_of::<f32>()) as u64,
+            _ => Processor::scratch_bytes(options, model, layout, size),
+        }
     }
 
-    /// Delays every task by a pseudo-random moment; 0 switches it off. For the gates.
+    /// Lets passes run in another way that must make the same bits, chosen by the seed: tasks of the processor begin after
+    /// pseudo-random moments, a GPU's work is cut otherwise. 0 switches it off. For the gates.
     pub fn inject_delays(&mut self, seed: u64) {
-        self.pool.inject_delays(seed);
+        on_backend!(&mut self.backend, backend => backend.inject_delays(seed));
     }
 
     /// Fills the scratch memory with NaN. For the gates: nothing may be read that this pass did not write.
     pub fn poison_scratch(&mut self) {
-        self.scratch.poison();
+        on_backend!(&mut self.backend, backend => backend.poison_scratch());
     }
 
-    /// Starts to sum the time of each phase of the passes to come, or stops. It is off at first.
+    /// Starts to sum the time of each phase of the passes to come, or stops. It is off at first, and a GPU has none: its
+    /// phases overlap.
     pub fn profile(&mut self, on: bool) {
-        self.clock.set(on);
+        match &mut self.backend {
+            Backend::Processor(processor) => processor.profile(on),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_) => {}
+        }
     }
 
     /// Leaves passes out of the sums, or goes on with them.
     pub fn pause_profile(&mut self, paused: bool) {
-        self.clock.pause(paused);
+        match &mut self.backend {
+            Backend::Processor(processor) => processor.pause_profile(paused),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_) => {}
+        }
     }
 
     /// The time spent in each phase since [`Compute::profile`] was switched on.
     #[must_use]
-    pub fn phase_times(&self) -> Option<[(Phase, std::time::Duration); Phase::ALL.len()]> {
-        self.clock.times()
+    pub fn phase_times(&self) -> Option<[(Phase, Duration); Phase::ALL.len()]> {
+        match &self.backend {
+            Backend::Processor(processor) => processor.phase_times(),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_) => None,
+        }
     }
 
-    /// The logits that the last pass made for sequence `index`: row-major, `vocabulary` a row.
+    /// The logits that the last pass made for sequence `index`: row-major, `vocabulary` a row. From a GPU they are fetched
+    /// when they are asked for.
     #[must_use]
     pub fn logits(&self, index: usize) -> &[f32] {
-        let part = &self.plan.parts[index];
-        &self.scratch.logits[part.first_logits * self.vocabulary..][..part.logits * self.vocabulary]
+        on_backend!(&self.backend, backend => backend.logits(index))
+    }
+
+    /// The token with the greatest of these logits in row `row` of sequence `index`, the lowest among equals, where that was
+    /// found beside the pass.
+    #[must_use]
+    pub fn greatest(&self, index: usize, row: usize) -> Option<u32> {
+        match &self.backend {
+            Backend::Processor(_) => {
+                let _ = (index, row);
+                None
+            }
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => Some(cuda.greatest(index, row)),
+        }
+    }
+
+    /// Keeps row `row` of the logits that the last pass made for sequence `index`. Nothing is allocated where `to` has held
+    /// logits of this model before.
+    pub fn keep_logits(&self, index: usize, row: usize, to: &mut KeptLogits) {
+        match &self.backend {
+            Backend::Processor(processor) => {
+                let vocabulary = processor.vocabulary();
+                to.set(&processor.logits(index)[row * vocabulary..][..vocabulary]);
+            }
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.keep_logits(index, row, to),
+        }
     }
 
     /// The states behind the logits that the last pass made for sequence `index`: what the last layer left, before the output
     /// norm. Row-major, the hidden size a row.
     #[must_use]
     pub fn states(&self, index: usize) -> &[f32] {
-        let part = &self.plan.parts[index];
-        let hidden = self.hidden;
-        &self.scratch.residual[part.first_logits * hidden..][..part.logits * hidden]
+        on_backend!(&self.backend, backend => backend.states(index))
     }
 
     /// Runs the new tokens of every sequence through the model: writes their keys and values, and makes the
     /// logits that are asked for.
     ///
+    /// A GPU can fail while it computes. [`Compute::fault`] then says so, and what the pass was to make is worth nothing.
+    ///
     /// # Panics
     /// When a token is outside the vocabulary, a sequence has more tokens than its layout allows, or its
     /// slab has another shape: callers check these first, and going on would corrupt a session.
     pub fn forward(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
-        let config = model.config();
-        self.check(model, batch);
-        self.clock.start();
-        let threads = self.pool.threads();
-        self.plan
-            .make(config, batch, self.kernels.query_tile, threads);
-        self.make_room(model);
-        self.vocabulary = config.vocabulary;
-        self.hidden = config.hidden;
-        FORWARD_PASSES[self.options.isa as usize].fetch_add(1, Ordering::Relaxed);
-        self.embed(model, batch);
-        self.clock.lap(Phase::Embed);
-        for layer in 0..config.layers {
-            self.attention_block(model, batch, layer);
-            if self.plan.rows == 0 {
-                return;
-            }
-            self.feed_forward_block(model, layer);
+        check(model, batch);
+        on_backend!(&mut self.backend, backend => backend.forward(model, batch));
+    }
+
+    /// Why the last pass failed, if it did.
+    #[must_use]
+    pub fn fault(&self) -> Option<&CudaError> {
+        match &self.backend {
+            Backend::Processor(_) => None,
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.fault(),
         }
-        if batch
-            .iter()
-            .any(|sequence| sequence.logits == LogitRows::Later)
-        {
-            return;
-        }
-        self.make_logits(model);
-        self.clock.lap(Phase::Logits);
     }
 
     /// Makes the logits of `rows`, ascending, of the only sequence of the last pass, which left them for
@@ -289,262 +331,32 @@ impl Compute {
     /// # Panics
     /// When the last pass had other sequences, or no such rows.
     pub fn logits_of(&mut self, model: &Model, rows: &[usize]) -> &[f32] {
-        let hidden = model.config().hidden;
         assert!(rows.is_sorted_by(|one, other| one < other), "rows ascend");
-        assert!(
-            self.plan.parts.len() == 1 && rows.last().is_none_or(|last| *last < self.plan.rows),
-            "the last pass has no such rows"
-        );
-        for (to, from) in rows.iter().enumerate() {
-            let from = from * hidden..(from + 1) * hidden;
-            self.scratch.residual.copy_within(from, to * hidden);
-        }
-        self.plan.rows = rows.len();
-        self.plan.parts[0].logits = rows.len();
-        self.make_logits(model);
-        self.logits(0)
-    }
-
-    /// Makes room for what the plan says.
-    fn make_room(&mut self, model: &Model) {
-        let attention = self.plan.tiles_at_once(self.pool.threads()) * self.plan.tile_scratch;
-        self.scratch.reserve(
-            model.config(),
-            Room {
-                rows: self.plan.rows,
-                logits: self.plan.logits,
-                branch: if model.has_branches() {
-                    self.plan.rows
-                } else {
-                    0
-                },
-                attention,
-            },
-        );
-    }
-
-    fn check(&self, model: &Model, batch: &[SequenceInput<'_>]) {
-        for sequence in batch {
-            let vocabulary = model.config.vocabulary;
-            assert!(
-                sequence
-                    .tokens
-                    .iter()
-                    .all(|token| (*token as usize) < vocabulary),
-                "a token is outside the vocabulary"
-            );
-            assert!(
-                sequence.tokens.len() <= sequence.layout.max_chunk(),
-                "a chunk is longer than the layout allows"
-            );
-            let elements = match &*sequence.storage {
-                KvStorage::F16(all) => all.len(),
-                KvStorage::F32(all) => all.len(),
-                KvStorage::Int8(all) => all.quants.len(),
-            };
-            assert_eq!(sequence.layout.layers().len(), model.config.layers);
-            assert_eq!(elements, sequence.layout.elements());
-        }
-    }
-
-    fn embed(&mut self, model: &Model, batch: &[SequenceInput<'_>]) {
-        let (hidden, dim) = (model.config.hidden, model.config.head_dim);
-        let scale = model.config.embedding_scale;
-        let (plan, dequantise, s) = (&self.plan, self.kernels.dequantise, &mut self.scratch);
-        let residual = Shared(s.residual.as_mut_ptr());
-        let (angles, sink_angles) = (
-            Shared(s.angles.as_mut_ptr()),
-            Shared(s.sink_angles.as_mut_ptr()),
-        );
-        self.pool.run(plan.rows, &|_, row| {
-            let part = &plan.parts[plan.part_of[row]];
-            let offset = row - part.first_row;
-            let token = batch[plan.part_of[row]].tokens[offset] as usize;
-            let position = part.start + offset as u64;
-            // SAFETY: the buffers hold every row (`reserve`), and a task writes its own; the instructions were
-            // checked in `new`, and the token in `check`.
-            unsafe {
-                let slice = |from: *mut f32, length| std::slice::from_raw_parts_mut(from, length);
-                let embedded = slice(residual.at(row * hidden), hidden);
-                dequantise(&model.embedding, token, embedded);
-                if scale != 1.0 {
-                    embedded.iter_mut().for_each(|value| *value *= scale);
-                }
-                for (index, rope) in model.ropes.iter().enumerate() {
-                    let at = (row * model.ropes.len() + index) * 2 * dim;
-                    rope.angles(position, slice(angles.at(at), 2 * dim));
-                }
-                // Layers with sinks have the first rotation.
-                if let Some(position) = part.layout.sink_query_position(position) {
-                    model.ropes[0].angles(position, slice(sink_angles.at(row * 2 * dim), 2 * dim));
-                }
-            }
-        });
-    }
-
-    fn feed_forward_block(&mut self, model: &Model, layer: usize) {
-        let weights = &model.layers[layer];
-        let config = model.config();
-        let rows = self.plan.rows;
-        self.normalise(&weights.feed_forward_norm, config.norm_epsilon, rows);
-        self.clock.lap(Phase::Norm);
-        let gated = Gated {
-            gate: &weights.gate,
-            up: &weights.up,
-            activation: config.activation,
-            x: self.packed(rows),
-            values: self.scratch.wide.as_mut_ptr(),
-            sums: self.scratch.wide_sums.as_mut_ptr(),
-        };
-        let panels = weights.gate.panels();
-        let tasks = self.tasks(panels);
-        let kernel = self.kernels.gated;
-        self.pool.run(tasks, &|_, task| {
-            // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`; tasks write
-            // disjoint panels.
-            unsafe { kernel(&gated, task * panels / tasks, (task + 1) * panels / tasks) };
-        });
-        self.clock.lap(Phase::GateUp);
-        let x = Activations {
-            values: self.scratch.wide.as_ptr(),
-            sums: self.scratch.wide_sums.as_ptr(),
-            rows,
-        };
-        let norm = weights.post_feed_forward_norm.as_deref();
-        self.add_to_residual(model, &weights.down, x, None, norm);
-        self.clock.lap(Phase::Down);
-    }
-
-    fn make_logits(&mut self, model: &Model) {
-        let config = model.config();
-        // The last layer has left the rows that are wanted, and no others.
-        let wanted = self.plan.rows;
-        self.normalise(&model.output_norm, config.norm_epsilon, wanted);
-        let x = self.packed(wanted);
-        let out = self.scratch.logits.as_mut_ptr();
-        self.multiply(&[Product {
-            matrix: model.output(),
-            x,
-            out,
-            stride: config.vocabulary,
-            accumulate: false,
-        }]);
-    }
-
-    /// Normalises the first `rows` rows of the residual stream into `packed`.
-    fn normalise(&mut self, weights: &[f32], epsilon: f32, rows: usize) {
-        let hidden = weights.len();
-        let s = &mut self.scratch;
-        let residual = &s.residual;
-        let (packed, sums) = (Shared(s.packed.as_mut_ptr()), Shared(s.sums.as_mut_ptr()));
-        let norm = self.kernels.norm;
-        self.pool.run(rows, &|_, row| {
-            let x = &residual[row * hidden..][..hidden];
-            // SAFETY: the instructions were checked in `new`; a task writes its own row.
-            unsafe {
-                norm(
-                    x,
-                    weights,
-                    epsilon,
-                    PackedRow {
-                        values: packed.at(0),
-                        sums: sums.at(0),
-                        rows,
-                        row,
-                    },
-                )
-            }
-        });
-    }
-
-    fn packed(&self, rows: usize) -> Activations {
-        Activations {
-            values: self.scratch.packed.as_ptr(),
-            sums: self.scratch.sums.as_ptr(),
-            rows,
-        }
-    }
-
-    /// Adds a product, its bias and norm where it has them, to the residual stream.
-    fn add_to_residual(
-        &mut self,
-        model: &Model,
-        matrix: &PackedMatrix,
-        x: Activations,
-        bias: Option<&[f32]>,
-        norm: Option<&[f32]>,
-    ) {
-        let (hidden, epsilon) = (model.config.hidden, model.config.norm_epsilon);
-        let plain = bias.is_none() && norm.is_none();
-        let s = &mut self.scratch;
-        let out = if plain {
-            &mut s.residual
-        } else {
-            &mut s.branch
-        };
-        let out = out.as_mut_ptr();
-        self.multiply(&[Product {
-            matrix,
-            x,
-            out,
-            stride: hidden,
-            accumulate: plain,
-        }]);
-        if plain {
-            return;
-        }
-        let (branch, residual) = (Shared(out), Shared(self.scratch.residual.as_mut_ptr()));
-        let norm_and_add = self.kernels.norm_and_add;
-        self.pool.run(x.rows, &|_, row| {
-            // SAFETY: the buffers hold every row (`reserve`), and a task takes its own; the instructions were checked
-            // in `new`.
-            unsafe {
-                let slice = |from: *mut f32| std::slice::from_raw_parts_mut(from, hidden);
-                let (result, residual) = (
-                    slice(branch.at(row * hidden)),
-                    slice(residual.at(row * hidden)),
-                );
-                if let Some(bias) = bias {
-                    add(result, bias);
-                }
-                match norm {
-                    Some(norm) => norm_and_add(result, norm, epsilon, residual),
-                    None => add(residual, result),
-                }
-            }
-        });
-    }
-
-    /// Runs products that share a region: their panels, one product's after the other's, are split over the threads.
-    fn multiply(&mut self, products: &[Product<'_>]) {
-        let panels: usize = products.iter().map(|product| product.matrix.panels()).sum();
-        let tasks = self.tasks(panels);
-        let kernel = self.kernels.product;
-        self.pool.run(tasks, &|_, task| {
-            let (mut first, mut end) = (task * panels / tasks, (task + 1) * panels / tasks);
-            for product in products {
-                let own = product.matrix.panels();
-                if first < end.min(own) {
-                    // SAFETY: the instructions were checked in `new`; the buffers were sized in `reserve`; tasks
-                    // write disjoint panels.
-                    unsafe { kernel(product, first, end.min(own)) };
-                }
-                (first, end) = (first.saturating_sub(own), end.saturating_sub(own));
-            }
-        });
-    }
-
-    /// Tasks that the panels of a product are split in: with few rows long runs, which memory likes, and with many rows
-    /// short ones, which even out what the threads do.
-    fn tasks(&self, panels: usize) -> usize {
-        let for_each_thread = if self.plan.rows <= FEW_ROWS { 3 } else { 12 };
-        (self.pool.threads() * for_each_thread).min(panels)
+        on_backend!(&mut self.backend, backend => backend.logits_of(model, rows))
     }
 }
 
-/// Adds one vector to another, element by element.
-fn add(to: &mut [f32], what: &[f32]) {
-    for (to, what) in to.iter_mut().zip(what) {
-        *to += what;
+fn check(model: &Model, batch: &[SequenceInput<'_>]) {
+    for sequence in batch {
+        let vocabulary = model.config.vocabulary;
+        assert!(
+            sequence
+                .tokens
+                .iter()
+                .all(|token| (*token as usize) < vocabulary),
+            "a token is outside the vocabulary"
+        );
+        assert!(
+            sequence.tokens.len() <= sequence.layout.max_chunk(),
+            "a chunk is longer than the layout allows"
+        );
+        let elements = match &*sequence.storage {
+            KvStorage::F16(all) => all.len(),
+            KvStorage::F32(all) => all.len(),
+            KvStorage::Int8(all) => all.quants.len(),
+            KvStorage::Device(device) => device.shape().elements().unwrap_or(0),
+        };
+        assert_eq!(sequence.layout.layers().len(), model.config.layers);
+        assert_eq!(elements, sequence.layout.elements());
     }
 }

@@ -174,6 +174,9 @@ impl Plan {
                         quants: Shared(all.quants.as_mut_ptr()),
                         scales: Shared(all.scales.as_mut_ptr()),
                     },
+                    KvStorage::Device(_) => {
+                        unreachable!("it was checked to lie in memory of the host")
+                    }
                 },
                 start: sequence.start,
                 until: sequence

@@ -243,8 +243,10 @@ mod instances {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set, which must be supported by this processor.
+    /// The kernels of an instruction set, which must be supported by this processor. Beside a GPU the processor uses its
+    /// own.
     pub(crate) fn of(isa: Isa) -> Self {
+        let isa = isa.of_processor();
         assert!(
             isa.is_supported(),
             "{isa} was not checked for this processor"

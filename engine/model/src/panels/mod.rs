@@ -127,6 +127,16 @@ impl PanelKind {
         }
     }
 
+    /// Bytes of what stands side by side for the 16 lanes: a word of nibbles, or a value.
+    #[cfg(feature = "cuda")]
+    pub(crate) const fn value_bytes(self) -> usize {
+        match self {
+            Self::Q8_0 => 1,
+            Self::F16 | Self::Bf16 => 2,
+            _ => 4,
+        }
+    }
+
     /// The kind that holds tensors of `dtype`, if we run them.
     pub(crate) fn of(dtype: GgmlDType) -> Option<Self> {
         Some(match dtype {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::{Ended, EngineError, KVSlab, SessionId, SessionImage};
+use kakeya_model::KeptLogits;
 
 use super::{Engine, SessionState, internal};
 use crate::verifier::{SinkWindowVerifier, SlabMismatch};
@@ -17,6 +18,7 @@ pub(crate) enum Ending {
     Expired,
     Evicted,
     Violated,
+    Failed,
 }
 
 impl Engine {
@@ -31,7 +33,7 @@ impl Engine {
         eos: Vec<u32>,
     ) -> Result<SessionId, EngineError> {
         let slab = self.slab(now)?;
-        let logits = Vec::with_capacity(self.model.config().vocabulary);
+        let logits = KeptLogits::with_capacity(self.model.config().vocabulary);
         self.open(now, label, eos, Vec::new(), slab, logits)
     }
 
@@ -58,7 +60,7 @@ impl Engine {
         eos: Vec<u32>,
         history: Vec<u32>,
         slab: KVSlab,
-        next_logits: Vec<f32>,
+        next_logits: KeptLogits,
     ) -> Result<SessionId, EngineError> {
         let state = self.resume(slab, history.len() as u64, next_logits)?;
         let id = self
@@ -100,7 +102,7 @@ impl Engine {
         image: SessionImage,
     ) -> Result<(), EngineError> {
         let slab = self.fill(slab, &image);
-        let state = self.resume(slab, image.history.len() as u64, image.next_logits)?;
+        let state = self.resume(slab, image.history.len() as u64, image.next_logits.into())?;
         self.store
             .restore(
                 id,
@@ -121,7 +123,7 @@ impl Engine {
         &self,
         slab: KVSlab,
         committed: u64,
-        next_logits: Vec<f32>,
+        next_logits: KeptLogits,
     ) -> Result<Option<Box<SessionState>>, EngineError> {
         let verifier = SinkWindowVerifier::resume(
             Arc::clone(&self.model),
@@ -173,6 +175,7 @@ impl Engine {
             Ending::Expired => &mut counts.evicted_ttl,
             Ending::Evicted => &mut counts.evicted_lru,
             Ending::Violated => &mut counts.violated,
+            Ending::Failed => &mut counts.failed,
         } += 1;
         let length = session.history().len() as u64;
         self.release(session.into_resource());

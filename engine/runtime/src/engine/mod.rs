@@ -10,7 +10,7 @@ use kakeya_core::{
     Ended, EngineError, EngineMetrics, EngineStats, PrefixIndex, SessionStore, SlabPool,
     StoreLimits,
 };
-use kakeya_model::{Compute, ComputeOptions, KvLayout, Model, PassSize};
+use kakeya_model::{Compute, ComputeOptions, KeptLogits, KvLayout, Model, PassSize};
 
 use crate::config::{EngineConfig, EngineStartError};
 use crate::generate::HISTORY_AHEAD;
@@ -26,7 +26,7 @@ pub struct SessionState {
     /// Its cache and position.
     pub verifier: SinkWindowVerifier,
     /// The logits for its next token; empty while its history is.
-    pub next_logits: Vec<f32>,
+    pub next_logits: KeptLogits,
     /// What the last layer made of its last token, where a proposer asks for it; else empty, and in a session that was
     /// restored before its first step.
     pub(crate) last_state: Vec<f32>,
@@ -65,12 +65,14 @@ impl Engine {
     pub fn new(model: Arc<Model>, config: EngineConfig) -> Result<Self, EngineStartError> {
         config.cache.validate()?;
         let layout = SinkWindowVerifier::layout_for(&model, &config.cache);
-        let pool = SlabPool::new(layout.slab_shape(config.kv), config.capacity)?;
         let mut compute = Compute::new(ComputeOptions {
             threads: config.threads,
             isa: config.isa,
         })?;
-        compute.reserve(&model, &layout, largest_pass(&config));
+        let (shape, largest) = (layout.slab_shape(config.kv), largest_pass(&config));
+        compute.check_room(&model, shape, config.capacity, largest)?;
+        let pool = SlabPool::of(shape, config.capacity, || compute.storage(shape))?;
+        compute.reserve(&model, &layout, largest)?;
         let limits = StoreLimits {
             capacity: config.capacity,
             idle_ttl: config.idle_ttl,

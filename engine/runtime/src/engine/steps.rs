@@ -86,6 +86,25 @@ impl Engine {
         self.settle(id, checked)
     }
 
+    /// Ends a session whose pass has failed: what is in its cache is not known. Returns the error that it failed with.
+    pub(crate) fn failed(
+        &mut self,
+        id: &SessionId,
+        state: Box<SessionState>,
+        error: EngineError,
+    ) -> EngineError {
+        tracing::error!(session = %id, %error, "the session ends: its pass has failed");
+        match self.store.get_mut(id) {
+            Ok(session) => *session.resource_mut() = Some(state),
+            Err(missing) => return missing.into(),
+        }
+        self.distrust_prefixes(id);
+        match self.end(id, Ending::Failed) {
+            Ok(_) => error,
+            Err(missing) => missing,
+        }
+    }
+
     /// Checks a session's invariants against what `inspector` reports of its cache. The engine does so with
     /// the cache itself after every change; the gates pass an inspector of their own to see that a violation
     /// is caught.

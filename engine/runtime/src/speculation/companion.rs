@@ -44,14 +44,16 @@ impl Companion {
     ) -> Result<Arc<Self>, EngineStartError> {
         cache.validate()?;
         let layout = SinkWindowVerifier::layout_for(&model, &cache);
-        let slabs = SlabPool::new(layout.slab_shape(kv), capacity)?;
         let mut compute = Compute::new(options)?;
+        let shape = layout.slab_shape(kv);
         let size = PassSize {
             sequences: 1,
             rows: MAX_CHUNK,
             logits: MAX_DRAFTS,
         };
-        compute.reserve(&model, &layout, size);
+        compute.check_room(&model, shape, capacity, size)?;
+        let slabs = SlabPool::of(shape, capacity, || compute.storage(shape))?;
+        compute.reserve(&model, &layout, size)?;
         Ok(Arc::new(Self {
             model,
             cache,

@@ -107,7 +107,7 @@ pub fn run(args: DigestArgs) -> Outcome {
     let speculation = match proposer {
         None => {
             for block in pieces(&ids, &args.chunks).flat_map(|piece| piece.chunks(LONGEST_BLOCK)) {
-                digest.update(session.append_block(block, LogitRows::All));
+                digest.update(session.append_block(block, LogitRows::All)?);
             }
             None
         }
@@ -168,7 +168,7 @@ fn speculate(
         let accepted = right.take_while(|(one, other)| one == other).count();
         counts.drafted += block.len() as u64 - 1;
         counts.accepted += accepted as u64;
-        let logits = session.append_part(&block, 1 + accepted);
+        let logits = session.append_part(&block, 1 + accepted)?;
         digest.update(&logits[..(1 + accepted) * digest.vocabulary]);
         let states = session.compute().states(0);
         let hidden = states.len() / block.len();

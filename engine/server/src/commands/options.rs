@@ -3,11 +3,12 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 use kakeya_core::{CacheConfig, KvElement, PositionPolicy, Window};
-use kakeya_model::{ComputeOptions, Isa, LoadOptions, Quantization};
+use kakeya_model::{ComputeOptions, Isa, LoadOptions, Quantization, device};
 use serde::Serialize;
 
 use super::Failure;
@@ -60,9 +61,62 @@ struct ComputeArgs {
     /// Compute threads [default: the cores of this machine]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
-    /// Instruction set: `auto`, `scalar`, `avx2`, `avx512` or `neon`; the results are the same bits
+    /// What computes: `cpu`, or `cuda`, `cuda:1` and so on for an NVIDIA GPU; the results are the same bits
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "KAKEYA_DEVICE",
+        default_value = "cpu"
+    )]
+    device: Device,
+    /// Instruction set of the processor: `auto`, `scalar`, `avx2`, `avx512` or `neon`; the results are the same bits
     #[arg(long, value_name = "ISA", env = "KAKEYA_ISA", default_value = "auto")]
     isa: String,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let device = match text.split_once(':') {
+            None if text == "cpu" => Some(Self::Cpu),
+            None if text == "cuda" => Some(Self::Cuda(0)),
+            Some(("cuda", ordinal)) => ordinal.parse().ok().map(Self::Cuda),
+            _ => None,
+        };
+        device.ok_or_else(|| "expected `cpu`, `cuda` or `cuda:N` with N from 0 up".to_owned())
+    }
+}
+
+impl ComputeArgs {
+    fn validate(self) -> Result<ComputeOptions, Failure> {
+        let isa = match self.device {
+            Device::Cpu => Isa::select(&self.isa)
+                .map_err(|error| Failure::usage(format!("--isa or KAKEYA_ISA: {error}")))?,
+            Device::Cuda(ordinal) => {
+                if !["auto", "cuda"].contains(&self.isa.as_str()) {
+                    return Err(Failure::usage(format!(
+                        "--isa {} is the processor's, and --device asks for a GPU: leave one of them out",
+                        self.isa
+                    )));
+                }
+                device::select(ordinal);
+                device::check().map_err(|error| {
+                    Failure::usage(format!("--device or KAKEYA_DEVICE: {error}"))
+                })?;
+                Isa::Cuda
+            }
+        };
+        let threads = self.threads.unwrap_or_else(available_threads).get();
+        Ok(ComputeOptions { threads, isa })
+    }
 }
 
 /// Where the weights come from.
@@ -159,9 +213,6 @@ impl EngineArgs {
             compute,
         } = self;
         let (cache, kv) = cache.validate()?;
-        let isa = Isa::select(&compute.isa)
-            .map_err(|error| Failure::usage(format!("--isa or KAKEYA_ISA: {error}")))?;
-        let threads = compute.threads.unwrap_or_else(available_threads).get();
         Ok(EngineOptions {
             source: model
                 .model_file
@@ -171,7 +222,7 @@ impl EngineArgs {
             },
             cache,
             kv,
-            compute: ComputeOptions { threads, isa },
+            compute: compute.validate()?,
         })
     }
 }
@@ -351,7 +402,19 @@ mod tests {
             (&["--threads", "0"], "invalid value '0' for '--threads <N>'"),
             (
                 &["--isa", "sse9"],
-                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512 or neon",
+                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512, neon or cuda",
+            ),
+            (
+                &["--device", "gpu"],
+                "invalid value 'gpu' for '--device <DEVICE>': expected `cpu`, `cuda` or `cuda:N` with N from 0 up",
+            ),
+            (
+                &["--device", "cuda:-1"],
+                "expected `cpu`, `cuda` or `cuda:N` with N from 0 up",
+            ),
+            (
+                &["--device", "cuda", "--isa", "scalar"],
+                "--isa scalar is the processor's, and --device asks for a GPU: leave one of them out",
             ),
         ] {
             let error = validate(flags).expect_err("wrong");

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use kakeya_model::LogitRows;
 use kakeya_model::tokenizer::Tokenizer;
+use kakeya_model::{CudaError, LogitRows};
 use kakeya_runtime::{MAX_CHUNK, negative_log_likelihood};
 use serde::Serialize;
 
@@ -78,8 +78,8 @@ pub fn run(args: PerplexityArgs) -> Outcome {
     check_length(&model, &options, args.context.unwrap_or(ids.len()) as u64)?;
     let mut session = LocalSession::like_a_server(&model, &options)?;
     let losses = match args.context {
-        None => losses(&mut session, &ids, 1),
-        Some(context) => losses_by_piece(&mut session, &tokenizer, &ids, context),
+        None => losses(&mut session, &ids, 1)?,
+        Some(context) => losses_by_piece(&mut session, &tokenizer, &ids, context)?,
     };
     let report = Report::of(&losses, ids.len());
     match args.format {
@@ -97,12 +97,12 @@ pub fn run(args: PerplexityArgs) -> Outcome {
 }
 
 /// The loss of each token from `first` on, in a session of its own.
-fn losses(session: &mut LocalSession, ids: &[u32], first: usize) -> Vec<f64> {
+fn losses(session: &mut LocalSession, ids: &[u32], first: usize) -> Result<Vec<f64>, CudaError> {
     session.reset();
     let mut losses = Vec::with_capacity(ids.len() - first);
     let mut position = 0;
     for block in ids.chunks(MAX_CHUNK) {
-        let logits = session.append_block(block, LogitRows::All);
+        let logits = session.append_block(block, LogitRows::All)?;
         for row in logits.chunks_exact(logits.len() / block.len()) {
             position += 1;
             if (first..ids.len()).contains(&position) {
@@ -110,7 +110,7 @@ fn losses(session: &mut LocalSession, ids: &[u32], first: usize) -> Vec<f64> {
             }
         }
     }
-    losses
+    Ok(losses)
 }
 
 /// The losses of the second half of each piece; what is left over at the end is not scored.
@@ -119,14 +119,15 @@ fn losses_by_piece(
     tokenizer: &Tokenizer,
     ids: &[u32],
     context: usize,
-) -> Vec<f64> {
+) -> Result<Vec<f64>, CudaError> {
     let begin = tokenizer.bos_token_id().filter(|_| tokenizer.adds_bos());
-    let score = |piece: &[u32]| {
+    let mut all = Vec::new();
+    for piece in ids.chunks_exact(context) {
         let mut piece = piece.to_vec();
         piece[0] = begin.unwrap_or(piece[0]);
-        losses(session, &piece, context / 2 + 1)
-    };
-    ids.chunks_exact(context).flat_map(score).collect()
+        all.extend(losses(session, &piece, context / 2 + 1)?);
+    }
+    Ok(all)
 }
 
 impl Report {

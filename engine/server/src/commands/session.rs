@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use kakeya_core::{InvalidArgument, SlabPool};
-use kakeya_model::{Compute, KvLayout, LogitRows, Model};
+use kakeya_model::{Compute, CudaError, KvLayout, LogitRows, Model, PassSize};
+use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
 use super::memory::{self, MemoryNeed};
@@ -36,13 +37,17 @@ impl LocalSession {
             prefix_bytes: 0,
         };
         need.check(memory::machine_bytes()?)?;
-        let slab = SlabPool::new(shape, 1)?.acquire()?;
+        let compute = Compute::new(options.compute)?;
+        let size = PassSize {
+            sequences: 1,
+            rows: longest_block,
+            logits: 1,
+        };
+        compute.check_room(model, shape, 1, size)?;
+        let slab = SlabPool::of(shape, 1, || compute.storage(shape))?.acquire()?;
         let verifier =
             SinkWindowVerifier::new(Arc::clone(model), options.cache, Arc::new(layout), slab)?;
-        Ok(Self {
-            verifier,
-            compute: Compute::new(options.compute)?,
-        })
+        Ok(Self { verifier, compute })
     }
 
     /// A session whose blocks are those of a server.
@@ -54,25 +59,48 @@ impl LocalSession {
     }
 
     /// Appends one block and returns the logits asked for, row after row.
-    pub fn append_block(&mut self, tokens: &[u32], rows: LogitRows) -> &[f32] {
-        self.verifier.forward_block(&mut self.compute, tokens, rows);
+    ///
+    /// # Errors
+    /// When a GPU fails.
+    pub fn append_block(&mut self, tokens: &[u32], rows: LogitRows) -> Result<&[f32], CudaError> {
+        self.verifier
+            .begin_and_run(&mut self.compute, tokens, rows)?;
         self.verifier.commit_or_truncate(tokens.len());
-        self.compute.logits(0)
+        Ok(self.compute.logits(0))
     }
 
     /// Runs one block and keeps its first `kept` tokens. Returns the logits after each token, row after row.
-    pub fn append_part(&mut self, tokens: &[u32], kept: usize) -> &[f32] {
+    ///
+    /// # Errors
+    /// When a GPU fails.
+    pub fn append_part(&mut self, tokens: &[u32], kept: usize) -> Result<&[f32], CudaError> {
         self.verifier
-            .forward_block(&mut self.compute, tokens, LogitRows::All);
+            .begin_and_run(&mut self.compute, tokens, LogitRows::All)?;
         self.verifier.commit_or_truncate(kept);
-        self.compute.logits(0)
+        Ok(self.compute.logits(0))
     }
 
-    /// Appends any number of tokens, as a server does, and returns the logits of the last one.
-    pub fn append(&mut self, tokens: &[u32]) -> &[f32] {
+    /// Appends any number of tokens, as a server does, up to the logits of the last one.
+    ///
+    /// # Errors
+    /// When a GPU fails.
+    pub fn append(&mut self, tokens: &[u32]) -> Result<(), CudaError> {
         self.verifier
             .prefill(&mut self.compute, tokens, LogitRows::Last);
-        self.compute.logits(0)
+        // A device that has failed does not come back.
+        self.compute.fault().cloned().map_or(Ok(()), Err)
+    }
+
+    /// Appends a token, and returns the one with the greatest logit after it.
+    ///
+    /// # Errors
+    /// When a GPU fails.
+    pub fn append_one(&mut self, token: u32) -> Result<u32, CudaError> {
+        self.verifier
+            .begin_and_run(&mut self.compute, &[token], LogitRows::Last)?;
+        self.verifier.commit_or_truncate(1);
+        let known = self.compute.greatest(0, 0);
+        Ok(known.unwrap_or_else(|| greedy(self.compute.logits(0))))
     }
 
     /// Forgets everything appended.

@@ -143,6 +143,7 @@ impl Collector for Collecting {
                     ("expired", stats.evicted_ttl),
                     ("evicted", stats.evicted_lru),
                     ("violated", stats.violated),
+                    ("failed", stats.failed),
                     ("refused", stats.refused),
                 ][..],
             ),

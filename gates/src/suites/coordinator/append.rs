@@ -261,9 +261,9 @@ fn logits_move_on_each_append(context: &SuiteContext) -> CaseResult {
     let tokens = prose(context, 48)?;
     let id = open_with(&mut engine, &tokens[..1])?;
     for piece in tokens[1..].chunks(3) {
-        let before = engine.state(&id)?.next_logits.clone();
+        let before = engine.state(&id)?.next_logits.to_vec();
         AppendCoordinator::append(&mut engine, &id, piece)?;
-        let after = &engine.state(&id)?.next_logits;
+        let after: &[f32] = &engine.state(&id)?.next_logits;
         ensure_different_bits("logits before and after an append", &before, after)?;
         ensure!(
             after.iter().all(|logit| logit.is_finite()),
@@ -273,9 +273,9 @@ fn logits_move_on_each_append(context: &SuiteContext) -> CaseResult {
     // Also when the token is the one before it: the position moves.
     let repeated = [tokens[0]; 1];
     for _ in 0..3 {
-        let before = engine.state(&id)?.next_logits.clone();
+        let before = engine.state(&id)?.next_logits.to_vec();
         AppendCoordinator::append(&mut engine, &id, &repeated)?;
-        let after = &engine.state(&id)?.next_logits;
+        let after: &[f32] = &engine.state(&id)?.next_logits;
         ensure_different_bits("logits before and after a repeated token", &before, after)?;
     }
     Ok(())

@@ -149,7 +149,7 @@ fn a_bias_forbids_and_forces(context: &SuiteContext) -> CaseResult {
     let prompt = prose(context, PROMPT)?;
     let mut engine = engine(context)?;
     let id = open_with(&mut engine, &prompt)?;
-    let logits = engine.state(&id)?.next_logits.clone();
+    let logits = engine.state(&id)?.next_logits.to_vec();
     let ranked = ranked(&logits);
     let (best, second, last) = (ranked[0], ranked[1], ranked[ranked.len() - 1]);
     for (bias, expected) in [
@@ -381,7 +381,7 @@ fn watched(
         GenerationCoordinator::begin(&mut engine, &id, params.clone(), Instant::now())?;
     let mut found = Vec::new();
     loop {
-        let logits = engine.state(&id)?.next_logits.clone();
+        let logits = engine.state(&id)?.next_logits.to_vec();
         let step = generation.step(&mut engine, &events, Instant::now())?;
         for event in drain(&mut consumer)? {
             if let GenerateEvent::Token(token) = event {

@@ -124,7 +124,7 @@ fn likelier(context: &SuiteContext, sampling: Sampling) -> Result<Vec<(usize, f6
     let one = GenerateParams::new(1, sampling);
     let mut found = Vec::new();
     for _ in 0..COUNT {
-        let logits = engine.state(&id)?.next_logits.clone();
+        let logits = engine.state(&id)?.next_logits.to_vec();
         let drawn = logits[generate(&mut engine, &id, one.clone())?.tokens[0] as usize];
         let weight =
             |logit: &f32| (f64::from(*logit - drawn) / f64::from(sampling.temperature)).exp();

@@ -113,6 +113,19 @@ impl Served {
         }
     }
 
+    /// Waits until nothing is at work or waits for it; sessions that clients have opened stay, and have a slab each.
+    pub(in crate::suites) async fn ensure_nothing_at_work(&self) -> CaseResult {
+        loop {
+            let stats = self.engine.stats().await?;
+            if (stats.queued, stats.active) == (0, 0) {
+                let held = stats.capacity - stats.free_slabs;
+                ensure_eq!(held, stats.sessions, "slabs that are held at the end");
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Stops it, whatever it is doing.
     pub(in crate::suites) async fn stop(self) -> CaseResult {
         self.stopping.cancel();

@@ -142,7 +142,7 @@ fn wanted_rows(ctx: &SuiteContext) -> CaseResult {
 fn state(engine: &Engine, id: &SessionId) -> Result<(Vec<f32>, String, Vec<u32>), CaseFailure> {
     let state = engine.state(id)?;
     Ok((
-        state.next_logits.clone(),
+        state.next_logits.to_vec(),
         kv_sha256(&state.verifier),
         engine.history(id)?.to_vec(),
     ))

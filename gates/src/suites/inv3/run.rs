@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kakeya_core::{CacheConfig, KVSlab, KvElement, KvStorage, PositionPolicy, SlabPool, Window};
+use kakeya_core::{CacheConfig, KvElement, KvStorage, PositionPolicy, SlabPool, Window};
 use kakeya_model::{Compute, ComputeOptions, Isa, LogitRows, Model};
 use kakeya_runtime::{SinkWindowVerifier, digest};
 
@@ -81,9 +81,18 @@ impl Setting {
     /// A verifier with a slab of its own.
     pub fn verifier(&self, model: &Arc<Model>) -> Result<SinkWindowVerifier, CaseFailure> {
         let layout = SinkWindowVerifier::layout_for(model, &self.cache);
-        let mut slab = SlabPool::new(layout.slab_shape(self.element), 1)?.acquire()?;
+        let shape = layout.slab_shape(self.element);
+        let mut pool = match self.isa {
+            // Where the sessions of a server have theirs.
+            Isa::Cuda => {
+                let compute = self.compute()?;
+                SlabPool::of(shape, 1, || compute.storage(shape))?
+            }
+            _ => SlabPool::new(shape, 1)?,
+        };
+        let mut slab = pool.acquire()?;
         if self.poisoned {
-            poison(&mut slab);
+            poison(slab.storage_mut())?;
         }
         Ok(SinkWindowVerifier::new(
             Arc::clone(model),
@@ -95,15 +104,22 @@ impl Setting {
 }
 
 /// Fills a slab with NaN.
-fn poison(slab: &mut KVSlab) {
-    match slab.storage_mut() {
+fn poison(storage: &mut KvStorage) -> CaseResult {
+    match storage {
         KvStorage::F16(all) => all.fill(0x7e01),
         KvStorage::F32(all) => all.fill(f32::NAN),
         KvStorage::Int8(all) => {
             all.quants.fill(i8::MIN);
             all.scales.fill(0x7fc1);
         }
+        KvStorage::Device(device) => {
+            let shape = device.shape();
+            let mut host = KvStorage::new(shape)?;
+            poison(&mut host)?;
+            storage.copy_from(&host, std::iter::once(0..shape.elements()?));
+        }
     }
+    Ok(())
 }
 
 /// What a run computed: the logits at every position, and the digest of its cache.

@@ -43,36 +43,38 @@ impl Single {
         self.session.verifier().kv_live_bytes()
     }
 
-    fn go_to(&mut self, depth: usize) {
+    fn go_to(&mut self, depth: usize) -> anyhow::Result<()> {
         self.session.reset();
         if depth > 0 {
-            self.session.append(&self.tokens[..depth]);
+            self.session.append(&self.tokens[..depth])?;
         }
+        Ok(())
     }
 
     /// Tokens a second while `prompt` tokens are appended after `depth`.
-    pub(super) fn prefill(&mut self, depth: usize, prompt: usize) -> f64 {
-        self.without_profile(|single| single.go_to(depth));
+    pub(super) fn prefill(&mut self, depth: usize, prompt: usize) -> anyhow::Result<f64> {
+        self.without_profile(|single| single.go_to(depth))?;
         let start = Instant::now();
-        self.session.append(&self.tokens[depth..depth + prompt]);
-        prompt as f64 / start.elapsed().as_secs_f64()
+        self.session.append(&self.tokens[depth..depth + prompt])?;
+        Ok(prompt as f64 / start.elapsed().as_secs_f64())
     }
 
     /// Tokens a second while `generated` tokens are, greedily, after `depth`.
-    pub(super) fn decode(&mut self, depth: usize, generated: usize) -> f64 {
-        self.without_profile(|single| single.go_to(depth));
+    pub(super) fn decode(&mut self, depth: usize, generated: usize) -> anyhow::Result<f64> {
+        self.without_profile(|single| single.go_to(depth))?;
         let mut token = self.tokens[depth];
         let start = Instant::now();
         for _ in 0..generated {
-            token = greedy(self.session.append_block(&[token], LogitRows::Last));
+            token = self.session.append_one(token)?;
         }
-        generated as f64 / start.elapsed().as_secs_f64()
+        Ok(generated as f64 / start.elapsed().as_secs_f64())
     }
 
-    fn without_profile(&mut self, work: impl FnOnce(&mut Self)) {
+    fn without_profile<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         self.session.compute().pause_profile(true);
-        work(self);
+        let done = work(self);
         self.session.compute().pause_profile(false);
+        done
     }
 }
 
@@ -102,8 +104,8 @@ impl Batched {
             prefix_bytes: 0,
         };
         need.check(memory::machine_bytes()?)?;
-        let mut pool = SlabPool::new(shape, count)?;
         let mut compute = Compute::new(options.compute)?;
+        let mut pool = SlabPool::of(shape, count, || compute.storage(shape))?;
         let sessions = (0..count)
             .map(|_| {
                 let slab = pool.acquire()?;
@@ -134,7 +136,7 @@ impl Batched {
     }
 
     /// Tokens a second of all sessions while each generates `generated` more, greedily.
-    pub(super) fn decode(&mut self, generated: usize) -> f64 {
+    pub(super) fn decode(&mut self, generated: usize) -> anyhow::Result<f64> {
         let start = Instant::now();
         for _ in 0..generated {
             let mut batch: Vec<SequenceInput<'_>> = self
@@ -146,12 +148,16 @@ impl Batched {
                 })
                 .collect();
             self.compute.forward(&self.model, &mut batch);
+            if let Some(fault) = self.compute.fault() {
+                return Err(fault.clone().into());
+            }
             for (index, session) in self.sessions.iter_mut().enumerate() {
                 session.commit_or_truncate(1);
-                self.tokens[index] = greedy(self.compute.logits(index));
+                let known = self.compute.greatest(index, 0);
+                self.tokens[index] = known.unwrap_or_else(|| greedy(self.compute.logits(index)));
             }
         }
-        (generated * self.sessions.len()) as f64 / start.elapsed().as_secs_f64()
+        Ok((generated * self.sessions.len()) as f64 / start.elapsed().as_secs_f64())
     }
 }
 

@@ -150,22 +150,18 @@ pub fn run(args: BenchArgs) -> Outcome {
     check_length(&model, &options, arriving).context("--arriving")?;
     let tokens = pseudo_random_ids(deepest + prompt.max(1), model.config().vocabulary);
     let mut bench = Single::new(&model, &options, tokens.clone())?;
-    bench.decode(0, 1);
+    bench.decode(0, 1)?;
     let first_token_seconds = begun.elapsed().as_secs_f64();
-    bench.prefill(0, prompt);
+    bench.prefill(0, prompt)?;
 
     let mut results = Vec::with_capacity(args.depth.len());
     for &depth in &args.depth {
         bench.profile(args.profile);
-        let prefill = median((0..repeat).map(|_| bench.prefill(depth, prompt)).collect());
+        let prefill = median_of(repeat, || bench.prefill(depth, prompt))?;
         let prefill_phases = bench.phases(repeat * prompt);
         let kv_bytes = bench.kv_live_bytes();
         bench.profile(args.profile);
-        let decode = median(
-            (0..repeat)
-                .map(|_| bench.decode(depth, generated))
-                .collect(),
-        );
+        let decode = median_of(repeat, || bench.decode(depth, generated))?;
         results.push(Row {
             depth,
             prefill_tokens_per_second: prefill,
@@ -181,9 +177,9 @@ pub fn run(args: BenchArgs) -> Outcome {
     let mut batches = Vec::with_capacity(args.batch.len());
     for sessions in args.batch.into_iter().map(NonZeroUsize::get) {
         let mut batched = Batched::new(&model, &options, sessions, &tokens[..depth])?;
-        batched.decode(1);
+        batched.decode(1)?;
         batched.profile(args.profile);
-        let decode = median((0..repeat).map(|_| batched.decode(generated)).collect());
+        let decode = median_of(repeat, || batched.decode(generated))?;
         batches.push(BatchRow {
             sessions,
             depth,
@@ -234,6 +230,14 @@ pub fn run(args: BenchArgs) -> Outcome {
         ReportFormat::Text => output::print(&table(&report))?,
     }
     Ok(())
+}
+
+/// The median of what `count` runs measure.
+fn median_of(count: usize, mut run: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+    (0..count)
+        .map(|_| run())
+        .collect::<Result<_, _>>()
+        .map(median)
 }
 
 /// The middle value, or the mean of the two in the middle. `values` has at least one.

@@ -1,0 +1,285 @@
+//! What a pass tells its kernels: its rows, its sessions, and where their keys and values lie.
+
+use kakeya_core::KvElement;
+
+use super::weights::MatrixArgument;
+use crate::compute::SequenceInput;
+use crate::config::SEGMENT;
+use crate::kv::{KvLayout, LayerLayout};
+use crate::model::Model;
+
+/// `Row` of numerics.cuh.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct RowArgument {
+    position: u64,
+    last: u64,
+    token: u32,
+    sequence: u32,
+    angles: u32,
+    sink_angles: u32,
+}
+
+/// `Sequence` of numerics.cuh.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct SequenceArgument {
+    pub(super) elements: u64,
+    pub(super) scales: u64,
+    pub(super) layout: u32,
+    unused: u32,
+}
+
+/// `Slots` of numerics.cuh.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct SlotsArgument {
+    sink: u64,
+    window: u64,
+    start: u64,
+    sink_slots: u32,
+    ring: u32,
+}
+
+/// `Product` of formats.cuh.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct ProductArgument {
+    pub(super) matrix: MatrixArgument,
+    pub(super) out: u64,
+    pub(super) stride: u64,
+}
+
+/// What a product does with its result: `Mode` of formats.cuh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Store = 0,
+    Accumulate = 1,
+    Gated = 2,
+}
+
+/// `Linear` of formats.cuh.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct LinearArgument {
+    pub(super) products: [ProductArgument; 3],
+    pub(super) count: u32,
+    pub(super) segments: u32,
+    pub(super) mode: u32,
+    pub(super) gelu: u32,
+    pub(super) x: u64,
+    pub(super) sums: u64,
+    pub(super) x_stride: u64,
+    pub(super) map: u64,
+    pub(super) norm: u64,
+    pub(super) epsilon: f32,
+    pub(super) rows: u32,
+    pub(super) padded: u32,
+    pub(super) unused: u32,
+}
+
+/// `Rotation` of rows.cu.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct RotationArgument {
+    pub(super) rows: u64,
+    pub(super) sequences: u64,
+    pub(super) slots: u64,
+    pub(super) layers: u32,
+    pub(super) heads: u32,
+    pub(super) kv_heads: u32,
+    pub(super) dim: u32,
+    pub(super) queries: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
+    pub(super) query_bias: u64,
+    pub(super) key_bias: u64,
+    pub(super) value_bias: u64,
+    pub(super) query_norm: u64,
+    pub(super) key_norm: u64,
+    pub(super) angles: u64,
+    pub(super) sink_angles: u64,
+    pub(super) own_angles: u64,
+    pub(super) own_sink_angles: u64,
+    pub(super) window_queries: u64,
+    pub(super) sink_queries: u64,
+    pub(super) places: u32,
+    pub(super) epsilon: f32,
+    pub(super) element: u32,
+    pub(super) unused: u32,
+}
+
+/// `Attention` of attention.cu.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct AttentionArgument {
+    pub(super) rows: u64,
+    pub(super) sequences: u64,
+    pub(super) slots: u64,
+    pub(super) layers: u32,
+    pub(super) heads: u32,
+    pub(super) kv_heads: u32,
+    pub(super) dim: u32,
+    pub(super) window_queries: u64,
+    pub(super) sink_queries: u64,
+    pub(super) out: u64,
+    pub(super) scale: f32,
+    pub(super) padded: u32,
+    pub(super) room: u32,
+    pub(super) cluster: u32,
+}
+
+/// One sequence of the pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) first_logits: usize,
+    pub(super) logits: usize,
+}
+
+/// The pass. Its lists are kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) rows: Vec<RowArgument>,
+    pub(super) sequences: Vec<SequenceArgument>,
+    /// Layer after layer, one layout after the other.
+    pub(super) slots: Vec<SlotsArgument>,
+    /// The rows that logits are made of.
+    pub(super) map: Vec<u32>,
+    pub(super) parts: Vec<Part>,
+    /// Angles of positions beyond the tables, for each rotation and each row, and behind them those of sinks.
+    pub(super) angles: Vec<f32>,
+    pub(super) own_angles: bool,
+    /// The most units of 32 keys that a row sees in a layer.
+    pub(super) units: usize,
+}
+
+impl Plan {
+    /// Takes in a batch. Where its slabs are is not known yet.
+    pub(super) fn make(&mut self, model: &Model, places: usize, batch: &[SequenceInput<'_>]) {
+        self.rows.clear();
+        self.sequences.clear();
+        self.slots.clear();
+        self.map.clear();
+        self.parts.clear();
+        self.own_angles = false;
+        self.units = 1;
+        let total = batch.iter().map(|sequence| sequence.tokens.len()).sum();
+        let mut known: Vec<&KvLayout> = Vec::new();
+        for (index, sequence) in batch.iter().enumerate() {
+            let same = |other: &&KvLayout| **other == *sequence.layout;
+            let layout = known.iter().position(same).unwrap_or_else(|| {
+                known.push(sequence.layout);
+                let slots = sequence.layout.layers().iter().map(slots);
+                self.slots.extend(slots);
+                known.len() - 1
+            });
+            self.sequences.push(SequenceArgument {
+                layout: layout as u32,
+                ..SequenceArgument::default()
+            });
+            let count = sequence.tokens.len();
+            let end = sequence.start + count as u64;
+            let first = sequence.logits.first(count);
+            self.parts.push(Part {
+                first_logits: self.map.len(),
+                logits: count - first,
+            });
+            for (offset, token) in sequence.tokens.iter().enumerate() {
+                let position = sequence.start + offset as u64;
+                let row = self.rows.len();
+                if offset >= first {
+                    self.map.push(row as u32);
+                }
+                let sink = sequence.layout.sink_query_position(position);
+                let row = RowArgument {
+                    position,
+                    last: if sequence.both_ways {
+                        end - 1
+                    } else {
+                        position
+                    },
+                    token: *token,
+                    sequence: index as u32,
+                    angles: self.angles_at(model, places, position, (row, total), Place::Own),
+                    sink_angles: sink.map_or(0, |at| {
+                        self.angles_at(model, places, at, (row, total), Place::Sink)
+                    }),
+                };
+                self.rows.push(row);
+            }
+            for layer in sequence.layout.layers() {
+                self.units = self.units.max(units(layer, sequence.start, end));
+            }
+        }
+    }
+
+    /// Where the angles of a position lie: in the tables, or among the pass's own, where they are put then.
+    fn angles_at(
+        &mut self,
+        model: &Model,
+        places: usize,
+        position: u64,
+        (row, rows): (usize, usize),
+        place: Place,
+    ) -> u32 {
+        if position < places as u64 {
+            return position as u32;
+        }
+        let (width, ropes) = (2 * model.config.head_dim, model.ropes.len());
+        self.own_angles = true;
+        self.angles.resize((ropes + 1) * rows * width, 0.0);
+        match place {
+            Place::Own => {
+                for (index, rope) in model.ropes.iter().enumerate() {
+                    let at = (index * rows + row) * width;
+                    rope.angles(position, &mut self.angles[at..at + width]);
+                }
+            }
+            Place::Sink => {
+                let at = (ropes * rows + row) * width;
+                model.ropes[0].angles(position, &mut self.angles[at..at + width]);
+            }
+        }
+        (places + row) as u32
+    }
+}
+
+/// Whose angles.
+#[derive(Clone, Copy)]
+enum Place {
+    Own,
+    Sink,
+}
+
+fn slots(layer: &LayerLayout) -> SlotsArgument {
+    SlotsArgument {
+        sink: layer.sink(),
+        window: layer.own_window().unwrap_or(0),
+        start: layer.keys_at(0) as u64,
+        sink_slots: layer.ring_slot(0) as u32,
+        ring: (layer.slots() - layer.ring_slot(0)) as u32,
+    }
+}
+
+/// Units of 32 keys that a row from `start` to `end` sees in a layer, at most.
+fn units(layer: &LayerLayout, start: u64, end: u64) -> usize {
+    let sinks = layer.sink().min(end).div_ceil(SEGMENT as u64);
+    let low = layer.window_start(start) / SEGMENT as u64;
+    // The window of the first row may begin a segment earlier than those after it, whose end is later.
+    let window = match layer.own_window() {
+        None => end.div_ceil(SEGMENT as u64) - low,
+        Some(window) => {
+            (end.div_ceil(SEGMENT as u64) - low).min(window.div_ceil(SEGMENT as u64) + 1)
+        }
+    };
+    (sinks + window).max(1) as usize
+}
+
+/// As `Element` of numerics.cuh.
+pub(super) fn element(element: KvElement) -> u32 {
+    match element {
+        KvElement::F16 => 0,
+        KvElement::F32 => 1,
+        KvElement::Int8 => 2,
+    }
+}

@@ -1,0 +1,236 @@
+//! A model's weights in the memory of the device.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::context::Device;
+use super::memory::Buffer;
+use crate::device::CudaError;
+use crate::model::{Layer, Model, Projection};
+use crate::panels::{HALVES, PANEL, PackedMatrix};
+use crate::rope::Rope;
+use crate::simd::LANES;
+
+/// Bytes that a lane loads at once.
+const PIECE: usize = 16;
+
+/// A model on the device. It is made when a pass first needs it, and is there for as long as the model or a pass is.
+#[derive(Debug)]
+pub(crate) struct ModelOnDevice {
+    pub(crate) embedding: MatrixOnDevice,
+    pub(crate) layers: Vec<LayerOnDevice>,
+    pub(crate) output_norm: Buffer<f32>,
+    /// `None` when the embedding is tied to the output.
+    output: Option<MatrixOnDevice>,
+    /// For each rotation its angles at the first [`ModelOnDevice::places`] positions, `2 * head_dim` each.
+    pub(crate) angles: Vec<Buffer<f32>>,
+    pub(crate) places: usize,
+}
+
+/// A packed matrix on the device.
+#[derive(Debug)]
+pub(crate) struct MatrixOnDevice {
+    bytes: Buffer<u8>,
+    kind: u32,
+    rows: u32,
+}
+
+/// A matrix as kernels take it: `Matrix` of formats.cuh.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct MatrixArgument {
+    pub(crate) data: u64,
+    pub(crate) kind: u32,
+    pub(crate) rows: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProjectionOnDevice {
+    pub(crate) matrix: MatrixOnDevice,
+    pub(crate) bias: Option<Buffer<f32>>,
+    pub(crate) norm: Option<Buffer<f32>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct LayerOnDevice {
+    pub(crate) attention_norm: Buffer<f32>,
+    pub(crate) query: ProjectionOnDevice,
+    pub(crate) key: ProjectionOnDevice,
+    pub(crate) value: ProjectionOnDevice,
+    pub(crate) attention_out: ProjectionOnDevice,
+    pub(crate) post_attention_norm: Option<Buffer<f32>>,
+    pub(crate) feed_forward_norm: Buffer<f32>,
+    pub(crate) gate: MatrixOnDevice,
+    pub(crate) up: MatrixOnDevice,
+    pub(crate) down: MatrixOnDevice,
+    pub(crate) post_feed_forward_norm: Option<Buffer<f32>>,
+}
+
+/// Where a model keeps what it is on the device.
+#[derive(Debug, Default)]
+pub(crate) struct Uploaded(Mutex<Option<Arc<ModelOnDevice>>>);
+
+impl Uploaded {
+    /// The model on the device: as it is there, or brought there now.
+    pub(crate) fn on(
+        &self,
+        device: &Arc<Device>,
+        model: &Model,
+    ) -> Result<Arc<ModelOnDevice>, CudaError> {
+        let mut uploaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = &*uploaded {
+            return Ok(Arc::clone(there));
+        }
+        let there = Arc::new(ModelOnDevice::new(device, model)?);
+        *uploaded = Some(Arc::clone(&there));
+        Ok(there)
+    }
+
+    /// Bytes that bringing it there would take: 0 where it is there.
+    pub(crate) fn missing(&self, model: &Model) -> u64 {
+        let uploaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*uploaded {
+            Some(_) => 0,
+            None => {
+                let angles = model.ropes.len() * places(model) * 2 * model.config.head_dim * 4;
+                (model.weight_bytes() + angles) as u64
+            }
+        }
+    }
+}
+
+/// Positions whose angles are kept: beyond the model's context a pass brings its own.
+fn places(model: &Model) -> usize {
+    model.config.context.min(1 << 17)
+}
+
+impl ModelOnDevice {
+    fn new(device: &Arc<Device>, model: &Model) -> Result<Self, CudaError> {
+        let matrix = |matrix: &PackedMatrix| MatrixOnDevice::new(device, matrix);
+        let optional = |values: &Option<Vec<f32>>| {
+            values
+                .as_ref()
+                .map(|values| Buffer::of(device, values))
+                .transpose()
+        };
+        let projection = |projection: &Projection| {
+            Ok::<_, CudaError>(ProjectionOnDevice {
+                matrix: matrix(&projection.matrix)?,
+                bias: optional(&projection.bias)?,
+                norm: optional(&projection.norm)?,
+            })
+        };
+        let layer = |layer: &Layer| {
+            Ok::<_, CudaError>(LayerOnDevice {
+                attention_norm: Buffer::of(device, &layer.attention_norm)?,
+                query: projection(&layer.query)?,
+                key: projection(&layer.key)?,
+                value: projection(&layer.value)?,
+                attention_out: projection(&layer.attention_out)?,
+                post_attention_norm: optional(&layer.post_attention_norm)?,
+                feed_forward_norm: Buffer::of(device, &layer.feed_forward_norm)?,
+                gate: matrix(&layer.gate)?,
+                up: matrix(&layer.up)?,
+                down: matrix(&layer.down)?,
+                post_feed_forward_norm: optional(&layer.post_feed_forward_norm)?,
+            })
+        };
+        let places = places(model);
+        Ok(Self {
+            embedding: matrix(&model.embedding)?,
+            layers: model.layers.iter().map(layer).collect::<Result<_, _>>()?,
+            output_norm: Buffer::of(device, &model.output_norm)?,
+            output: model.own_output().map(matrix).transpose()?,
+            angles: model
+                .ropes
+                .iter()
+                .map(|rope| Buffer::of(device, &table(rope, places, model.config.head_dim)))
+                .collect::<Result<_, _>>()?,
+            places,
+        })
+    }
+
+    /// The matrix that makes logits.
+    pub(crate) fn output(&self) -> &MatrixOnDevice {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// The angles at positions 0 to `places`.
+fn table(rope: &Rope, places: usize, dim: usize) -> Vec<f32> {
+    let mut table = vec![0.0; places * 2 * dim];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = places.div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for (part, angles) in table.chunks_mut(share * 2 * dim).enumerate() {
+            scope.spawn(move || {
+                for (index, angles) in angles.chunks_mut(2 * dim).enumerate() {
+                    rope.angles((part * share + index) as u64, angles);
+                }
+            });
+        }
+    });
+    table
+}
+
+impl MatrixOnDevice {
+    fn new(device: &Arc<Device>, matrix: &PackedMatrix) -> Result<Self, CudaError> {
+        let panels = matrix.panels();
+        let panel_bytes = matrix.panel(0).len();
+        let mut spread = vec![0; panels * panel_bytes];
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = panels.div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            for (part, out) in spread.chunks_mut(share * panel_bytes).enumerate() {
+                scope.spawn(move || {
+                    for (index, out) in out.chunks_mut(panel_bytes).enumerate() {
+                        spread_panel(matrix, part * share + index, out);
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            bytes: Buffer::of(device, &spread)?,
+            kind: matrix.kind as u32,
+            rows: matrix.rows as u32,
+        })
+    }
+
+    pub(crate) fn argument(&self) -> MatrixArgument {
+        MatrixArgument {
+            data: self.bytes.pointer(),
+            kind: self.kind,
+            rows: self.rows,
+        }
+    }
+}
+
+/// Copies a panel, the raw values of each segment so that a lane has its own in pieces of 16 bytes: piece after piece, a lane
+/// after the other in each, and behind them the words that fill no piece in the same way.
+fn spread_panel(matrix: &PackedMatrix, panel: usize, out: &mut [u8]) {
+    let from = matrix.panel(panel);
+    let shape = matrix.kind.shape();
+    out.copy_from_slice(from);
+    let of_lane = shape.weights / LANES;
+    let whole = of_lane / PIECE * PIECE;
+    let width = matrix.kind.value_bytes();
+    let mut lane_bytes = vec![0; of_lane];
+    for segment in 0..matrix.segments() {
+        let (_, _, weights) = shape.parts(segment);
+        let raw = &from[weights..][..HALVES * shape.weights];
+        let out = &mut out[weights..][..HALVES * shape.weights];
+        for lane in 0..PANEL {
+            let half = &raw[lane / LANES * shape.weights..][..shape.weights];
+            // Rows of one value for each of 16 lanes.
+            for (row, bytes) in lane_bytes.chunks_exact_mut(width).enumerate() {
+                let at = (row * LANES + lane % LANES) * width;
+                bytes.copy_from_slice(&half[at..at + width]);
+            }
+            for (piece, bytes) in lane_bytes[..whole].chunks_exact(PIECE).enumerate() {
+                out[(piece * PANEL + lane) * PIECE..][..PIECE].copy_from_slice(bytes);
+            }
+            for (word, bytes) in lane_bytes[whole..].chunks_exact(4).enumerate() {
+                out[whole * PANEL + (word * PANEL + lane) * 4..][..4].copy_from_slice(bytes);
+            }
+        }
+    }
+}

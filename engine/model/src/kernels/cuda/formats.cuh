@@ -1,0 +1,172 @@
+// How each weight type is read. A matrix lies in panels of 32 outputs, as on the CPU (panels/mod.rs), with one change: the raw
+// values of a segment stand so that each lane reads its own in pieces of 16 bytes, piece after piece, and after them the words
+// that fill no piece (device.rs, `spread`).
+#pragma once
+
+#include "numerics.cuh"
+
+// In the order of `PanelKind`.
+enum Kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K, F16, BF16, F32 };
+
+// Sizes in bytes for one half of a panel, as `PanelKind::shape` has them.
+template <int KIND> struct Shape {
+    static constexpr bool NIBBLES = KIND <= Q6K && KIND != Q8_0;
+    static constexpr bool K_QUANT = KIND == Q4K || KIND == Q5K || KIND == Q6K;
+    static constexpr bool FIVE = KIND == Q5_0 || KIND == Q5_1 || KIND == Q5K;
+    static constexpr bool PLAIN = KIND >= F16;
+    static constexpr bool MINIMUM = KIND == Q4_1 || KIND == Q5_1 || KIND == Q4K || KIND == Q5K;
+    // Chains of a segment: two of 16 inputs in Q6K.
+    static constexpr int CHAINS = KIND == Q6K ? 2 : 1;
+    static constexpr int SUPERBLOCK = K_QUANT ? 8 : 1;
+    static constexpr int HEADER = KIND == Q4K || KIND == Q5K ? 4 * LANES : KIND == Q6K ? 2 * LANES : 0;
+    static constexpr int SCALES = PLAIN ? 0 : KIND == Q4_1 || KIND == Q5_1 ? 4 * LANES : 2 * LANES;
+    // Pieces of 16 bytes and words of 4 that a lane has of a segment.
+    static constexpr int PIECES = NIBBLES ? 1 : KIND == Q8_0 ? 2 : KIND == F32 ? 8 : 4;
+    static constexpr int WORDS = FIVE ? 1 : KIND == Q6K ? 2 : 0;
+    static constexpr int WEIGHTS = LANES * (16 * PIECES + 4 * WORDS);
+    static constexpr int BODY = 2 * (SCALES + WEIGHTS);
+
+    __device__ static int header(int segment) {
+        return segment / SUPERBLOCK * (2 * HEADER + SUPERBLOCK * BODY);
+    }
+    __device__ static int scales(int segment) {
+        return header(segment) + 2 * HEADER + segment % SUPERBLOCK * BODY;
+    }
+    __device__ static int weights(int segment) { return scales(segment) + 2 * SCALES; }
+    __device__ static u64 panel(int segments) {
+        return (u64)(segments / SUPERBLOCK) * (2 * HEADER) + (u64)segments * BODY;
+    }
+};
+
+__device__ __forceinline__ float half_at(const u8 *at) {
+    return __half2float(*reinterpret_cast<const __half *>(at));
+}
+
+// The raw weights of one output in one segment.
+template <int KIND> struct Weights {
+    uint4 pieces[Shape<KIND>::PIECES];
+    u32 words[Shape<KIND>::WORDS > 0 ? Shape<KIND>::WORDS : 1];
+
+    __device__ __forceinline__ void load(const u8 *panel, int segment, int lane) {
+        const u8 *at = panel + Shape<KIND>::weights(segment);
+#pragma unroll
+        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++)
+            pieces[piece] = __ldg(reinterpret_cast<const uint4 *>(at) + piece * PANEL + lane);
+#pragma unroll
+        for (int word = 0; word < Shape<KIND>::WORDS; word++)
+            words[word] = __ldg(reinterpret_cast<const u32 *>(at + 512 * Shape<KIND>::PIECES) + word * PANEL + lane);
+    }
+
+    // The value of input `k` as a number, without its scale. `k` is known when this is compiled.
+    __device__ __forceinline__ float at(int k) const {
+        const u32 *raw = reinterpret_cast<const u32 *>(pieces);
+        if (Shape<KIND>::NIBBLES) {
+            int value = raw[k / 8] >> (4 * (k % 8)) & 15;
+            if (Shape<KIND>::FIVE) value |= (words[0] >> k & 1) << 4;
+            if (KIND == Q6K) value |= (words[k / 16] >> (2 * (k % 16)) & 3) << 4;
+            if (KIND == Q4_0) value -= 8;
+            if (KIND == Q5_0) value -= 16;
+            if (KIND == Q6K) value -= 32;
+            return (float)value;
+        }
+        if (KIND == Q8_0) return (float)(signed char)(raw[k / 4] >> (8 * (k % 4)));
+        if (KIND == F16) {
+            __half_raw bits;
+            bits.x = (u16)(raw[k / 2] >> (16 * (k % 2)));
+            return __half2float(__half(bits));
+        }
+        if (KIND == BF16) return __uint_as_float(k % 2 == 0 ? raw[k / 2] << 16 : raw[k / 2] & 0xffff0000u);
+        return __uint_as_float(raw[k]);
+    }
+};
+
+// The scale and the minimum of one output in one chain of a segment.
+template <int KIND> __device__ __forceinline__ float2 scales_of(const u8 *panel, int segment, int chain, int lane) {
+    int half = lane / LANES, own = lane % LANES;
+    const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
+    const u8 *header = panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER;
+    float2 result = make_float2(1.0f, 0.0f);
+    if (KIND == Q4_0 || KIND == Q5_0 || KIND == Q8_0) result.x = half_at(scales + 2 * own);
+    if (KIND == Q4_1 || KIND == Q5_1) {
+        result.x = half_at(scales + 2 * own);
+        result.y = half_at(scales + 2 * (LANES + own));
+    }
+    if (KIND == Q4K || KIND == Q5K) {
+        result.x = product(half_at(header + 2 * own), (float)(signed char)scales[own]);
+        float minimum = product(half_at(header + 2 * (LANES + own)), (float)(signed char)scales[LANES + own]);
+        result.y = __fsub_rn(0.0f, minimum);
+    }
+    if (KIND == Q6K) result.x = product(half_at(header + 2 * own), (float)(signed char)scales[chain * LANES + own]);
+    return result;
+}
+
+// Folds the chain `c` into the total `t`; `s` is the segment's sum of activations.
+template <int KIND> __device__ __forceinline__ float fold(float2 scales, float c, float s, float t) {
+    if (Shape<KIND>::PLAIN) return sum(t, c);
+    t = fused(scales.x, c, t);
+    return Shape<KIND>::MINIMUM ? fused(scales.y, s, t) : t;
+}
+
+__device__ __forceinline__ bool has_minimum(u32 kind) {
+    return kind == Q4_1 || kind == Q5_1 || kind == Q4K || kind == Q5K;
+}
+
+// Runs BODY with KIND standing for the kind as a constant.
+#define WITH_KIND(kind, BODY)                                                                                              \
+    switch (kind) {                                                                                                        \
+    case Q4_0: { constexpr int KIND = Q4_0; BODY; } break;                                                                 \
+    case Q4_1: { constexpr int KIND = Q4_1; BODY; } break;                                                                 \
+    case Q5_0: { constexpr int KIND = Q5_0; BODY; } break;                                                                 \
+    case Q5_1: { constexpr int KIND = Q5_1; BODY; } break;                                                                 \
+    case Q8_0: { constexpr int KIND = Q8_0; BODY; } break;                                                                 \
+    case Q4K: { constexpr int KIND = Q4K; BODY; } break;                                                                   \
+    case Q5K: { constexpr int KIND = Q5K; BODY; } break;                                                                   \
+    case Q6K: { constexpr int KIND = Q6K; BODY; } break;                                                                   \
+    case F16: { constexpr int KIND = F16; BODY; } break;                                                                   \
+    case BF16: { constexpr int KIND = BF16; BODY; } break;                                                                 \
+    default: { constexpr int KIND = F32; BODY; } break;                                                                    \
+    }
+
+// A packed matrix.
+struct Matrix {
+    const u8 *data;
+    u32 kind;
+    // Outputs.
+    u32 rows;
+};
+
+__device__ __forceinline__ const u8 *panel_of(const Matrix &matrix, int panel, int segments) {
+    WITH_KIND(matrix.kind, return matrix.data + panel * Shape<KIND>::panel(segments));
+    return matrix.data;
+}
+
+// A product: the matrix, and where its outputs go, row-major.
+struct Product {
+    Matrix matrix;
+    float *out;
+    u64 stride;
+};
+
+enum Mode { STORE = 0, ACCUMULATE = 1, GATED = 2 };
+
+// Products of the same activations. GATED has two, gate and up, and one output.
+struct Linear {
+    Product products[3];
+    u32 count;
+    u32 segments;
+    u32 mode;
+    u32 gelu;
+    // Activations: row-major for few rows, transposed for many (`normalise`).
+    const float *x;
+    const float *sums;
+    u64 x_stride;
+    // The row of `x` for each row of the output; null where they are the same.
+    const u32 *map;
+    // Weights of a normalisation that `x` goes through first, or null.
+    const float *norm;
+    float epsilon;
+    u32 rows;
+    // Rows that transposed activations have room for.
+    u32 padded;
+    u32 unused;
+};

@@ -1,0 +1,96 @@
+// The arithmetic of docs/numerics.md on a GPU: every operation is spelled as the one instruction that is meant, so that no
+// compiler setting can contract, reorder or flush anything.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Inputs of a segment: every reduction is cut into such.
+constexpr int SEGMENT = 32;
+// Outputs of a panel, one for each lane of a warp.
+constexpr int PANEL = 32;
+// Lanes of the CPU's vectors, in which keys lie in a slab and scales in a panel.
+constexpr int LANES = 16;
+
+__device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ float sum(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
+
+// Rule EXP. Cephes' expf, every step a fused multiply-add; the argument is clamped, so the result is a normal number.
+__device__ __forceinline__ float exponential(float x) {
+    x = x < -87.33654f ? -87.33654f : x;
+    x = x > 88.37626f ? 88.37626f : x;
+    float n = rintf(product(x, 1.44269504088896340736f));
+    float r = fused(n, -0.693359375f, x);
+    r = fused(n, 2.1219444e-4f, r);
+    float p = 1.9875691e-4f;
+    p = fused(p, r, 1.3982e-3f);
+    p = fused(p, r, 8.333452e-3f);
+    p = fused(p, r, 4.1665796e-2f);
+    p = fused(p, r, 1.6666666e-1f);
+    p = fused(p, r, 5.0000001e-1f);
+    float y = sum(fused(p, product(r, r), r), 1.0f);
+    return product(y, __int_as_float(((int)n + 127) << 23));
+}
+
+// SwiGLU, or GeGLU in its tanh form: gate / (1 + exp(0 - z)) * up.
+__device__ __forceinline__ float gated(float gate, float up, bool gelu) {
+    float z = gate;
+    if (gelu) {
+        float cube = product(product(gate, gate), gate);
+        z = product(fused(cube, 0.044715f, gate), 1.5957692f);
+    }
+    float denominator = sum(1.0f, exponential(__fsub_rn(0.0f, z)));
+    return product(__fdiv_rn(gate, denominator), up);
+}
+
+// One over the root of the mean square, from the sum of squares.
+__device__ __forceinline__ float inverse_root(float total, int length, float epsilon) {
+    return __fdiv_rn(1.0f, __fsqrt_rn(sum(__fdiv_rn(total, (float)length), epsilon)));
+}
+
+// One row of a pass: a token of a session. Written by the host.
+struct Row {
+    u64 position;
+    // The last position that it sees.
+    u64 last;
+    u32 token;
+    u32 sequence;
+    // Where its angles lie in the tables: at its position, and for sinks.
+    u32 angles;
+    u32 sink_angles;
+};
+
+// One session of a pass.
+struct Sequence {
+    // The slab: its elements, and the scales of their blocks.
+    u8 *elements;
+    u16 *scales;
+    // Which of the pass's layouts.
+    u32 layout;
+    u32 unused;
+};
+
+// Where the keys and values of one layer lie in a slab, and which of them a query sees: `LayerLayout` of kv.rs.
+struct Slots {
+    u64 sink;
+    // 0: everything is seen.
+    u64 window;
+    u64 start;
+    u32 sink_slots;
+    u32 ring;
+};
+
+enum Element { ELEMENT_F16 = 0, ELEMENT_F32 = 1, ELEMENT_INT8 = 2 };
+
+__device__ __forceinline__ u64 window_start(const Slots &slots, u64 position) {
+    if (slots.window == 0) return 0;
+    u64 low = position + 1 > slots.window ? position + 1 - slots.window : 0;
+    return low > slots.sink ? low : slots.sink;
+}
