@@ -48,6 +48,8 @@ fn kernels() {
             "-ftz=false",
             "-prec-div=true",
             "-prec-sqrt=true",
+            // Registers are worth more here than threads that wait.
+            "-Xptxas=--register-usage-level=3",
         ]);
     for (index, architecture) in architectures.iter().enumerate() {
         let newest = index + 1 == architectures.len();

@@ -25,20 +25,19 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 24] = [
     "embed",
     "normalise",
     "add_branch",
     "rotate_and_store",
     "greatest",
-    "few_1_8",
-    "few_1_32",
-    "few_2_8",
-    "few_2_32",
-    "few_4_32",
-    "few_8_32",
-    "many_one",
-    "many_gated",
+    "linear_1_8",
+    "linear_1_32",
+    "linear_2_8",
+    "linear_2_32",
+    "linear_4_32",
+    "linear_8_32",
+    "linear_16_32",
     "attend_f16_1",
     "attend_f16_2",
     "attend_f16_3",
@@ -220,13 +219,29 @@ impl Device {
             y: 1,
             z: 1,
         };
-        let mut attributes = [CUlaunchAttribute {
-            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-            pad: [0; 4],
-            value: CUlaunchAttributeValue {
-                clusterDim: clusters,
+        let mut attributes = [
+            // A kernel begins before the one before it has ended: each waits for that where it needs to.
+            CUlaunchAttribute {
+                id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                pad: [0; 4],
+                value: CUlaunchAttributeValue {
+                    programmaticStreamSerializationAllowed: 1,
+                },
             },
-        }];
+            CUlaunchAttribute {
+                id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+                pad: [0; 4],
+                value: CUlaunchAttributeValue {
+                    clusterDim: clusters,
+                },
+            },
+        ];
+        // Older devices have neither.
+        let count = match (self.has_clusters(), cluster) {
+            (false, _) => 0,
+            (true, 1) => 1,
+            (true, _) => 2,
+        };
         let config = CUlaunchConfig {
             gridDimX: grid.0 as u32,
             gridDimY: grid.1 as u32,
@@ -237,7 +252,7 @@ impl Device {
             sharedMemBytes: shared as u32,
             hStream: stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: u32::from(cluster > 1),
+            numAttrs: count,
         };
         let function = self.functions[name];
         // SAFETY: the configuration lives until the call returns; the arguments by the caller.
@@ -332,7 +347,7 @@ fn load(shared: usize) -> Result<HashMap<&'static str, CUfunction>, DriverError>
             .map(|name| {
                 let c_name = CString::new(name).unwrap_or_default();
                 let function = result::module::get_function(module, c_name)?;
-                if name.starts_with("few") || name.starts_with("attend") {
+                if name.starts_with("linear") || name.starts_with("attend") {
                     result::function::set_function_attribute(
                         function,
                         FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,

@@ -2,12 +2,17 @@
 //! (`src/kernels/cuda`), to the same bits.
 
 mod context;
+mod graph;
+mod kernels;
 mod memory;
 mod plan;
 mod run;
+mod scratch;
 mod slab;
+mod stream;
 mod weights;
 
 pub use context::facts;
-pub(crate) use run::{CudaCompute, LogitsOnDevice};
+pub(crate) use run::CudaCompute;
+pub(crate) use stream::LogitsOnDevice;
 pub(crate) use weights::Uploaded;

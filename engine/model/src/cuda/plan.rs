@@ -68,17 +68,16 @@ pub(super) struct LinearArgument {
     pub(super) mode: u32,
     pub(super) gelu: u32,
     pub(super) x: u64,
-    pub(super) sums: u64,
     pub(super) x_stride: u64,
     pub(super) map: u64,
     pub(super) norm: u64,
     pub(super) epsilon: f32,
     pub(super) rows: u32,
-    pub(super) padded: u32,
-    pub(super) unused: u32,
+    pub(super) chains: u32,
+    pub(super) piece: u32,
 }
 
-/// `Rotation` of rows.cu.
+/// `Rotation` of rotation.cuh.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(super) struct RotationArgument {
@@ -113,20 +112,12 @@ pub(super) struct RotationArgument {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(super) struct AttentionArgument {
-    pub(super) rows: u64,
-    pub(super) sequences: u64,
-    pub(super) slots: u64,
-    pub(super) layers: u32,
-    pub(super) heads: u32,
-    pub(super) kv_heads: u32,
-    pub(super) dim: u32,
-    pub(super) window_queries: u64,
-    pub(super) sink_queries: u64,
+    pub(super) made: RotationArgument,
     pub(super) out: u64,
     pub(super) scale: f32,
-    pub(super) padded: u32,
     pub(super) room: u32,
     pub(super) cluster: u32,
+    pub(super) alone: u32,
 }
 
 /// One sequence of the pass.

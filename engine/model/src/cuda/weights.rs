@@ -32,6 +32,7 @@ pub(crate) struct MatrixOnDevice {
     bytes: Buffer<u8>,
     kind: u32,
     rows: u32,
+    panel_bytes: u64,
 }
 
 /// A matrix as kernels take it: `Matrix` of formats.cuh.
@@ -41,6 +42,7 @@ pub(crate) struct MatrixArgument {
     pub(crate) data: u64,
     pub(crate) kind: u32,
     pub(crate) rows: u32,
+    pub(crate) panel: u64,
 }
 
 #[derive(Debug)]
@@ -192,6 +194,7 @@ impl MatrixOnDevice {
             bytes: Buffer::of(device, &spread)?,
             kind: matrix.kind as u32,
             rows: matrix.rows as u32,
+            panel_bytes: panel_bytes as u64,
         })
     }
 
@@ -200,6 +203,7 @@ impl MatrixOnDevice {
             data: self.bytes.pointer(),
             kind: self.kind,
             rows: self.rows,
+            panel: self.panel_bytes,
         }
     }
 }

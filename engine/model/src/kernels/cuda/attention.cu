@@ -6,29 +6,25 @@
 // not visible is in no chain.
 #include <cooperative_groups.h>
 
-#include "numerics.cuh"
+#include "rotation.cuh"
 
 namespace groups = cooperative_groups;
 
 constexpr int ATTENTION_THREADS = 256;
+// Blocks of a cluster at most.
+constexpr int MOST_BLOCKS = 8;
+// Values that are on their way at once.
+constexpr int AHEAD = 16;
 
 struct Attention {
-    const Row *rows;
-    const Sequence *sequences;
-    const Slots *slots;
-    u32 layers;
-    u32 heads;
-    u32 kv_heads;
-    u32 dim;
-    const float *window_queries;
-    const float *sink_queries;
+    // What was made before attention, and, where `alone` is set, is finished here: no row of the pass sees another one.
+    Rotation made;
     float *out;
     float scale;
-    // 0: the output is row-major. Otherwise transposed, as `normalise` writes it.
-    u32 padded;
     // Units that a block has room for at once.
     u32 room;
     u32 cluster;
+    u32 alone;
 };
 
 // The segments of 32 keys that a row may see: those of the sinks, then the window's. A unit makes one chain: a segment, or the
@@ -38,6 +34,10 @@ struct Seen {
     u64 low;
     u64 last;
     u64 sink_end;
+    // The slot of the window's first segment, and where the ring ends.
+    u32 window_slot;
+    u32 end_slot;
+    u32 ring;
     int sinks;
     int segments;
     bool joined;
@@ -51,6 +51,9 @@ struct Seen {
         u64 end = low <= last ? last / SEGMENT + 1 : first;
         segments = sinks + (int)(end - first);
         joined = end > first && (u64)sinks == first + 1;
+        ring = slots.ring;
+        window_slot = slots.sink_slots + (u32)(first * SEGMENT % ring);
+        end_slot = slots.sink_slots + ring;
     }
     __device__ int units() const { return segments - joined; }
     // The first segment of a unit; that of one past the last is one past the last.
@@ -71,9 +74,11 @@ struct Seen {
         from = a <= start ? 0 : a >= start + SEGMENT ? SEGMENT : (int)(a - start);
         to = b <= start ? 0 : b >= start + SEGMENT ? SEGMENT : (int)(b - start);
     }
-    __device__ u32 slot(const Slots &slots, int segment) const {
+    __device__ u32 slot(int segment) const {
         if (segment < sinks) return segment * SEGMENT;
-        return slots.sink_slots + (u32)((first + (segment - sinks)) * SEGMENT % slots.ring);
+        // What is seen is no longer than the ring, so it wraps once at most.
+        u32 slot = window_slot + (segment - sinks) * SEGMENT;
+        return slot < end_slot ? slot : slot - ring;
     }
 };
 
@@ -129,34 +134,73 @@ template <int ELEMENT> __device__ __forceinline__ float2 pair_at(const Sequence 
 }
 
 template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const Attention &args) {
-    extern __shared__ float attention_shared[];
-    __shared__ float maxima[ATTENTION_THREADS / 32][HEADS], peak[HEADS], totals[HEADS];
-    Row row = args.rows[blockIdx.y];
-    Sequence sequence = args.sequences[row.sequence];
-    Slots slots = args.slots[sequence.layout * args.layers];
-    Seen seen(slots, row);
-    int dim = args.dim, group = args.heads / args.kv_heads, parts = group / HEADS;
+    extern __shared__ float4 attention_shared[];
+    __shared__ float maxima[ATTENTION_THREADS / 32][HEADS], peak[HEADS], totals[HEADS], peaks[MOST_BLOCKS][HEADS];
+    begin_next();
+    const Rotation &made = args.made;
+    int dim = made.dim, group = made.heads / made.kv_heads, parts = group / HEADS;
     int rank = blockIdx.x % args.cluster, which = blockIdx.x / args.cluster;
     int kv_head = which / parts, head = kv_head * group + which % parts * HEADS;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     int capacity = (args.room + 1) * SEGMENT;
-    float *queries = attention_shared, *sink_queries = queries + HEADS * dim, *folded = sink_queries + HEADS * dim;
-    float *scores = folded + HEADS * dim, *sums = scores + HEADS * capacity, *chains = sums + HEADS * args.room;
-
+    float *queries = reinterpret_cast<float *>(attention_shared), *sink_queries = queries + HEADS * dim, *folded = sink_queries + HEADS * dim;
+    float *scores = folded + HEADS * dim, *sums = scores + HEADS * capacity, *chains = sums + HEADS * args.room * args.cluster;
+    // The plan was there before the pass began, and so was all of the cache but the row's own position: what this block needs of
+    // it is on its way while the kernel before this one still runs.
+    Row row = made.rows[blockIdx.y];
+    Sequence sequence = made.sequences[row.sequence];
+    Slots slots = made.slots[sequence.layout * made.layers];
+    Seen seen(slots, row);
     u64 all = (u64)(slots.sink_slots + slots.ring) * dim;
-    u64 keys = slots.start + kv_head * all, values = slots.start + (args.kv_heads + kv_head) * all;
-    const float *own = args.window_queries + ((u64)blockIdx.y * args.heads + head) * dim;
-    const float *own_sink = args.sink_queries + ((u64)blockIdx.y * args.heads + head) * dim;
-    for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
-        queries[i] = own[i];
-        sink_queries[i] = seen.sinks > 0 ? own_sink[i] : 0.0f;
-        folded[i] = 0.0f;
+    u64 keys = slots.start + kv_head * all, values = slots.start + (made.kv_heads + kv_head) * all;
+    int units = seen.units(), first = units * rank / args.cluster, end = units * (rank + 1) / args.cluster;
+    if (args.alone) {
+        constexpr int WIDTH = ELEMENT == ELEMENT_F16 ? 2 : ELEMENT == ELEMENT_F32 ? 4 : 1;
+        int lines = SEGMENT * dim * WIDTH / 128;
+        for (int i = threadIdx.x; i < (seen.begin(end) - seen.begin(first)) * 2 * lines; i += blockDim.x) {
+            int segment = seen.begin(first) + i / (2 * lines);
+            u64 at = ((i % (2 * lines) < lines ? keys : values) + (u64)seen.slot(segment) * dim) * WIDTH + i % lines * 128;
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(sequence.elements + at));
+        }
     }
+    wait_for_last();
+    u64 own_head = (u64)blockIdx.y * made.heads + head, own_key = (u64)blockIdx.y * made.kv_heads + kv_head;
+    if (args.alone) {
+        // Scratch of what comes later holds what is not rotated yet.
+        float *q = folded, *k = scores, *v = k + dim, *turned_k = v + dim, *parts_of = turned_k + dim;
+        fetch_heads(q, made.queries + own_head * dim, made.query_bias ? made.query_bias + head * dim : nullptr, HEADS * dim);
+        // The last block of a cluster has the row's own position.
+        bool writes = rank + 1 == (int)args.cluster;
+        if (writes) {
+            fetch_heads(k, made.keys + own_key * dim, made.key_bias ? made.key_bias + kv_head * dim : nullptr, dim);
+            fetch_heads(v, made.values + own_key * dim, made.value_bias ? made.value_bias + kv_head * dim : nullptr, dim);
+        }
+        __syncthreads();
+        if (made.query_norm) normalise_heads(q, HEADS, dim, made.query_norm, made.epsilon, parts_of);
+        if (made.key_norm && writes) normalise_heads(k, 1, dim, made.key_norm, made.epsilon, parts_of);
+        const float *angles = angles_of(made.angles, made.own_angles, row.angles, made.places, dim);
+        const float *sink_angles = angles_of(made.sink_angles, made.own_sink_angles, row.sink_angles, made.places, dim);
+        for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
+            queries[i] = turned(q + i / dim * dim, angles, i % dim, dim);
+            sink_queries[i] = seen.sinks > 0 ? turned(q + i / dim * dim, sink_angles, i % dim, dim) : 0.0f;
+        }
+        if (writes) {
+            for (int i = threadIdx.x; i < dim; i += blockDim.x) turned_k[i] = turned(k, angles, i, dim);
+            __syncthreads();
+            write_to_slab(made, sequence, slots, row.position, kv_head, 1, turned_k, v);
+        }
+        __syncthreads();
+    } else {
+        for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
+            queries[i] = made.window_queries[own_head * dim + i];
+            sink_queries[i] = seen.sinks > 0 ? made.sink_queries[own_head * dim + i] : 0.0f;
+        }
+    }
+    for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) folded[i] = 0.0f;
     if (threadIdx.x < HEADS) totals[threadIdx.x] = 0.0f;
     __syncthreads();
 
     // The units of this block, and the pieces of them that there is room for; several pieces only without a cluster.
-    int units = seen.units(), first = units * rank / args.cluster, end = units * (rank + 1) / args.cluster;
     bool whole = end - first <= (int)args.room;
     float most[HEADS];
 #pragma unroll
@@ -164,7 +208,7 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
     int base = seen.begin(first);
     for (int segment = base + warp; segment < seen.begin(end); segment += warps) {
         float found[HEADS];
-        score<ELEMENT, HEADS>(sequence, keys + (u64)seen.slot(slots, segment) * dim, dim, segment < seen.sinks ? sink_queries : queries, args.scale, found);
+        score<ELEMENT, HEADS>(sequence, keys + (u64)seen.slot(segment) * dim, dim, segment < seen.sinks ? sink_queries : queries, args.scale, found);
         int from, to;
         seen.visible(segment, from, to);
         bool is_seen = from <= lane && lane < to;
@@ -188,21 +232,26 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
         for (int w = 0; w < warps; w++) found = maxima[w][threadIdx.x] > found ? maxima[w][threadIdx.x] : found;
         peak[threadIdx.x] = found;
     }
+    __syncthreads();
 #if __CUDA_ARCH__ >= 900
     if (args.cluster > 1) {
         groups::cluster_group cluster = groups::this_cluster();
+        if (threadIdx.x < args.cluster * HEADS) {
+            int h = threadIdx.x % HEADS;
+            cluster.map_shared_rank(&peaks[0][0], threadIdx.x / HEADS)[rank * HEADS + h] = peak[h];
+        }
         cluster.sync();
-        float found = -INFINITY;
-        if (threadIdx.x < HEADS)
+        if (threadIdx.x < HEADS) {
+            float found = -INFINITY;
             for (u32 other = 0; other < args.cluster; other++) {
-                float value = cluster.map_shared_rank(peak, other)[threadIdx.x];
+                float value = peaks[other][threadIdx.x];
                 found = value > found ? value : found;
             }
-        cluster.sync();
-        if (threadIdx.x < HEADS) peak[threadIdx.x] = found;
+            peak[threadIdx.x] = found;
+        }
+        __syncthreads();
     }
 #endif
-    __syncthreads();
 
     for (int piece = first; piece < end || piece == first; piece += args.room) {
         int piece_end = piece + (int)args.room < end ? piece + (int)args.room : end;
@@ -212,7 +261,7 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
             for (int segment = warp; segment < segments; segment += warps) {
                 float found[HEADS];
                 int at = base + segment;
-                score<ELEMENT, HEADS>(sequence, keys + (u64)seen.slot(slots, at) * dim, dim, at < seen.sinks ? sink_queries : queries, args.scale, found);
+                score<ELEMENT, HEADS>(sequence, keys + (u64)seen.slot(at) * dim, dim, at < seen.sinks ? sink_queries : queries, args.scale, found);
 #pragma unroll
                 for (int h = 0; h < HEADS; h++) scores[h * capacity + segment * SEGMENT + lane] = found[h];
             }
@@ -241,7 +290,12 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
                     for (int k = from; k < to; k++) s = sum(s, weights[k]);
                 }
             }
-            sums[(unit - piece) * HEADS + h] = s;
+            if (args.cluster == 1) sums[(unit - piece) * HEADS + h] = s;
+#if __CUDA_ARCH__ >= 900
+            else
+                for (u32 other = 0; other < args.cluster; other++)
+                    groups::this_cluster().map_shared_rank(sums, other)[unit * HEADS + h] = s;
+#endif
         }
         for (int unit = piece + warp; unit < piece_end; unit += warps) {
             for (int d = 2 * lane; d < dim; d += 64) {
@@ -250,27 +304,27 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
                 for (int h = 0; h < HEADS; h++) c[h] = make_float2(0.0f, 0.0f);
                 for (int segment = seen.begin(unit); segment < seen.end(unit); segment++) {
                     const float *weights = scores + (segment - base) * SEGMENT;
-                    u64 at = values + (u64)seen.slot(slots, segment) * dim + d;
+                    u64 at = values + (u64)seen.slot(segment) * dim + d;
                     int from, to;
                     seen.visible(segment, from, to);
                     if (from == 0 && to == SEGMENT) {
 #pragma unroll
-                        for (int k = 0; k < SEGMENT; k += 4) {
-                            float2 value[4];
+                        for (int k = 0; k < SEGMENT; k += AHEAD) {
+                            float2 value[AHEAD];
 #pragma unroll
-                            for (int i = 0; i < 4; i++) value[i] = pair_at<ELEMENT>(sequence, at + (u64)(k + i) * dim);
+                            for (int i = 0; i < AHEAD; i++) value[i] = pair_at<ELEMENT>(sequence, at + (u64)(k + i) * dim);
 #pragma unroll
-                            for (int h = 0; h < HEADS; h++) {
-                                float4 w = *reinterpret_cast<const float4 *>(weights + h * capacity + k);
-                                c[h].x = fused(w.x, value[0].x, c[h].x);
-                                c[h].y = fused(w.x, value[0].y, c[h].y);
-                                c[h].x = fused(w.y, value[1].x, c[h].x);
-                                c[h].y = fused(w.y, value[1].y, c[h].y);
-                                c[h].x = fused(w.z, value[2].x, c[h].x);
-                                c[h].y = fused(w.z, value[2].y, c[h].y);
-                                c[h].x = fused(w.w, value[3].x, c[h].x);
-                                c[h].y = fused(w.w, value[3].y, c[h].y);
-                            }
+                            for (int i = 0; i < AHEAD; i += 4)
+#pragma unroll
+                                for (int h = 0; h < HEADS; h++) {
+                                    float4 w = *reinterpret_cast<const float4 *>(weights + h * capacity + k + i);
+                                    float ws[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+                                    for (int j = 0; j < 4; j++) {
+                                        c[h].x = fused(ws[j], value[i + j].x, c[h].x);
+                                        c[h].y = fused(ws[j], value[i + j].y, c[h].y);
+                                    }
+                                }
                         }
                     } else {
                         for (int k = from; k < to; k++) {
@@ -285,8 +339,17 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
                     }
                 }
 #pragma unroll
-                for (int h = 0; h < HEADS; h++)
-                    *reinterpret_cast<float2 *>(chains + ((unit - piece) * HEADS + h) * dim + d) = c[h];
+                for (int h = 0; h < HEADS; h++) {
+                    if (args.cluster == 1) *reinterpret_cast<float2 *>(chains + ((unit - piece) * HEADS + h) * dim + d) = c[h];
+#if __CUDA_ARCH__ >= 900
+                    else {
+                        // Each block folds a part of the outputs: its chains go there.
+                        int part = HEADS * dim / args.cluster, at = h * dim + d;
+                        float *theirs = groups::this_cluster().map_shared_rank(chains, at / part);
+                        *reinterpret_cast<float2 *>(theirs + unit * part + at % part) = c[h];
+                    }
+#endif
+                }
             }
         }
         __syncthreads();
@@ -307,53 +370,27 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
     }
 #if __CUDA_ARCH__ >= 900
     if (args.cluster > 1) {
-        groups::cluster_group cluster = groups::this_cluster();
-        cluster.sync();
-        if (threadIdx.x < HEADS) {
-            float total = 0.0f;
-            for (int other = 0; other < (int)args.cluster; other++) {
-                const float *theirs = cluster.map_shared_rank(sums, other);
-                int count = units * (other + 1) / (int)args.cluster - units * other / (int)args.cluster;
-                for (int unit = 0; unit < count; unit++) total = sum(total, theirs[unit * HEADS + threadIdx.x]);
+        groups::this_cluster().sync();
+        int part = HEADS * dim / args.cluster;
+        for (int i = threadIdx.x; i < part; i += blockDim.x) {
+            int at = rank * part + i, h = at / dim;
+            float t = 0.0f, total = 0.0f;
+#pragma unroll 8
+            for (int unit = 0; unit < units; unit++) {
+                t = sum(t, chains[unit * part + i]);
+                total = sum(total, sums[unit * HEADS + h]);
             }
-            totals[threadIdx.x] = total;
+            args.out[own_head * dim + at] = product(t, __fdiv_rn(1.0f, total));
         }
-        for (int i = rank * blockDim.x + threadIdx.x; i < HEADS * dim; i += args.cluster * blockDim.x) {
-            float t = 0.0f;
-            for (int other = 0; other < (int)args.cluster; other++) {
-                const float *theirs = cluster.map_shared_rank(chains, other);
-                int count = units * (other + 1) / (int)args.cluster - units * other / (int)args.cluster;
-#pragma unroll 4
-                for (int unit = 0; unit < count; unit++) t = sum(t, theirs[unit * HEADS * dim + i]);
-            }
-            folded[i] = t;
-        }
-        __syncthreads();
-        for (int i = rank * blockDim.x + threadIdx.x; i < HEADS * dim; i += args.cluster * blockDim.x)
-            args.out[((u64)blockIdx.y * args.heads + head) * dim + i] = product(folded[i], __fdiv_rn(1.0f, totals[i / dim]));
-        // Nobody ends while its chains are read.
-        cluster.sync();
         return;
     }
 #endif
-    int width = args.heads * dim;
-    for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
-        float y = product(folded[i], __fdiv_rn(1.0f, totals[i / dim]));
-        folded[i] = y;
-        if (args.padded) args.out[(u64)(head * dim + i) * args.padded + blockIdx.y] = y;
-        else args.out[(u64)blockIdx.y * width + head * dim + i] = y;
-    }
-    if (!args.padded) return;
-    __syncthreads();
-    for (int segment = threadIdx.x; segment < HEADS * dim / SEGMENT; segment += blockDim.x) {
-        float s = 0.0f;
-        for (int k = 0; k < SEGMENT; k++) s = sum(s, folded[segment * SEGMENT + k]);
-        args.out[(u64)(width + head * dim / SEGMENT + segment) * args.padded + blockIdx.y] = s;
-    }
+    for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x)
+        args.out[own_head * dim + i] = product(folded[i], __fdiv_rn(1.0f, totals[i / dim]));
 }
 
 #define ATTEND(NAME, ELEMENT, HEADS)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS) attend_##NAME##_##HEADS(                               \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attend_##NAME##_##HEADS(                               \
         const __grid_constant__ Attention args) {                                                                          \
         attend<ELEMENT, HEADS>(args);                                                                                      \
     }

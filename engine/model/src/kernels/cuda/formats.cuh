@@ -33,13 +33,14 @@ template <int KIND> struct Shape {
         return header(segment) + 2 * HEADER + segment % SUPERBLOCK * BODY;
     }
     __device__ static int weights(int segment) { return scales(segment) + 2 * SCALES; }
-    __device__ static u64 panel(int segments) {
-        return (u64)(segments / SUPERBLOCK) * (2 * HEADER) + (u64)segments * BODY;
-    }
 };
 
-__device__ __forceinline__ float half_at(const u8 *at) {
-    return __half2float(*reinterpret_cast<const __half *>(at));
+// A lane's piece of 16 bytes, and its words behind the pieces.
+__device__ __forceinline__ uint4 piece_at(const u8 *weights, int piece, int lane) {
+    return __ldg(reinterpret_cast<const uint4 *>(weights) + piece * PANEL + lane);
+}
+template <int KIND> __device__ __forceinline__ u32 word_at(const u8 *weights, int word, int lane) {
+    return __ldg(reinterpret_cast<const u32 *>(weights + 512 * Shape<KIND>::PIECES) + word * PANEL + lane);
 }
 
 // The raw weights of one output in one segment.
@@ -50,24 +51,21 @@ template <int KIND> struct Weights {
     __device__ __forceinline__ void load(const u8 *panel, int segment, int lane) {
         const u8 *at = panel + Shape<KIND>::weights(segment);
 #pragma unroll
-        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++)
-            pieces[piece] = __ldg(reinterpret_cast<const uint4 *>(at) + piece * PANEL + lane);
+        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) pieces[piece] = piece_at(at, piece, lane);
 #pragma unroll
-        for (int word = 0; word < Shape<KIND>::WORDS; word++)
-            words[word] = __ldg(reinterpret_cast<const u32 *>(at + 512 * Shape<KIND>::PIECES) + word * PANEL + lane);
+        for (int word = 0; word < Shape<KIND>::WORDS; word++) words[word] = word_at<KIND>(at, word, lane);
     }
 
     // The value of input `k` as a number, without its scale. `k` is known when this is compiled.
     __device__ __forceinline__ float at(int k) const {
         const u32 *raw = reinterpret_cast<const u32 *>(pieces);
         if (Shape<KIND>::NIBBLES) {
-            int value = raw[k / 8] >> (4 * (k % 8)) & 15;
+            u32 value = raw[k / 8] >> (4 * (k % 8)) & 15;
             if (Shape<KIND>::FIVE) value |= (words[0] >> k & 1) << 4;
             if (KIND == Q6K) value |= (words[k / 16] >> (2 * (k % 16)) & 3) << 4;
-            if (KIND == Q4_0) value -= 8;
-            if (KIND == Q5_0) value -= 16;
-            if (KIND == Q6K) value -= 32;
-            return (float)value;
+            // 2^23 + value, and 2^23 with the offset taken away: exact, and faster than a conversion.
+            constexpr float OFFSET = KIND == Q4_0 ? 8.0f : KIND == Q5_0 ? 16.0f : KIND == Q6K ? 32.0f : 0.0f;
+            return __fsub_rn(__uint_as_float(value | 0x4b000000u), 8388608.0f + OFFSET);
         }
         if (KIND == Q8_0) return (float)(signed char)(raw[k / 4] >> (8 * (k % 4)));
         if (KIND == F16) {
@@ -80,24 +78,47 @@ template <int KIND> struct Weights {
     }
 };
 
-// The scale and the minimum of one output in one chain of a segment.
-template <int KIND> __device__ __forceinline__ float2 scales_of(const u8 *panel, int segment, int chain, int lane) {
+// The scales and minima of one output in one segment as they are stored: halves, and bytes of K-quants.
+struct RawScales {
+    u32 halves;
+    u32 bytes;
+};
+
+template <int KIND> __device__ __forceinline__ RawScales load_scales(const u8 *panel, int segment, int lane) {
     int half = lane / LANES, own = lane % LANES;
     const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
     const u8 *header = panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER;
+    const u8 *at = Shape<KIND>::K_QUANT ? header : scales;
+    RawScales raw = {0, 0};
+    if (Shape<KIND>::PLAIN) return raw;
+    raw.halves = __ldg(reinterpret_cast<const u16 *>(at) + own);
+    if (Shape<KIND>::MINIMUM) raw.halves |= (u32)__ldg(reinterpret_cast<const u16 *>(at) + LANES + own) << 16;
+    if (Shape<KIND>::K_QUANT) raw.bytes = __ldg(scales + own) | (u32)__ldg(scales + LANES + own) << 8;
+    return raw;
+}
+
+__device__ __forceinline__ float half_of(u32 bits) {
+    __half_raw raw;
+    raw.x = (u16)bits;
+    return __half2float(__half(raw));
+}
+
+// The scale and the minimum of a chain.
+template <int KIND> __device__ __forceinline__ float2 decode_scales(RawScales raw, int chain) {
     float2 result = make_float2(1.0f, 0.0f);
-    if (KIND == Q4_0 || KIND == Q5_0 || KIND == Q8_0) result.x = half_at(scales + 2 * own);
-    if (KIND == Q4_1 || KIND == Q5_1) {
-        result.x = half_at(scales + 2 * own);
-        result.y = half_at(scales + 2 * (LANES + own));
+    if (Shape<KIND>::PLAIN) return result;
+    result.x = half_of(raw.halves);
+    if (Shape<KIND>::MINIMUM) result.y = half_of(raw.halves >> 16);
+    if (Shape<KIND>::K_QUANT) {
+        result.x = product(result.x, (float)(signed char)(raw.bytes >> (8 * chain)));
+        // 0 - (dmin * minimum), as on the processor.
+        if (Shape<KIND>::MINIMUM) result.y = __fsub_rn(0.0f, product(result.y, (float)(signed char)(raw.bytes >> 8)));
     }
-    if (KIND == Q4K || KIND == Q5K) {
-        result.x = product(half_at(header + 2 * own), (float)(signed char)scales[own]);
-        float minimum = product(half_at(header + 2 * (LANES + own)), (float)(signed char)scales[LANES + own]);
-        result.y = __fsub_rn(0.0f, minimum);
-    }
-    if (KIND == Q6K) result.x = product(half_at(header + 2 * own), (float)(signed char)scales[chain * LANES + own]);
     return result;
+}
+
+template <int KIND> __device__ __forceinline__ float2 scales_of(const u8 *panel, int segment, int chain, int lane) {
+    return decode_scales<KIND>(load_scales<KIND>(panel, segment, lane), chain);
 }
 
 // Folds the chain `c` into the total `t`; `s` is the segment's sum of activations.
@@ -110,6 +131,8 @@ template <int KIND> __device__ __forceinline__ float fold(float2 scales, float c
 __device__ __forceinline__ bool has_minimum(u32 kind) {
     return kind == Q4_1 || kind == Q5_1 || kind == Q4K || kind == Q5K;
 }
+
+#define COMMA ,
 
 // Runs BODY with KIND standing for the kind as a constant.
 #define WITH_KIND(kind, BODY)                                                                                              \
@@ -133,12 +156,11 @@ struct Matrix {
     u32 kind;
     // Outputs.
     u32 rows;
+    // Bytes of a panel.
+    u64 panel;
 };
 
-__device__ __forceinline__ const u8 *panel_of(const Matrix &matrix, int panel, int segments) {
-    WITH_KIND(matrix.kind, return matrix.data + panel * Shape<KIND>::panel(segments));
-    return matrix.data;
-}
+__device__ __forceinline__ const u8 *panel_of(const Matrix &matrix, int panel) { return matrix.data + panel * matrix.panel; }
 
 // A product: the matrix, and where its outputs go, row-major.
 struct Product {
@@ -156,9 +178,8 @@ struct Linear {
     u32 segments;
     u32 mode;
     u32 gelu;
-    // Activations: row-major for few rows, transposed for many (`normalise`).
+    // Activations, row-major.
     const float *x;
-    const float *sums;
     u64 x_stride;
     // The row of `x` for each row of the output; null where they are the same.
     const u32 *map;
@@ -166,7 +187,8 @@ struct Linear {
     const float *norm;
     float epsilon;
     u32 rows;
-    // Rows that transposed activations have room for.
-    u32 padded;
-    u32 unused;
+    // Chains of a segment at most.
+    u32 chains;
+    // Segments that a block takes at once.
+    u32 piece;
 };

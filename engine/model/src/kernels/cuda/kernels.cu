@@ -1,5 +1,4 @@
 // Everything that runs on the device, as one program.
 #include "attention.cu"
-#include "few.cu"
-#include "many.cu"
+#include "linear.cu"
 #include "rows.cu"

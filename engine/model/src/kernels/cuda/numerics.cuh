@@ -22,6 +22,19 @@ __device__ __forceinline__ float fused(float a, float b, float c) { return __fma
 __device__ __forceinline__ float sum(float a, float b) { return __fadd_rn(a, b); }
 __device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
 
+// Kernels of a pass follow each other, and each begins before the one before it has ended, up to where it needs what that has
+// made: `begin_next` lets the next one begin, `wait_for_last` waits until everything before is done and can be seen.
+__device__ __forceinline__ void begin_next() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void wait_for_last() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Rule EXP. Cephes' expf, every step a fused multiply-add; the argument is clamped, so the result is a normal number.
 __device__ __forceinline__ float exponential(float x) {
     x = x < -87.33654f ? -87.33654f : x;

@@ -1,0 +1,488 @@
+//! The kernels of a pass, in their order.
+
+use std::ffi::c_void;
+
+use super::context::Launch;
+use super::graph::Shape;
+use super::memory::Buffer;
+use super::plan::{
+    AttentionArgument, LinearArgument, Mode, ProductArgument, RotationArgument, SlotsArgument,
+};
+use super::run::{BUSY, CudaCompute};
+use super::scratch::places_of;
+use super::weights::{LayerOnDevice, MatrixOnDevice};
+use crate::config::{Activation, SEGMENT};
+use crate::device::CudaError;
+use crate::panels::{PANEL, PanelKind};
+
+const ATTENTION_THREADS: usize = 256;
+/// Rows of a tile that is made for a step that waits for memory.
+const FEW_ROWS: usize = 4;
+/// Rows of a tile that can normalise them itself.
+const NORMALISED_ROWS: usize = 4;
+/// Rows of a pass for which that costs less than a kernel of its own: each block does it again.
+const SHARED_ROWS: usize = 4;
+/// Threads of a product's block at most: with few rows, and with more.
+const MOST_THREADS: usize = 512;
+const MOST_THREADS_OF_TILES: usize = 288;
+/// Segments that a block of more than [`FEW_ROWS`] rows takes at once.
+const MOST_SEGMENTS: usize = 24;
+
+/// What a product takes.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    /// The residual stream, normalised by these weights.
+    Normalised(&'a Buffer<f32>),
+    /// Rows as they stand, so wide.
+    Rows(&'a Buffer<f32>, usize),
+}
+
+/// The tile of a product's block.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+}
+
+impl Tile {
+    /// Segments that a block takes at once: all, where it has few rows, and else as many as let several blocks share a
+    /// processor.
+    fn piece(self, segments: usize) -> usize {
+        match self.rows {
+            ..=FEW_ROWS => segments,
+            _ => segments.div_ceil(segments.div_ceil(MOST_SEGMENTS)),
+        }
+    }
+
+    /// Matrices that a block takes at once.
+    fn at_once(self, matrices: usize) -> usize {
+        match self.rows {
+            ..=FEW_ROWS => matrices,
+            _ => 1,
+        }
+    }
+
+    /// Shared memory of a block, in the order of linear.cu: activations, scales, sums, what the norms are, results, and
+    /// chains.
+    fn bytes(self, segments: usize, matrices: usize, chains: usize) -> usize {
+        let Self { rows, columns } = self;
+        let piece = self.piece(segments);
+        let cells = self.at_once(matrices) * chains * piece;
+        let floats = rows * piece * (SEGMENT + 4)
+            + 2 * cells * columns
+            + rows * piece
+            + rows
+            + 2 * rows * columns
+            + cells * rows * columns;
+        floats * size_of::<f32>()
+    }
+}
+
+impl CudaCompute {
+    /// Launches every kernel of a pass.
+    pub(super) fn launch_kernels(&self, shape: Shape) -> Result<(), CudaError> {
+        let (config, scratch, model) = (self.config(), self.scratch(), self.model());
+        self.embed(shape)?;
+        for (index, layer) in model.layers.iter().enumerate() {
+            let last = index + 1 == model.layers.len();
+            self.project(layer, shape)?;
+            let rotation = self.rotation(layer, index, shape);
+            if !shape.alone || (last && shape.logits == 0 && !shape.later) {
+                self.rotate(&rotation, shape)?;
+            }
+            if last && shape.logits == 0 && !shape.later {
+                return Ok(());
+            }
+            self.attend(rotation, shape)?;
+            let out = &layer.attention_out;
+            let attended = Input::Rows(&scratch.packed, config.heads * config.head_dim);
+            let norm = layer.post_attention_norm.as_ref();
+            self.add_product(&out.matrix, attended, out.bias.as_ref(), norm, shape)?;
+            self.gated(layer, shape)?;
+            let wide = Input::Rows(&scratch.wide, config.feed_forward);
+            let norm = layer.post_feed_forward_norm.as_ref();
+            self.add_product(&layer.down, wide, None, norm, shape)?;
+        }
+        if shape.later {
+            return Ok(());
+        }
+        self.make_logits(shape.logits, shape.tile)
+    }
+
+    /// The logits of the rows that the plan names, and the greatest of each.
+    pub(super) fn make_logits(&self, logits: usize, tile: usize) -> Result<(), CudaError> {
+        if logits == 0 {
+            return Ok(());
+        }
+        let (config, scratch, model) = (self.config(), self.scratch(), self.model());
+        let [_, _, _, map, _] = places_of(scratch.size, scratch.layouts, config.layers);
+        // Not by each block of this product: it has a thousand of them.
+        self.normalise(&model.output_norm, Some(scratch.plan.at(map)), logits)?;
+        let mut linear = LinearArgument {
+            count: 1,
+            mode: Mode::Store as u32,
+            ..LinearArgument::default()
+        };
+        linear.products[0] = product(model.output(), scratch.logits.pointer(), config.vocabulary);
+        let normalised = Input::Rows(&scratch.packed, config.hidden);
+        self.linear(linear, normalised, logits, tile)?;
+        scratch.ranks.fill(0, self.stream.stream)?;
+        let vocabulary = config.vocabulary as u32;
+        let (from, to) = (scratch.logits.pointer(), scratch.ranks.pointer());
+        let arguments = &mut [argument(&from), argument(&vocabulary), argument(&to)];
+        self.launch("greatest", plain((24, logits), 256, 0), arguments)
+    }
+
+    fn embed(&self, shape: Shape) -> Result<(), CudaError> {
+        let (config, scratch) = (self.config(), self.scratch());
+        let matrix = self.model().embedding.argument();
+        let (rows, residual) = (scratch.plan.pointer(), scratch.residual.pointer());
+        let (segments, scale) = ((config.hidden / SEGMENT) as u32, config.embedding_scale);
+        let threads = (config.hidden / SEGMENT).next_multiple_of(32).min(256);
+        let arguments = &mut [
+            argument(&matrix),
+            argument(&rows),
+            argument(&residual),
+            argument(&segments),
+            argument(&scale),
+        ];
+        self.launch("embed", plain((shape.rows, 1), threads, 0), arguments)
+    }
+
+    /// Queries, keys and values.
+    fn project(&self, layer: &LayerOnDevice, shape: Shape) -> Result<(), CudaError> {
+        let (config, scratch) = (self.config(), self.scratch());
+        let queries = config.heads * config.head_dim;
+        let keys = config.kv_heads * config.head_dim;
+        let linear = LinearArgument {
+            products: [
+                product(&layer.key.matrix, scratch.keys.pointer(), keys),
+                product(&layer.value.matrix, scratch.values.pointer(), keys),
+                product(&layer.query.matrix, scratch.queries.pointer(), queries),
+            ],
+            count: 3,
+            mode: Mode::Store as u32,
+            ..LinearArgument::default()
+        };
+        let input = Input::Normalised(&layer.attention_norm);
+        self.linear(linear, input, shape.rows, shape.tile)
+    }
+
+    /// The gated half of a feed-forward layer.
+    fn gated(&self, layer: &LayerOnDevice, shape: Shape) -> Result<(), CudaError> {
+        let (config, scratch) = (self.config(), self.scratch());
+        let out = scratch.wide.pointer();
+        let linear = LinearArgument {
+            products: [
+                product(&layer.gate, out, config.feed_forward),
+                product(&layer.up, out, config.feed_forward),
+                ProductArgument::default(),
+            ],
+            count: 2,
+            mode: Mode::Gated as u32,
+            gelu: u32::from(config.activation == Activation::Gelu),
+            ..LinearArgument::default()
+        };
+        let input = Input::Normalised(&layer.feed_forward_norm);
+        self.linear(linear, input, shape.rows, shape.tile)
+    }
+
+    /// Adds a product, its bias and norm where it has them, to the residual stream.
+    fn add_product(
+        &self,
+        matrix: &MatrixOnDevice,
+        input: Input<'_>,
+        bias: Option<&Buffer<f32>>,
+        norm: Option<&Buffer<f32>>,
+        shape: Shape,
+    ) -> Result<(), CudaError> {
+        let (config, scratch) = (self.config(), self.scratch());
+        let is_plain = bias.is_none() && norm.is_none();
+        let (out, mode) = match is_plain {
+            true => (&scratch.residual, Mode::Accumulate),
+            false => (&scratch.branch, Mode::Store),
+        };
+        let mut linear = LinearArgument {
+            count: 1,
+            mode: mode as u32,
+            ..LinearArgument::default()
+        };
+        linear.products[0] = product(matrix, out.pointer(), config.hidden);
+        self.linear(linear, input, shape.rows, shape.tile)?;
+        if is_plain {
+            return Ok(());
+        }
+        let pointer = |values: Option<&Buffer<f32>>| values.map_or(0, Buffer::pointer);
+        let (branch, residual) = (scratch.branch.pointer(), scratch.residual.pointer());
+        let (bias, norm) = (pointer(bias), pointer(norm));
+        let (epsilon, hidden) = (config.norm_epsilon, config.hidden as u32);
+        let launch = plain((shape.rows, 1), 128, norm_bytes(config.hidden));
+        let arguments = &mut [
+            argument(&branch),
+            argument(&bias),
+            argument(&norm),
+            argument(&epsilon),
+            argument(&hidden),
+            argument(&residual),
+        ];
+        self.launch("add_branch", launch, arguments)
+    }
+
+    fn rotation(&self, layer: &LayerOnDevice, index: usize, shape: Shape) -> RotationArgument {
+        let (config, scratch, model) = (self.config(), self.scratch(), self.model());
+        let [rows, sequences, slots, _, _] =
+            places_of(scratch.size, scratch.layouts, config.layers);
+        let rope = config.kinds[index].rope;
+        let width = 2 * config.head_dim;
+        let pointer = |values: &Option<Buffer<f32>>| values.as_ref().map_or(0, Buffer::pointer);
+        RotationArgument {
+            rows: scratch.plan.at(rows),
+            sequences: scratch.plan.at(sequences),
+            slots: scratch.plan.at(slots + index * size_of::<SlotsArgument>()),
+            layers: config.layers as u32,
+            heads: config.heads as u32,
+            kv_heads: config.kv_heads as u32,
+            dim: config.head_dim as u32,
+            queries: scratch.queries.pointer(),
+            keys: scratch.keys.pointer(),
+            values: scratch.values.pointer(),
+            query_bias: pointer(&layer.query.bias),
+            key_bias: pointer(&layer.key.bias),
+            value_bias: pointer(&layer.value.bias),
+            query_norm: pointer(&layer.query.norm),
+            key_norm: pointer(&layer.key.norm),
+            angles: model.angles[rope].pointer(),
+            sink_angles: model.angles[0].pointer(),
+            own_angles: scratch.angles.at(rope * shape.rows * width),
+            own_sink_angles: scratch.angles.at(config.ropes.len() * shape.rows * width),
+            window_queries: scratch.window_queries.pointer(),
+            sink_queries: scratch.sink_queries.pointer(),
+            places: model.places as u32,
+            epsilon: config.norm_epsilon,
+            element: shape.element,
+            unused: 0,
+        }
+    }
+
+    fn rotate(&self, rotation: &RotationArgument, shape: Shape) -> Result<(), CudaError> {
+        let config = self.config();
+        let heads = config.heads + config.kv_heads;
+        let floats =
+            (heads + 2 * config.kv_heads) * config.head_dim + heads * config.head_dim / SEGMENT;
+        let launch = plain((shape.rows, 1), 256, floats * size_of::<f32>());
+        self.launch("rotate_and_store", launch, &mut [argument(rotation)])
+    }
+
+    fn attend(&self, made: RotationArgument, shape: Shape) -> Result<(), CudaError> {
+        let (config, attention) = (self.config(), shape.attention);
+        let attend = AttentionArgument {
+            made,
+            out: self.scratch().packed.pointer(),
+            scale: config.attention_scale,
+            room: attention.room as u32,
+            cluster: attention.cluster as u32,
+            alone: u32::from(shape.alone),
+        };
+        let launch = Launch {
+            grid: (
+                config.heads / attention.heads * attention.cluster,
+                shape.rows,
+            ),
+            threads: ATTENTION_THREADS,
+            shared: attention_bytes(
+                attention.heads,
+                config.head_dim,
+                attention.room,
+                attention.cluster,
+            ),
+            cluster: attention.cluster,
+        };
+        let element = ["f16", "f32", "int8"][shape.element as usize];
+        let name = format!("attend_{element}_{}", attention.heads);
+        self.launch(&name, launch, &mut [argument(&attend)])
+    }
+
+    /// Normalises rows of the residual stream into `packed`: those that `map` names, or all.
+    fn normalise(
+        &self,
+        weights: &Buffer<f32>,
+        map: Option<u64>,
+        rows: usize,
+    ) -> Result<(), CudaError> {
+        let (config, scratch) = (self.config(), self.scratch());
+        let (x, out) = (scratch.residual.pointer(), scratch.packed.pointer());
+        let (map, weights) = (map.unwrap_or(0), weights.pointer());
+        let (epsilon, columns) = (config.norm_epsilon, config.hidden as u32);
+        let arguments = &mut [
+            argument(&x),
+            argument(&map),
+            argument(&weights),
+            argument(&epsilon),
+            argument(&columns),
+            argument(&out),
+        ];
+        let launch = plain((rows, 1), 128, norm_bytes(config.hidden));
+        self.launch("normalise", launch, arguments)
+    }
+
+    /// Products of rows, in tiles of at most `most` rows that keep the device busy.
+    fn linear(
+        &self,
+        linear: LinearArgument,
+        input: Input<'_>,
+        rows: usize,
+        most: usize,
+    ) -> Result<(), CudaError> {
+        let config = self.config();
+        let columns = match input {
+            Input::Normalised(_) => config.hidden,
+            Input::Rows(_, columns) => columns,
+        };
+        let segments = columns / SEGMENT;
+        let products = &linear.products[..linear.count as usize];
+        let gated = linear.mode == Mode::Gated as u32;
+        let matrices = if gated { 2 } else { 1 };
+        let panels: usize = match gated {
+            true => panels_of(&products[0]),
+            false => products.iter().map(panels_of).sum(),
+        };
+        let chains = products.iter().map(chains_of).max().unwrap_or(1);
+        let bytes = |tile: Tile| tile.bytes(segments, matrices, chains);
+        let Some(tile) = self.tile(panels, rows, most, bytes) else {
+            return Err(CudaError::Failed {
+                what: "a product".to_owned(),
+                detail: format!(
+                    "{columns} inputs need more shared memory than {} has",
+                    self.device.facts().name
+                ),
+            });
+        };
+        let most_threads = match tile.rows {
+            ..=FEW_ROWS => MOST_THREADS,
+            _ => MOST_THREADS_OF_TILES,
+        };
+        // As many rounds as are needed, and no idle threads in the last one.
+        let piece = tile.piece(segments);
+        let units = tile.at_once(matrices) * piece;
+        let rounds = (units * tile.columns).div_ceil(most_threads);
+        let threads = (units.div_ceil(rounds) * tile.columns)
+            .next_multiple_of(32)
+            .max(64);
+        let mut linear = LinearArgument {
+            segments: segments as u32,
+            x_stride: columns as u64,
+            epsilon: config.norm_epsilon,
+            rows: rows as u32,
+            chains: chains as u32,
+            piece: piece as u32,
+            ..linear
+        };
+        match input {
+            Input::Rows(x, _) => linear.x = x.pointer(),
+            Input::Normalised(weights)
+                if tile.rows <= NORMALISED_ROWS
+                    && rows <= SHARED_ROWS
+                    && piece == segments
+                    && tile.rows * segments <= threads =>
+            {
+                linear.x = self.scratch().residual.pointer();
+                linear.norm = weights.pointer();
+            }
+            Input::Normalised(weights) => {
+                self.normalise(weights, None, rows)?;
+                linear.x = self.scratch().packed.pointer();
+            }
+        }
+        let grid = (panels * (PANEL / tile.columns), rows.div_ceil(tile.rows));
+        let name = format!("linear_{}_{}", tile.rows, tile.columns);
+        let launch = plain(grid, threads, bytes(tile));
+        self.launch(&name, launch, &mut [argument(&linear)])
+    }
+
+    /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits.
+    fn tile(
+        &self,
+        panels: usize,
+        rows: usize,
+        most: usize,
+        bytes: impl Fn(Tile) -> usize,
+    ) -> Option<Tile> {
+        let shared = self.device.shared();
+        let many = |columns: usize| panels * PANEL / columns >= 4 * BUSY;
+        let of = |rows, columns| Tile { rows, columns };
+        let mut wanted = Vec::with_capacity(8);
+        // Twice as many rows for the same weights, where there are several rounds of blocks.
+        if rows > 8 && panels * rows.div_ceil(16) >= 4 * BUSY {
+            wanted.push(of(16, PANEL));
+        }
+        if rows > 4 {
+            wanted.push(of(8, PANEL));
+        }
+        if rows > 2 {
+            wanted.push(of(4, PANEL));
+        }
+        if rows > 1 {
+            wanted.push(of(2, if many(PANEL) { PANEL } else { 8 }));
+        }
+        wanted.push(of(1, if many(PANEL) { PANEL } else { 8 }));
+        wanted.push(of(1, 8));
+        let fits = |tile: &Tile| tile.rows <= most && bytes(*tile) <= shared;
+        wanted.into_iter().find(fits)
+    }
+
+    fn launch(
+        &self,
+        name: &str,
+        launch: Launch,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), CudaError> {
+        let stream = self.stream.stream;
+        // SAFETY: the arguments are those of the kernel, as the callers above name them side by side; buffers are dropped
+        // only after the stream was waited for.
+        unsafe { self.device.launch(stream, name, launch, arguments) }
+    }
+}
+
+/// A launch without clusters.
+fn plain(grid: (usize, usize), threads: usize, shared: usize) -> Launch {
+    Launch {
+        grid,
+        threads,
+        shared,
+        cluster: 1,
+    }
+}
+
+fn argument<T>(value: &T) -> *mut c_void {
+    std::ptr::from_ref(value).cast_mut().cast()
+}
+
+fn product(matrix: &MatrixOnDevice, out: u64, stride: usize) -> ProductArgument {
+    ProductArgument {
+        matrix: matrix.argument(),
+        out,
+        stride: stride as u64,
+    }
+}
+
+fn panels_of(product: &ProductArgument) -> usize {
+    (product.matrix.rows as usize).div_ceil(PANEL)
+}
+
+/// Chains of a segment: two of 16 inputs in Q6K.
+fn chains_of(product: &ProductArgument) -> usize {
+    1 + usize::from(product.matrix.kind == PanelKind::Q6K as u32)
+}
+
+/// Shared memory of a normalisation: the row, its segments a bank apart, and a chain for each.
+fn norm_bytes(columns: usize) -> usize {
+    columns / SEGMENT * (SEGMENT + 2) * size_of::<f32>()
+}
+
+/// Shared memory of a block of attention.
+pub(super) fn attention_bytes(heads: usize, dim: usize, room: usize, cluster: usize) -> usize {
+    let scores = (room + 1) * SEGMENT + room * cluster + room * dim;
+    // A row that is alone finishes its key and value where scores come later.
+    let finishing = 3 * dim + heads.max(1) * dim / SEGMENT;
+    (heads * (3 * dim + scores)).max(heads * 3 * dim + finishing) * size_of::<f32>()
+}

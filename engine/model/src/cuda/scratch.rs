@@ -1,0 +1,121 @@
+//! The memory of passes on the device.
+
+use std::sync::Arc;
+
+use super::context::Device;
+use super::memory::{Buffer, Pinned};
+use super::plan::{RowArgument, SequenceArgument, SlotsArgument};
+use crate::compute::PassSize;
+use crate::config::ModelConfig;
+use crate::device::CudaError;
+
+/// The memory of passes up to some size.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    pub(super) size: PassSize,
+    pub(super) layouts: usize,
+    pub(super) residual: Buffer<f32>,
+    /// Activations of the next product.
+    pub(super) packed: Buffer<f32>,
+    pub(super) wide: Buffer<f32>,
+    pub(super) queries: Buffer<f32>,
+    pub(super) window_queries: Buffer<f32>,
+    pub(super) sink_queries: Buffer<f32>,
+    pub(super) keys: Buffer<f32>,
+    pub(super) values: Buffer<f32>,
+    pub(super) branch: Buffer<f32>,
+    pub(super) logits: Buffer<f32>,
+    pub(super) angles: Buffer<f32>,
+    /// What the plan says, and the same on the host.
+    pub(super) plan: Buffer<u8>,
+    pub(super) host_plan: Pinned<u8>,
+    pub(super) ranks: Buffer<u64>,
+    pub(super) host_ranks: Pinned<u64>,
+}
+
+/// The f32 of each buffer for a pass.
+pub(super) fn lengths(config: &ModelConfig, size: PassSize) -> [usize; 11] {
+    let queries = config.heads * config.head_dim;
+    let keys = config.kv_heads * config.head_dim;
+    [
+        size.rows * config.hidden,
+        size.rows.max(size.logits) * config.hidden.max(queries),
+        size.rows * config.feed_forward,
+        size.rows * queries,
+        size.rows * queries,
+        size.rows * queries,
+        size.rows * keys,
+        size.rows * keys,
+        size.rows * config.hidden,
+        size.logits * config.vocabulary,
+        (config.ropes.len() + 1) * size.rows * 2 * config.head_dim,
+    ]
+}
+
+/// Where the parts of the plan lie in its buffer.
+pub(super) fn places_of(size: PassSize, layouts: usize, layers: usize) -> [usize; 5] {
+    let sequences = size.rows * size_of::<RowArgument>();
+    let slots = sequences + size.sequences * size_of::<SequenceArgument>();
+    let map = slots + layouts * layers * size_of::<SlotsArgument>();
+    let end = map + (size.logits * size_of::<u32>()).next_multiple_of(16);
+    [0, sequences, slots, map, end]
+}
+
+impl Scratch {
+    pub(super) fn new(
+        device: &Arc<Device>,
+        config: &ModelConfig,
+        size: PassSize,
+        layouts: usize,
+    ) -> Result<Self, CudaError> {
+        let [
+            residual,
+            packed,
+            wide,
+            queries,
+            window,
+            sink,
+            keys,
+            values,
+            branch,
+            logits,
+            angles,
+        ] = lengths(config, size).map(|length| Buffer::<f32>::new(device, length));
+        let end = places_of(size, layouts, config.layers)[4];
+        Ok(Self {
+            size,
+            layouts,
+            residual: residual?,
+            packed: packed?,
+            wide: wide?,
+            queries: queries?,
+            window_queries: window?,
+            sink_queries: sink?,
+            keys: keys?,
+            values: values?,
+            branch: branch?,
+            logits: logits?,
+            angles: angles?,
+            plan: Buffer::new(device, end)?,
+            host_plan: Pinned::new(device, end)?,
+            ranks: Buffer::new(device, size.logits)?,
+            host_ranks: Pinned::new(device, size.logits)?,
+        })
+    }
+
+    pub(super) fn floats(&self) -> [&Buffer<f32>; 11] {
+        [
+            &self.residual,
+            &self.packed,
+            &self.wide,
+            &self.queries,
+            &self.window_queries,
+            &self.sink_queries,
+            &self.keys,
+            &self.values,
+            &self.branch,
+            &self.logits,
+            &self.angles,
+        ]
+    }
+}

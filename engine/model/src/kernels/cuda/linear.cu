@@ -1,0 +1,281 @@
+// Matrix products. A block makes a tile of ROWS rows by COLUMNS outputs, all of their segments: each lane makes the chain of one
+// output in one segment, for every row of the tile, and the chains are folded in ascending order at the end. So a step that
+// waits for memory has every byte of its weights in flight at once, and many rows share weights that were widened once.
+//
+// Weights depend on nothing that was computed: they are loaded before the kernel waits for the one before it.
+#include "formats.cuh"
+
+// Distance of two segments of activations in shared memory: lanes that read four segments at once hit different banks.
+constexpr int STRIDE = SEGMENT + 4;
+
+// What a lane has loaded of one segment, not looked at yet.
+struct Loaded {
+    uint4 pieces[4];
+    u32 words[2];
+    RawScales scales;
+};
+
+template <int KIND> __device__ __forceinline__ void load_unit(const u8 *panel, int segment, int lane, Loaded &to) {
+    if constexpr (KIND != F32) {
+        const u8 *at = panel + Shape<KIND>::weights(segment);
+#pragma unroll
+        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) to.pieces[piece] = piece_at(at, piece, lane);
+#pragma unroll
+        for (int word = 0; word < Shape<KIND>::WORDS; word++) to.words[word] = word_at<KIND>(at, word, lane);
+        to.scales = load_scales<KIND>(panel, segment, lane);
+    }
+}
+
+template <int KIND> __device__ __forceinline__ Weights<KIND> weights_of(const Loaded &loaded, const u8 *panel, int segment, int lane) {
+    Weights<KIND> weights;
+    if constexpr (KIND == F32) {
+        weights.load(panel, segment, lane);
+    } else {
+#pragma unroll
+        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) weights.pieces[piece] = loaded.pieces[piece];
+#pragma unroll
+        for (int word = 0; word < Shape<KIND>::WORDS; word++) weights.words[word] = loaded.words[word];
+    }
+    return weights;
+}
+
+// `x` are the tile's activations of the segment, a row STRIDE apart.
+template <int KIND, int ROWS, int COLUMNS>
+__device__ __forceinline__ void make_chains(const Weights<KIND> &weights, const float *x, float *chains) {
+    constexpr int CHAINS = Shape<KIND>::CHAINS, LENGTH = SEGMENT / CHAINS;
+#pragma unroll
+    for (int chain = 0; chain < CHAINS; chain++) {
+        float c[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) c[r] = 0.0f;
+#pragma unroll
+        for (int k = chain * LENGTH; k < (chain + 1) * LENGTH; k += 4) {
+            float q[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) q[i] = weights.at(k + i);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                float4 v = *reinterpret_cast<const float4 *>(x + r * STRIDE + k);
+                c[r] = fused(v.x, q[0], c[r]);
+                c[r] = fused(v.y, q[1], c[r]);
+                c[r] = fused(v.z, q[2], c[r]);
+                c[r] = fused(v.w, q[3], c[r]);
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) chains[chain * ROWS * COLUMNS + r * COLUMNS] = c[r];
+    }
+}
+
+// Goes on with the fold `t` of one output of one row over `segments` segments. Scales are COLUMNS apart for each chain, and sums
+// ROWS for each segment.
+template <int KIND, int ROWS, int COLUMNS>
+__device__ __forceinline__ float fold_chains(int segments, const float *chains, const float2 *scales, const float *sums, float t) {
+#pragma unroll 6
+    for (int segment = 0; segment < segments; segment++) {
+#pragma unroll
+        for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++) {
+            int at = segment * Shape<KIND>::CHAINS + chain;
+            float2 by = Shape<KIND>::PLAIN ? make_float2(1.0f, 0.0f) : scales[at * COLUMNS];
+            float s = Shape<KIND>::MINIMUM ? sums[segment * ROWS] : 0.0f;
+            t = fold<KIND>(by, chains[at * ROWS * COLUMNS], s, t);
+        }
+    }
+    return t;
+}
+
+// Whether a tile of so many rows is made for a step that waits for memory: it loads weights ahead, and makes both matrices at once. More rows go through their inputs in pieces, and several blocks of them wait for each other.
+template <int ROWS> constexpr bool FEW = ROWS <= 4;
+
+// Whether it can normalise its rows itself: they are staged whole then.
+template <int ROWS> constexpr bool NORMALISES = ROWS <= 4;
+
+// Puts `count` segments of a tile's rows in shared memory, from segment `from` on: segment after segment, row after row.
+template <int ROWS> __device__ __forceinline__ void stage(const Linear &args, int first, int from, int count, float *x) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    // One row is shared by all warps, several are a warp's each.
+    for (int r = ROWS == 1 ? 0 : warp; r < ROWS; r += ROWS == 1 ? 1 : warps) {
+        bool there = first + r < args.rows;
+        u64 row = there && args.map ? args.map[first + r] : first + r;
+        const float *source = args.x + row * args.x_stride + from * SEGMENT;
+#pragma unroll 4
+        for (int k = 4 * (ROWS == 1 ? threadIdx.x : lane); k < count * SEGMENT; k += 4 * (ROWS == 1 ? blockDim.x : 32)) {
+            float4 value = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (there) value = *reinterpret_cast<const float4 *>(source + k);
+            *reinterpret_cast<float4 *>(x + (k / SEGMENT * ROWS + r) * STRIDE + k % SEGMENT) = value;
+        }
+    }
+}
+
+// The sums of staged segments, segment after segment, row after row.
+template <int ROWS> __device__ __forceinline__ void sum_segments(int count, const float *x, float *sums) {
+    for (int i = threadIdx.x; i < ROWS * count; i += blockDim.x) {
+        float s = 0.0f;
+#pragma unroll
+        for (int k = 0; k < SEGMENT / 4; k++) {
+            float4 v = *reinterpret_cast<const float4 *>(x + i * STRIDE + 4 * k);
+            s = sum(sum(sum(sum(s, v.x), v.y), v.z), v.w);
+        }
+        sums[i] = s;
+    }
+}
+
+// Normalises the staged rows, which are whole, and sums their segments. There is a thread for each row and segment.
+template <int ROWS> __device__ __forceinline__ void normalise_staged(const Linear &args, float *x, float *sums, float *inverse) {
+    int segments = args.segments, i = threadIdx.x;
+    bool mine = i < ROWS * segments;
+    float4 own[SEGMENT / 4], weights[SEGMENT / 4];
+    if (mine) {
+        const float4 *norm = reinterpret_cast<const float4 *>(args.norm + i / ROWS * SEGMENT);
+        float c = 0.0f;
+#pragma unroll
+        for (int k = 0; k < SEGMENT / 4; k++) {
+            weights[k] = __ldg(norm + k);
+            own[k] = *reinterpret_cast<const float4 *>(x + i * STRIDE + 4 * k);
+        }
+#pragma unroll
+        for (int k = 0; k < SEGMENT / 4; k++) {
+            c = fused(own[k].x, own[k].x, c);
+            c = fused(own[k].y, own[k].y, c);
+            c = fused(own[k].z, own[k].z, c);
+            c = fused(own[k].w, own[k].w, c);
+        }
+        sums[i] = c;
+    }
+    __syncthreads();
+    if (threadIdx.x < ROWS) {
+        float total = 0.0f;
+#pragma unroll 6
+        for (int segment = 0; segment < segments; segment++) total = sum(total, sums[segment * ROWS + threadIdx.x]);
+        inverse[threadIdx.x] = inverse_root(total, segments * SEGMENT, args.epsilon);
+    }
+    __syncthreads();
+    if (mine) {
+        float by = inverse[i % ROWS], s = 0.0f;
+#pragma unroll
+        for (int k = 0; k < SEGMENT / 4; k++) {
+            float4 y = make_float4(product(product(own[k].x, by), weights[k].x), product(product(own[k].y, by), weights[k].y),
+                                   product(product(own[k].z, by), weights[k].z), product(product(own[k].w, by), weights[k].w));
+            s = sum(sum(sum(sum(s, y.x), y.y), y.z), y.w);
+            *reinterpret_cast<float4 *>(x + i * STRIDE + 4 * k) = y;
+        }
+        sums[i] = s;
+    }
+}
+
+// The matrix of a unit of work, and its segment.
+struct Unit {
+    const u8 *panel;
+    u32 kind;
+    int segment;
+};
+
+template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Linear &args) {
+    extern __shared__ float4 linear_shared[];
+    constexpr int PARTS = 32 / COLUMNS, CELL = ROWS * COLUMNS;
+    begin_next();
+    int segments = args.segments, piece = args.piece;
+    bool both = args.mode == GATED;
+    int matrices = both ? 2 : 1, at_once = FEW<ROWS> ? matrices : 1;
+    // Cells of chains of one matrix in a piece, which has at most two chains in a segment.
+    int cells = args.chains * piece;
+    float *x = reinterpret_cast<float *>(linear_shared);
+    float2 *scales = reinterpret_cast<float2 *>(x + ROWS * piece * STRIDE);
+    float *sums = reinterpret_cast<float *>(scales + at_once * cells * COLUMNS);
+    float *inverse = sums + ROWS * piece;
+    float *results = inverse + ROWS;
+    float *chains = results + 2 * CELL;
+
+    // The product of this block, and which of its tiles.
+    int tile = blockIdx.x, index = 0;
+    if (!both)
+        for (;; index++) {
+            int tiles = (args.products[index].matrix.rows + PANEL - 1) / PANEL * PARTS;
+            if (tile < tiles || index + 1 == args.count) break;
+            tile -= tiles;
+        }
+    int panel = tile / PARTS, lane_first = tile % PARTS * COLUMNS, first = blockIdx.y * ROWS;
+    const u8 *panel_a = panel_of(args.products[index].matrix, panel);
+    const u8 *panel_b = both ? panel_of(args.products[1].matrix, panel) : panel_a;
+    u32 kind_a = args.products[index].matrix.kind, kind_b = both ? args.products[1].matrix.kind : kind_a;
+    bool minima = has_minimum(kind_a) || has_minimum(kind_b);
+
+    int column = threadIdx.x % COLUMNS, lane = lane_first + column, own = threadIdx.x / COLUMNS, step = blockDim.x / COLUMNS;
+    Loaded loaded;
+    // Units of a piece are its segments, of one matrix after the other.
+    auto unit_at = [&](int unit, int from, int count, int matrix) {
+        bool second = FEW<ROWS> ? unit >= count : matrix == 1;
+        return Unit{second ? panel_b : panel_a, second ? kind_b : kind_a, from + (FEW<ROWS> && second ? unit - count : unit)};
+    };
+    auto load = [&](const Unit &unit, Loaded &to) {
+        WITH_KIND(unit.kind, (load_unit<KIND>(unit.panel, unit.segment, lane, to)));
+    };
+    if (own < at_once * piece) load(unit_at(own, 0, piece, 0), loaded);
+    for (int i = threadIdx.x; i < matrices * CELL; i += blockDim.x) results[i] = 0.0f;
+    wait_for_last();
+
+    for (int from = 0; from < segments; from += piece) {
+        int count = segments - from < piece ? segments - from : piece;
+        if (from > 0) __syncthreads();
+        stage<ROWS>(args, first, from, count, x);
+        __syncthreads();
+        if (NORMALISES<ROWS> && args.norm) {
+            normalise_staged<ROWS>(args, x, sums, inverse);
+        } else if (minima) {
+            sum_segments<ROWS>(count, x, sums);
+        }
+        if (NORMALISES<ROWS>) __syncthreads();
+        for (int matrix = 0; matrix < (FEW<ROWS> ? 1 : matrices); matrix++) {
+            int units = at_once * count;
+            if (!FEW<ROWS> && own < units && (from > 0 || matrix > 0)) load(unit_at(own, from, count, matrix), loaded);
+            for (int unit = own; unit < units; unit += step) {
+                Unit now = unit_at(unit, from, count, matrix);
+                Loaded ahead;
+                bool more = unit + step < units;
+                if (FEW<ROWS> && more) load(unit_at(unit + step, from, count, matrix), ahead);
+                int cell = FEW<ROWS> && unit >= count ? cells : 0;
+                WITH_KIND(now.kind, {
+                    int local = now.segment - from;
+                    cell += local * Shape<KIND>::CHAINS;
+                    make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, lane), x + local * ROWS * STRIDE, chains + cell * CELL + column);
+                    if (!Shape<KIND>::PLAIN)
+                        for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
+                            scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
+                });
+                if (FEW<ROWS>) loaded = ahead;
+                else if (more) load(unit_at(unit + step, from, count, matrix), loaded);
+            }
+            __syncthreads();
+            for (int i = threadIdx.x; i < at_once * CELL; i += blockDim.x) {
+                int which = FEW<ROWS> ? i / CELL : matrix, r = i / COLUMNS % ROWS, c = i % COLUMNS, at = FEW<ROWS> ? which * cells : 0;
+                float t = results[which * CELL + i % CELL];
+                WITH_KIND(which ? kind_b : kind_a,
+                          (t = fold_chains<KIND, ROWS, COLUMNS>(count, chains + at * CELL + r * COLUMNS + c, scales + at * COLUMNS + c, sums + r, t)));
+                results[which * CELL + i % CELL] = t;
+            }
+            if (both) __syncthreads();
+        }
+    }
+
+    const Product &target = args.products[index];
+    for (int i = threadIdx.x; i < CELL; i += blockDim.x) {
+        int row = first + i / COLUMNS, output = panel * PANEL + lane_first + i % COLUMNS;
+        if (row >= args.rows || output >= target.matrix.rows) continue;
+        float *out = target.out + row * target.stride + output;
+        if (both) *out = gated(results[i], results[CELL + i], args.gelu);
+        else if (args.mode == ACCUMULATE) *out = sum(*out, results[i]);
+        else *out = results[i];
+    }
+}
+
+#define LINEAR(ROWS, COLUMNS, THREADS, BLOCKS)                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) linear_##ROWS##_##COLUMNS(const __grid_constant__ Linear args) {     \
+        linear<ROWS, COLUMNS>(args);                                                                                       \
+    }
+LINEAR(1, 8, 512, 1)
+LINEAR(1, 32, 512, 1)
+LINEAR(2, 8, 512, 1)
+LINEAR(2, 32, 512, 1)
+LINEAR(4, 32, 512, 1)
+LINEAR(8, 32, 288, 2)
+LINEAR(16, 32, 288, 2)
