@@ -339,6 +339,9 @@ pub struct RunSuiteArgs {
     /// Only cases whose suite::name contains this text
     #[arg(long)]
     pub case: Option<String>,
+    /// What the platform computes with
+    #[arg(long)]
+    pub backend: String,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,

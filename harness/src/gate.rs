@@ -211,6 +211,7 @@ impl<S: Subject> Run<'_, S> {
             .current_dir(self.workspace.root())
             .args(["run-suite", "--suite", suite.id])
             .args(["--tier", self.plan.tier.as_str()])
+            .args(["--backend", &self.platform.backend])
             .args(["--model-name", &model.name, "--model-sha256", &model.sha256])
             .arg("--model-path")
             .arg(&model.path);

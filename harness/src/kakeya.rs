@@ -33,7 +33,11 @@ impl Subject for Kakeya {
         Ok(SuiteContext::new(SuiteSettings {
             model: settings.model,
             threads: settings.threads,
-            isa: Isa::from_env().map_err(|error| HarnessError::Environment(error.to_string()))?,
+            isa: match settings.backend.as_str() {
+                "cuda" => Isa::select("cuda"),
+                _ => Isa::from_env(),
+            }
+            .map_err(|error| HarnessError::Environment(error.to_string()))?,
             tier: settings.tier,
             goldens: settings.workspace.goldens(),
         }))
@@ -49,12 +53,16 @@ impl Subject for Kakeya {
 
     /// What ran, not what was asked for: the instruction set of most of the passes so far.
     fn backend(&self, context: &SuiteContext) -> Option<Backend> {
-        let busiest = Isa::ALL
+        let busiest = Isa::EVERY
             .into_iter()
             .max_by_key(|isa| forward_passes_on(*isa))
             .filter(|isa| forward_passes_on(*isa) > 0);
         busiest.map(|isa| Backend {
-            device: "cpu".to_owned(),
+            device: match isa {
+                Isa::Cuda => "cuda",
+                _ => "cpu",
+            }
+            .to_owned(),
             isa: isa.to_string(),
             threads: context.threads(),
             numerics_version: NUMERICS_VERSION,

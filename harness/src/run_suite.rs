@@ -41,6 +41,7 @@ pub fn run<S: Subject>(
             .map_err(HarnessError::system("count processors"))?
             .get(),
         tier: arguments.tier,
+        backend: arguments.backend.clone(),
         workspace: workspace.clone(),
     })?;
     send(&Event::Up {

@@ -52,6 +52,8 @@ pub struct Settings {
     pub threads: usize,
     /// How much of the suite runs.
     pub tier: Tier,
+    /// What the platform computes with: the subject is to use that, or fail.
+    pub backend: String,
     /// The checkout.
     pub workspace: Workspace,
 }

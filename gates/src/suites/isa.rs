@@ -86,13 +86,22 @@ impl Golden {
 }
 
 fn of_this_host(ctx: &SuiteContext) -> CaseResult {
+    golden_on(ctx, Isa::EVERY.into_iter().filter(|isa| isa.is_supported()))
+}
+
+/// What this run computes on has the golden digest: a processor's, or a GPU's.
+pub(super) fn of_what_computes(ctx: &SuiteContext) -> CaseResult {
+    golden_on(ctx, [ctx.isa()])
+}
+
+fn golden_on(ctx: &SuiteContext, isas: impl IntoIterator<Item = Isa>) -> CaseResult {
     let golden = Golden::read(ctx)?;
     let cache = CacheConfig {
         sink: golden.sink,
         window: Window::Sliding(golden.window),
         positions: PositionPolicy::Streaming,
     };
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_supported()) {
+    for isa in isas {
         let setting = Setting {
             isa,
             element: KvElement::F16,

@@ -19,7 +19,10 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use crate::error::HarnessError;
 
 /// The backends this build can compute with.
-pub const BACKENDS: &[&str] = &["cpu"];
+pub const BACKENDS: &[&str] = match cfg!(feature = "cuda") {
+    true => &["cpu", "cuda"],
+    false => &["cpu"],
+};
 
 /// Observes the host. `near` is a path on the file system whose free space matters.
 ///
@@ -51,11 +54,34 @@ pub fn observe(near: &Path) -> Result<Host, HarnessError> {
     })
 }
 
-/// The names of NVIDIA devices, asked of the driver's own tool; none where it is not installed.
+/// What is told of an NVIDIA device besides its name, as its driver's tool calls it: the driver, the memory, the clocks of the
+/// processors now and at most and that of the memory, and whether errors of the memory are corrected.
+const DEVICE_FACTS: &str =
+    "name,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current";
+
+/// NVIDIA devices as they were found, asked of the driver's own tool; none where it is not installed.
 fn accelerators() -> Vec<String> {
-    output("nvidia-smi", &["--query-gpu=name", "--format=csv,noheader"])
-        .map(|text| text.lines().map(|line| line.trim().to_owned()).collect())
+    let query = format!("--query-gpu={DEVICE_FACTS}");
+    output("nvidia-smi", &[&query, "--format=csv,noheader"])
+        .map(|text| text.lines().filter_map(device).collect())
         .unwrap_or_default()
+}
+
+/// A device's line of facts, in words.
+fn device(line: &str) -> Option<String> {
+    let mut facts = line.split(',').map(str::trim);
+    let name = facts.next().filter(|name| !name.is_empty())?;
+    let mut of = |label: &str| facts.next().map(|fact| format!(", {label} {fact}"));
+    let labels = [
+        "driver",
+        "memory",
+        "clock",
+        "of at most",
+        "memory clock",
+        "ECC",
+    ];
+    let rest: String = labels.into_iter().filter_map(&mut of).collect();
+    Some(format!("{name}{rest}"))
 }
 
 /// What a command printed, if it could be run and ended well.
@@ -122,6 +148,19 @@ mod tests {
         let mut sorted = host.cpu_features.clone();
         sorted.sort();
         assert_eq!(host.cpu_features, sorted);
+    }
+
+    #[test]
+    fn a_device_is_told_with_what_its_driver_says_of_it() {
+        let line =
+            "NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB, 345 MHz, 1980 MHz, 2619 MHz, Enabled";
+        assert_eq!(
+            device(line).unwrap(),
+            "NVIDIA H100 80GB HBM3, driver 580.159.04, memory 81559 MiB, clock 345 MHz, of at most 1980 MHz, \
+             memory clock 2619 MHz, ECC Enabled"
+        );
+        assert_eq!(device("NVIDIA T4").unwrap(), "NVIDIA T4");
+        assert_eq!(device(""), None);
     }
 
     #[test]

@@ -274,3 +274,18 @@ pub(super) fn element(element: KvElement) -> u32 {
         KvElement::Int8 => 2,
     }
 }
+
+/// Bytes of what kernels are handed, as they count them: rows, sequences, slots, products, and what products, rotations and
+/// attention take.
+#[cfg(test)]
+pub(super) fn sizes() -> [usize; 7] {
+    [
+        size_of::<RowArgument>(),
+        size_of::<SequenceArgument>(),
+        size_of::<SlotsArgument>(),
+        size_of::<ProductArgument>(),
+        size_of::<LinearArgument>(),
+        size_of::<RotationArgument>(),
+        size_of::<AttentionArgument>(),
+    ]
+}

@@ -238,3 +238,100 @@ fn spread_panel(matrix: &PackedMatrix, panel: usize, out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SEGMENT;
+    use crate::panels::{Arena, Packing, PanelKind};
+    use crate::source::TensorBytes;
+
+    /// Pieces of 16 bytes and words of 4 that a lane has of a segment, as formats.cuh has them.
+    fn pieces_and_words(kind: PanelKind) -> (usize, usize) {
+        match kind {
+            PanelKind::Q4_0 | PanelKind::Q4_1 | PanelKind::Q4K => (1, 0),
+            PanelKind::Q5_0 | PanelKind::Q5_1 | PanelKind::Q5K => (1, 1),
+            PanelKind::Q6K => (1, 2),
+            PanelKind::Q8_0 => (2, 0),
+            PanelKind::F16 | PanelKind::Bf16 => (4, 0),
+            PanelKind::F32 => (8, 0),
+        }
+    }
+
+    /// A matrix of 40 outputs, the last panel of which is not full, by 512 inputs.
+    fn matrix(kind: PanelKind) -> PackedMatrix {
+        let (rows, columns) = (40, 512);
+        let shape = kind.shape();
+        let blocks = rows * columns / (shape.superblock * SEGMENT);
+        let mut arena = Arena::default();
+        let packing = Packing {
+            arena: &mut arena,
+            threads: 1,
+        };
+        let floats: Vec<u8> = (0..rows * columns)
+            .flat_map(|i| ((i as f32 * 0.37).sin() * 2.0).to_le_bytes())
+            .collect();
+        let tensor = TensorBytes {
+            dtype: candle_core::quantized::GgmlDType::F32,
+            rows,
+            columns,
+            bytes: &floats,
+            pairs: 0,
+        };
+        assert!(blocks > 0);
+        match kind {
+            PanelKind::F32 => PackedMatrix::pack(&tensor, packing),
+            _ => PackedMatrix::quantize(&tensor, kind.dtype(), packing),
+        }
+        .unwrap_or_else(|error| panic!("{kind:?}: {:?}", error.found_and_expected()))
+    }
+
+    #[test]
+    fn a_lane_finds_its_values_in_pieces_and_everything_else_where_it_was() {
+        for kind in PanelKind::ALL {
+            let matrix = matrix(kind);
+            let (shape, (pieces, words)) = (kind.shape(), pieces_and_words(kind));
+            assert_eq!(shape.weights, LANES * (16 * pieces + 4 * words), "{kind:?}");
+            for panel in 0..matrix.panels() {
+                let from = matrix.panel(panel);
+                let mut out = vec![0; from.len()];
+                spread_panel(&matrix, panel, &mut out);
+                let mut untouched = vec![true; from.len()];
+                for segment in 0..matrix.segments() {
+                    let (_, _, weights) = shape.parts(segment);
+                    for lane in 0..PANEL {
+                        // As a kernel reads them.
+                        let mut found = Vec::new();
+                        for piece in 0..pieces {
+                            found.extend(&out[weights + (piece * PANEL + lane) * 16..][..16]);
+                        }
+                        for word in 0..words {
+                            let at = weights + 512 * pieces + (word * PANEL + lane) * 4;
+                            found.extend(&out[at..][..4]);
+                        }
+                        // As the processor has them: values of 16 lanes side by side.
+                        let width = kind.value_bytes();
+                        let half = weights + lane / LANES * shape.weights;
+                        let expected: Vec<u8> = (0..shape.weights / LANES / width)
+                            .flat_map(|row| {
+                                let at = half + (row * LANES + lane % LANES) * width;
+                                from[at..at + width].to_vec()
+                            })
+                            .collect();
+                        assert_eq!(found, expected, "{kind:?}, segment {segment}, lane {lane}");
+                    }
+                    untouched[weights..weights + HALVES * shape.weights].fill(false);
+                }
+                let kept = (0..from.len()).filter(|at| untouched[*at]);
+                assert!(kept.into_iter().all(|at| out[at] == from[at]), "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_handed_to_kernels_has_their_sizes() {
+        use crate::cuda::plan;
+        assert_eq!(size_of::<MatrixArgument>(), 24);
+        assert_eq!(plan::sizes(), [32, 24, 32, 40, 184, 168, 192]);
+    }
+}

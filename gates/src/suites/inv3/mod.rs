@@ -29,6 +29,10 @@ pub fn suite() -> Suite {
     .timeout(Duration::from_secs(600))
     .full_timeout(Duration::from_secs(3600))
     .cases(cases_of_any_model())
+    .case(Case::fast(
+        "what_computes_has_the_golden_digest",
+        super::isa::of_what_computes,
+    ))
     .cases(kernels::cases())
     .cases(oracle_cases::cases())
 }

@@ -84,7 +84,8 @@ __device__ __forceinline__ float fold_chains(int segments, const float *chains, 
     return t;
 }
 
-// Whether a tile of so many rows is made for a step that waits for memory: it loads weights ahead, and makes both matrices at once. More rows go through their inputs in pieces, and several blocks of them wait for each other.
+// Whether a tile of so many rows is made for a step that waits for memory: it loads weights ahead, and makes both matrices at
+// once. More rows go through their inputs in pieces, and several blocks of them wait for each other.
 template <int ROWS> constexpr bool FEW = ROWS <= 4;
 
 // Whether it can normalise its rows itself: they are staged whole then.
