@@ -60,6 +60,7 @@ impl Engine {
             self.give(&fork, &tenant)?;
             forks.push(fork);
         }
+        self.sound()?;
         Ok(forks)
     }
 
@@ -77,12 +78,14 @@ impl Engine {
             state.verifier.storage(),
             state.verifier.position(),
         );
+        let next_logits = state.next_logits.to_vec();
+        self.sound()?;
         Ok(SessionImage {
             label: self.label(id)?.to_owned(),
             eos_token_ids: self.eos_token_ids(id)?.to_vec(),
             history: self.history(id)?.to_vec(),
             storage,
-            next_logits: state.next_logits.to_vec(),
+            next_logits,
         })
     }
 
@@ -97,6 +100,7 @@ impl Engine {
         id: Option<SessionId>,
         mut image: SessionImage,
     ) -> Result<SessionId, EngineError> {
+        self.sound()?;
         self.prepare(&mut image)?;
         let slab = self.slab(now)?;
         if let Some(id) = id {
@@ -112,6 +116,14 @@ impl Engine {
             ..
         } = image;
         self.open(now, label, eos_token_ids, history, slab, next_logits.into())
+    }
+
+    /// Checks that what was copied is what there was: nothing is, once a GPU has failed.
+    fn sound(&self) -> Result<(), EngineError> {
+        match self.compute.fault() {
+            None => Ok(()),
+            Some(fault) => Err(internal(fault.to_string())),
+        }
     }
 
     /// Checks that an image has the logits of this model, and makes room for those to come.

@@ -176,6 +176,9 @@ impl Engine {
         // Before the copy, so that there is never more than may be.
         self.prefixes.make_room(bytes);
         let length = length as u64;
+        if self.compute.fault().is_some() {
+            return 0;
+        }
         let storage = self.state(id).map(|state| state.verifier.storage());
         let ranges = ranges(&layout, length);
         let Some(kv) = storage.ok().and_then(|from| PackedKv::pack(from, ranges)) else {

@@ -5,6 +5,8 @@ use std::ops::Deref;
 
 #[cfg(feature = "cuda")]
 use crate::cuda::LogitsOnDevice;
+#[cfg(feature = "cuda")]
+use crate::device::CudaError;
 
 /// The logits for a session's next token; none before its first.
 ///
@@ -41,15 +43,18 @@ impl KeptLogits {
     }
 
     /// Lets `fill` put logits in their place on the GPU, of which `greatest` is the greatest.
+    ///
+    /// # Errors
+    /// What `fill` says: there are none then.
     #[cfg(feature = "cuda")]
     pub(crate) fn set_on_device(
         &mut self,
         greatest: u32,
-        fill: impl FnOnce(&mut Option<LogitsOnDevice>),
-    ) {
+        fill: impl FnOnce(&mut Option<LogitsOnDevice>) -> Result<(), CudaError>,
+    ) -> Result<(), CudaError> {
         self.host = OnceCell::new();
         self.greatest = Some(greatest);
-        fill(&mut self.device);
+        fill(&mut self.device)
     }
 }
 

@@ -123,7 +123,7 @@ impl CudaCompute {
     }
 
     pub(crate) fn fault(&self) -> Option<&CudaError> {
-        self.fault.as_ref()
+        self.fault.as_ref().or_else(|| self.device.fault())
     }
 
     pub(crate) fn logits(&self, index: usize) -> &[f32] {
@@ -144,26 +144,28 @@ impl CudaCompute {
     pub(crate) fn keep_logits(&self, index: usize, row: usize, to: &mut KeptLogits) {
         let vocabulary = self.config().vocabulary;
         let from = (self.plan.parts[index].first_logits + row) * vocabulary;
-        to.set_on_device(self.greatest(index, row), |kept| {
+        let logits = &self.scratch().logits;
+        let kept = to.set_on_device(self.greatest(index, row), |kept| {
             let there = kept.take().filter(|kept| {
                 kept.logits.len() == vocabulary && Arc::ptr_eq(&kept.stream, &self.stream)
             });
-            let make = || {
-                Some(LogitsOnDevice {
-                    logits: Buffer::new(&self.device, vocabulary).ok()?,
+            let there = match there {
+                Some(there) => there,
+                None => LogitsOnDevice {
+                    logits: Buffer::new(&self.device, vocabulary)?,
                     stream: Arc::clone(&self.stream),
-                })
+                },
             };
-            let Some(there) = there.or_else(make) else {
-                tracing::error!("no memory of the GPU for a session's logits");
-                return;
-            };
-            let logits = &self.scratch().logits;
-            let _ = there
+            there
                 .logits
-                .copy(0, logits, from, vocabulary, self.stream.stream);
+                .copy(0, logits, from, vocabulary, self.stream.stream)?;
             *kept = Some(there);
+            Ok(())
         });
+        if let Err(error) = kept {
+            tracing::warn!(%error, "a session's logits are kept on the host");
+            to.set(&self.logits(index)[row * vocabulary..][..vocabulary]);
+        }
     }
 
     pub(crate) fn states(&self, index: usize) -> &[f32] {

@@ -10,7 +10,7 @@ use kakeya_core::{
     Ended, EngineError, EngineMetrics, EngineStats, PrefixIndex, SessionStore, SlabPool,
     StoreLimits,
 };
-use kakeya_model::{Compute, ComputeOptions, KeptLogits, KvLayout, Model, PassSize};
+use kakeya_model::{Compute, ComputeOptions, CudaError, KeptLogits, KvLayout, Model, PassSize};
 
 use crate::config::{EngineConfig, EngineStartError};
 use crate::generate::HISTORY_AHEAD;
@@ -169,6 +169,11 @@ impl Engine {
     #[must_use]
     pub fn free_slabs(&self) -> usize {
         self.pool.available()
+    }
+
+    /// Why nothing can be computed any more, if a GPU has failed.
+    pub(crate) fn fault(&self) -> Option<&CudaError> {
+        self.compute.fault()
     }
 
     /// The threads and kernels. For the gates, which delay and poison them.

@@ -304,6 +304,10 @@ impl StepLoop {
     }
 
     fn is_over(&self, now: Instant) -> bool {
+        if let Some(fault) = self.engine.fault() {
+            tracing::error!(%fault, "the engine stops: what it computes on has failed");
+            return true;
+        }
         match &self.drain {
             Some(drain) => self.jobs.is_empty() || now >= drain.deadline,
             None => self.abandoned,

@@ -1,6 +1,6 @@
 // How each weight type is read. A matrix lies in panels of 32 outputs, as on the CPU (panels/mod.rs), with one change: the raw
 // values of a segment stand so that each lane reads its own in pieces of 16 bytes, piece after piece, and after them the words
-// that fill no piece (device.rs, `spread`).
+// that fill no piece (src/cuda/weights.rs, `spread_panel`).
 #pragma once
 
 #include "numerics.cuh"
