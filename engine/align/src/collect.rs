@@ -95,7 +95,7 @@ impl Collection {
         let mut numbers = (0..).filter(move |number| !there.contains(number));
         let mut next = move || numbers.next().unwrap_or(u64::MAX);
         let mut speakers = (0..self.batch)
-            .map(|_| Speaker::new(model, self.longest(conversation)))
+            .map(|_| Speaker::new(model, &compute, self.longest(conversation)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut ready = Vec::new();
         for speaker in &mut speakers {
@@ -103,6 +103,9 @@ impl Collection {
         }
         while shards.tokens() < self.tokens {
             step(model, &mut compute, &mut speakers);
+            if let Some(fault) = compute.fault() {
+                return Err(AlignError::Engine(fault.to_string()));
+            }
             for (index, speaker) in speakers.iter_mut().enumerate() {
                 speaker.note(&compute, index);
             }
@@ -162,7 +165,7 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn new(model: &Arc<Model>, longest: usize) -> Result<Self, AlignError> {
+    fn new(model: &Arc<Model>, compute: &Compute, longest: usize) -> Result<Self, AlignError> {
         let engine = |error: &dyn std::fmt::Display| AlignError::Engine(error.to_string());
         let context = model.config().context;
         if longest > context {
@@ -172,8 +175,9 @@ impl Speaker {
         }
         let cache = CacheConfig::default();
         let layout = SinkWindowVerifier::layout_for(model, &cache);
+        let shape = layout.slab_shape(KvElement::F16);
         let mut pool =
-            SlabPool::new(layout.slab_shape(KvElement::F16), 1).map_err(|error| engine(&error))?;
+            SlabPool::of(shape, 1, || compute.storage(shape)).map_err(|error| engine(&error))?;
         let slab = pool.acquire().map_err(|error| engine(&error))?;
         let verifier = SinkWindowVerifier::new(Arc::clone(model), cache, layout, slab)
             .map_err(|error| engine(&error))?;

@@ -164,6 +164,19 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn without_a_driver_or_a_device_the_error_says_which_is_missing() {
+        match check() {
+            // A host with a GPU.
+            Ok(()) => assert!(facts().unwrap().capability >= (8, 0)),
+            Err(CudaError::NoDriver { needed }) => assert!(needed.ends_with(".0"), "{needed}"),
+            // A library without a device behind it.
+            Err(CudaError::NoSuchDevice { asked, count }) => assert!(asked >= count),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_build_without_kernels_for_it_says_so() {
