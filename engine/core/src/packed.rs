@@ -47,7 +47,7 @@ impl PackedKv {
         ranges: impl Iterator<Item = Range<usize>> + Clone,
     ) -> Option<Self> {
         let count: usize = ranges.clone().map(|range| range.len()).sum();
-        let (elements, element) = match &*from.on_host(ranges.clone()) {
+        let (elements, element) = match from {
             KvStorage::F16(from) => (Packed::F16(gather(from, ranges, count)?), KvElement::F16),
             KvStorage::F32(from) => (Packed::F32(gather(from, ranges, count)?), KvElement::F32),
             KvStorage::Int8(from) => {
@@ -55,7 +55,7 @@ impl PackedKv {
                 let scales = gather(&from.scales, ranges.map(blocks), count / KvElement::BLOCK)?;
                 (Packed::Int8 { quants, scales }, KvElement::Int8)
             }
-            KvStorage::Device(_) => unreachable!("it was copied to the host"),
+            KvStorage::Device(_) => return Self::pack(&from.on_host(ranges.clone()), ranges),
         };
         let bytes = Self::bytes_of(element, count);
         Some(Self { elements, bytes })

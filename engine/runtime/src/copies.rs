@@ -120,7 +120,7 @@ impl Engine {
 
     /// Checks that what was copied is what there was: nothing is, once a GPU has failed.
     fn sound(&self) -> Result<(), EngineError> {
-        match self.compute.fault() {
+        match self.lost() {
             None => Ok(()),
             Some(fault) => Err(internal(fault.to_string())),
         }

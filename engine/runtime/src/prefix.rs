@@ -176,7 +176,7 @@ impl Engine {
         // Before the copy, so that there is never more than may be.
         self.prefixes.make_room(bytes);
         let length = length as u64;
-        if self.compute.fault().is_some() {
+        if self.lost().is_some() {
             return 0;
         }
         let storage = self.state(id).map(|state| state.verifier.storage());

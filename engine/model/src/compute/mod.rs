@@ -325,6 +325,17 @@ impl Compute {
         }
     }
 
+    /// Why nothing can be computed any more, if a GPU has failed: it stays so for as long as the process lives, and what was
+    /// read from it since is worth nothing.
+    #[must_use]
+    pub fn lost(&self) -> Option<&CudaError> {
+        match &self.backend {
+            Backend::Processor(_) => None,
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.lost(),
+        }
+    }
+
     /// Makes the logits of `rows`, ascending, of the only sequence of the last pass, which left them for
     /// [`LogitRows::Later`]. Row-major. What is left of the pass is gone after that.
     ///

@@ -123,7 +123,11 @@ impl CudaCompute {
     }
 
     pub(crate) fn fault(&self) -> Option<&CudaError> {
-        self.fault.as_ref().or_else(|| self.device.fault())
+        self.fault.as_ref()
+    }
+
+    pub(crate) fn lost(&self) -> Option<&CudaError> {
+        self.device.fault()
     }
 
     pub(crate) fn logits(&self, index: usize) -> &[f32] {

@@ -172,8 +172,8 @@ impl Engine {
     }
 
     /// Why nothing can be computed any more, if a GPU has failed.
-    pub(crate) fn fault(&self) -> Option<&CudaError> {
-        self.compute.fault()
+    pub(crate) fn lost(&self) -> Option<&CudaError> {
+        self.compute.lost()
     }
 
     /// The threads and kernels. For the gates, which delay and poison them.

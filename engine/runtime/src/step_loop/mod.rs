@@ -304,7 +304,7 @@ impl StepLoop {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        if let Some(fault) = self.engine.fault() {
+        if let Some(fault) = self.engine.lost() {
             tracing::error!(%fault, "the engine stops: what it computes on has failed");
             return true;
         }
