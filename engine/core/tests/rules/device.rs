@@ -70,9 +70,9 @@ fn shape(element: KvElement) -> SlabShape {
 /// Storage of the host whose elements are numbered from `first`.
 fn numbered(element: KvElement, first: u8) -> KvStorage {
     let mut storage = KvStorage::new(shape(element)).unwrap();
-    let numbers = (first..).take(256);
+    let numbers = u16::from(first)..;
     match &mut storage {
-        KvStorage::F16(all) => (all.iter_mut().zip(numbers)).for_each(|(to, n)| *to = n.into()),
+        KvStorage::F16(all) => (all.iter_mut().zip(numbers)).for_each(|(to, n)| *to = n),
         KvStorage::F32(all) => (all.iter_mut().zip(numbers)).for_each(|(to, n)| *to = n.into()),
         KvStorage::Int8(all) => {
             (all.scales.iter_mut().zip(1..)).for_each(|(to, n)| *to = n);
