@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use crate::config::KvElement;
+use crate::device::DeviceKv;
 use crate::elements::Elements;
 use crate::slab::KvStorage;
 
@@ -42,20 +43,22 @@ impl PackedKv {
     ///
     /// # Panics
     /// When there are no such elements.
-    pub fn pack(
-        from: &KvStorage,
-        ranges: impl Iterator<Item = Range<usize>> + Clone,
-    ) -> Option<Self> {
-        let count: usize = ranges.clone().map(|range| range.len()).sum();
+    pub fn pack(from: &KvStorage, ranges: impl Iterator<Item = Range<usize>>) -> Option<Self> {
+        Self::pack_all(from, &ranges.collect::<Vec<_>>())
+    }
+
+    fn pack_all(from: &KvStorage, ranges: &[Range<usize>]) -> Option<Self> {
+        let count: usize = ranges.iter().map(|range| range.len()).sum();
+        let (all, scaled) = (ranges.iter().cloned(), ranges.iter().cloned().map(blocks));
         let (elements, element) = match from {
-            KvStorage::F16(from) => (Packed::F16(gather(from, ranges, count)?), KvElement::F16),
-            KvStorage::F32(from) => (Packed::F32(gather(from, ranges, count)?), KvElement::F32),
+            KvStorage::F16(from) => (Packed::F16(gather(from, all, count)?), KvElement::F16),
+            KvStorage::F32(from) => (Packed::F32(gather(from, all, count)?), KvElement::F32),
             KvStorage::Int8(from) => {
-                let quants = gather(&from.quants, ranges.clone(), count)?;
-                let scales = gather(&from.scales, ranges.map(blocks), count / KvElement::BLOCK)?;
+                let quants = gather(&from.quants, all, count)?;
+                let scales = gather(&from.scales, scaled, count / KvElement::BLOCK)?;
                 (Packed::Int8 { quants, scales }, KvElement::Int8)
             }
-            KvStorage::Device(_) => return Self::pack(&from.on_host(ranges.clone()), ranges),
+            KvStorage::Device(_) => return Self::pack_all(&from.on_host(all), ranges),
         };
         let bytes = Self::bytes_of(element, count);
         Some(Self { elements, bytes })
@@ -69,24 +72,32 @@ impl PackedKv {
     pub fn unpack(
         &self,
         to: &mut KvStorage,
-        ranges: impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone,
+        ranges: impl Iterator<Item = (Range<usize>, Range<usize>)>,
     ) {
+        self.unpack_all(to, &ranges.collect::<Vec<_>>());
+    }
+
+    fn unpack_all(&self, to: &mut KvStorage, ranges: &[(Range<usize>, Range<usize>)]) {
+        let all = ranges.iter().cloned();
         match (&self.elements, to) {
-            (_, KvStorage::Device(device)) => {
-                let mut host = KvStorage::new(device.shape()).expect("memory for a copy of a slab");
-                self.unpack(&mut host, ranges.clone());
-                let ranges: Vec<_> = ranges.map(|(_, to)| to).collect();
-                device.upload(&host, &ranges);
-            }
-            (Packed::F16(from), KvStorage::F16(to)) => scatter(from, to, ranges),
-            (Packed::F32(from), KvStorage::F32(to)) => scatter(from, to, ranges),
+            (_, KvStorage::Device(to)) => self.unpack_to(&mut **to, ranges),
+            (Packed::F16(from), KvStorage::F16(to)) => scatter(from, to, all),
+            (Packed::F32(from), KvStorage::F32(to)) => scatter(from, to, all),
             (Packed::Int8 { quants, scales }, KvStorage::Int8(to)) => {
-                scatter(quants, &mut to.quants, ranges.clone());
-                let of_scales = ranges.map(|(packed, to)| (blocks(packed), blocks(to)));
+                scatter(quants, &mut to.quants, all.clone());
+                let of_scales = all.map(|(packed, to)| (blocks(packed), blocks(to)));
                 scatter(scales, &mut to.scales, of_scales);
             }
             _ => panic!("keys and values of one element type are unpacked to another"),
         }
+    }
+
+    /// The same to a device, by way of the host.
+    fn unpack_to(&self, device: &mut dyn DeviceKv, ranges: &[(Range<usize>, Range<usize>)]) {
+        let mut host = KvStorage::new(device.shape()).expect("memory for a copy of a slab");
+        self.unpack_all(&mut host, ranges);
+        let to: Vec<_> = ranges.iter().map(|(_, to)| to.clone()).collect();
+        device.upload(&host, &to);
     }
 
     /// Bytes that it takes.
