@@ -36,7 +36,8 @@ fn requests(context: &SuiteContext) -> CaseResult {
             .args(["--checks", CHECKS])
             .args(["--phases", "coverage,fuzzing"])
             .args(["--max-examples", "100", "--seed", "7"])
-            .args(["--request-timeout", "60", "--workers", "2"])
+            // One worker: Python 3.11's parser, which hypothesis calls, breaks now and then in two threads.
+            .args(["--request-timeout", "60", "--workers", "1"])
             .args(["--continue-on-failure", "--no-color"])
             .current_dir(&scratch);
         packages::output(&mut command).await?;
