@@ -301,7 +301,7 @@ mod tests {
                     let (_, _, weights) = shape.parts(segment);
                     for lane in 0..PANEL {
                         // As a kernel reads them.
-                        let mut found = Vec::new();
+                        let mut found: Vec<u8> = Vec::new();
                         for piece in 0..pieces {
                             found.extend(&out[weights + (piece * PANEL + lane) * 16..][..16]);
                         }
