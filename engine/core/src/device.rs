@@ -30,7 +30,4 @@ pub trait DeviceKv: Debug + Send + Sync {
 
     /// For whoever made it, to find what it is.
     fn as_any(&self) -> &dyn Any;
-
-    /// As [`DeviceKv::as_any`], to write.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
 }

@@ -58,7 +58,7 @@ pub struct ComputeOptions {
 }
 
 /// How large a pass is, to make room for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PassSize {
     /// Sequences.
     pub sequences: usize,

@@ -16,12 +16,9 @@ use crate::device::CudaError;
 use crate::panels::{PANEL, PanelKind};
 
 const ATTENTION_THREADS: usize = 256;
-/// Rows of a tile that is made for a step that waits for memory.
+/// Rows of a tile that is made for a step that waits for memory, and of a pass whose products normalise their rows themselves:
+/// with more a kernel of its own costs less, since each block would do it again.
 const FEW_ROWS: usize = 4;
-/// Rows of a tile that can normalise them itself.
-const NORMALISED_ROWS: usize = 4;
-/// Rows of a pass for which that costs less than a kernel of its own: each block does it again.
-const SHARED_ROWS: usize = 4;
 /// Threads of a product's block at most: with few rows, and with more.
 const MOST_THREADS: usize = 512;
 const MOST_THREADS_OF_TILES: usize = 288;
@@ -379,12 +376,7 @@ impl CudaCompute {
         };
         match input {
             Input::Rows(x, _) => linear.x = x.pointer(),
-            Input::Normalised(weights)
-                if tile.rows <= NORMALISED_ROWS
-                    && rows <= SHARED_ROWS
-                    && piece == segments
-                    && tile.rows * segments <= threads =>
-            {
+            Input::Normalised(weights) if rows <= FEW_ROWS && tile.rows * segments <= threads => {
                 linear.x = self.scratch().residual.pointer();
                 linear.norm = weights.pointer();
             }
@@ -483,6 +475,6 @@ fn norm_bytes(columns: usize) -> usize {
 pub(super) fn attention_bytes(heads: usize, dim: usize, room: usize, cluster: usize) -> usize {
     let scores = (room + 1) * SEGMENT + room * cluster + room * dim;
     // A row that is alone finishes its key and value where scores come later.
-    let finishing = 3 * dim + heads.max(1) * dim / SEGMENT;
+    let finishing = 3 * dim + heads * dim / SEGMENT;
     (heads * (3 * dim + scores)).max(heads * 3 * dim + finishing) * size_of::<f32>()
 }

@@ -250,17 +250,8 @@ impl CudaCompute {
         size: PassSize,
         layouts: usize,
     ) -> Result<(), CudaError> {
-        let has = self.scratch.as_ref().map_or(
-            (
-                PassSize {
-                    sequences: 0,
-                    rows: 0,
-                    logits: 0,
-                },
-                0,
-            ),
-            |scratch| (scratch.size, scratch.layouts),
-        );
+        let scratch = self.scratch.as_ref();
+        let has = scratch.map_or_else(Default::default, |scratch| (scratch.size, scratch.layouts));
         let larger = PassSize {
             sequences: size.sequences.max(has.0.sequences),
             rows: size.rows.max(has.0.rows),

@@ -152,10 +152,6 @@ impl DeviceKv for SlabOnDevice {
     fn as_any(&self) -> &dyn Any {
         self
     }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
 }
 
 fn width(element: KvElement) -> usize {

@@ -242,7 +242,6 @@ fn spread_panel(matrix: &PackedMatrix, panel: usize, out: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SEGMENT;
     use crate::panels::{Arena, Packing, PanelKind};
     use crate::source::TensorBytes;
 
@@ -261,8 +260,6 @@ mod tests {
     /// A matrix of 40 outputs, the last panel of which is not full, by 512 inputs.
     fn matrix(kind: PanelKind) -> PackedMatrix {
         let (rows, columns) = (40, 512);
-        let shape = kind.shape();
-        let blocks = rows * columns / (shape.superblock * SEGMENT);
         let mut arena = Arena::default();
         let packing = Packing {
             arena: &mut arena,
@@ -278,7 +275,6 @@ mod tests {
             bytes: &floats,
             pairs: 0,
         };
-        assert!(blocks > 0);
         match kind {
             PanelKind::F32 => PackedMatrix::pack(&tensor, packing),
             _ => PackedMatrix::quantize(&tensor, kind.dtype(), packing),

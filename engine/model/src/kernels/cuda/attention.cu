@@ -2,8 +2,8 @@
 //
 // A block, or a cluster of blocks, takes the query heads that share one key head, HEADS of them. Scores come first, a lane for
 // each key; then the greatest of them; then weights, and for each unit of 32 keys a chain of weighted values; last, the chains
-// are folded in ascending order. Blocks of a cluster take runs of units and read each other's chains at the end. A key that is
-// not visible is in no chain.
+// are folded in ascending order. Blocks of a cluster take runs of units and push their chains to whichever folds them. A key
+// that is not visible is in no chain.
 #include <cooperative_groups.h>
 
 #include "rotation.cuh"
@@ -135,7 +135,10 @@ template <int ELEMENT> __device__ __forceinline__ float2 pair_at(const Sequence 
 
 template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const Attention &args) {
     extern __shared__ float4 attention_shared[];
-    __shared__ float maxima[ATTENTION_THREADS / 32][HEADS], peak[HEADS], totals[HEADS], peaks[MOST_BLOCKS][HEADS];
+    __shared__ float maxima[ATTENTION_THREADS / 32][HEADS], peak[HEADS], totals[HEADS];
+#if __CUDA_ARCH__ >= 900
+    __shared__ float peaks[MOST_BLOCKS][HEADS];
+#endif
     begin_next();
     const Rotation &made = args.made;
     int dim = made.dim, group = made.heads / made.kv_heads, parts = group / HEADS;

@@ -84,12 +84,9 @@ __device__ __forceinline__ float fold_chains(int segments, const float *chains, 
     return t;
 }
 
-// Whether a tile of so many rows is made for a step that waits for memory: it loads weights ahead, and makes both matrices at
-// once. More rows go through their inputs in pieces, and several blocks of them wait for each other.
+// Whether a tile of so many rows is made for a step that waits for memory: it loads weights ahead, normalises its rows itself,
+// which are staged whole, and makes both matrices at once. More rows go through their inputs in pieces, and several blocks of them wait for each other.
 template <int ROWS> constexpr bool FEW = ROWS <= 4;
-
-// Whether it can normalise its rows itself: they are staged whole then.
-template <int ROWS> constexpr bool NORMALISES = ROWS <= 4;
 
 // Puts `count` segments of a tile's rows in shared memory, from segment `from` on: segment after segment, row after row.
 template <int ROWS> __device__ __forceinline__ void stage(const Linear &args, int first, int from, int count, float *x) {
@@ -220,12 +217,12 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
         if (from > 0) __syncthreads();
         stage<ROWS>(args, first, from, count, x);
         __syncthreads();
-        if (NORMALISES<ROWS> && args.norm) {
+        if (FEW<ROWS> && args.norm) {
             normalise_staged<ROWS>(args, x, sums, inverse);
         } else if (minima) {
             sum_segments<ROWS>(count, x, sums);
         }
-        if (NORMALISES<ROWS>) __syncthreads();
+        if (FEW<ROWS>) __syncthreads();
         for (int matrix = 0; matrix < (FEW<ROWS> ? 1 : matrices); matrix++) {
             int units = at_once * count;
             if (!FEW<ROWS> && own < units && (from > 0 || matrix > 0)) load(unit_at(own, from, count, matrix), loaded);
