@@ -16,7 +16,7 @@ use super::inv3::{Setting, Trace};
 use crate::context::SuiteContext;
 use crate::suite::{Case, Suite, on_model};
 use crate::{ensure, ensure_eq};
-use kakeya_suite::{CaseFailure, CaseResult};
+use kakeya_suite::{CaseFailure, CaseResult, ensure_same_digest};
 
 /// The suite.
 pub fn suite() -> Suite {
@@ -74,14 +74,17 @@ impl Golden {
     }
 
     fn ensure_is(&self, found: &Digest) -> CaseResult {
-        ensure_eq!(
-            found.logits_sha256,
-            self.logits_sha256,
-            "logits on {}",
-            found.isa
-        );
-        ensure_eq!(found.kv_sha256, self.kv_sha256, "KV on {}", found.isa);
-        Ok(())
+        let isa = &found.isa;
+        ensure_same_digest(
+            &format!("logits on {isa}, and the committed"),
+            &found.logits_sha256,
+            &self.logits_sha256,
+        )?;
+        ensure_same_digest(
+            &format!("KV on {isa}, and the committed"),
+            &found.kv_sha256,
+            &self.kv_sha256,
+        )
     }
 }
 

@@ -94,6 +94,23 @@ pub fn ensure_same_tokens(what: &str, found: &[u32], expected: &[u32]) -> CaseRe
     same(what, found, expected, |a, b| a == b, u32::to_string)
 }
 
+/// Requires the same digest, so that a computation is compared with one of another host that left its digest alone.
+///
+/// # Errors
+/// When the digests differ, with both in full, or when there is none.
+pub fn ensure_same_digest(what: &str, found: &str, expected: &str) -> CaseResult {
+    if found != expected {
+        return Err(CaseFailure::unequal(what, found, expected));
+    }
+    same(
+        what,
+        found.as_bytes(),
+        expected.as_bytes(),
+        |a, b| a == b,
+        u8::to_string,
+    )
+}
+
 /// Requires at least one differing bit: the shape of a negative control.
 ///
 /// # Errors
@@ -206,6 +223,7 @@ mod tests {
         let expected = Err("x: both sides are empty, so nothing was compared".to_owned());
         assert_eq!(text(ensure_same_bits("x", &[], &[])), expected);
         assert_eq!(text(ensure_same_tokens("x", &[], &[])), expected);
+        assert_eq!(text(ensure_same_digest("x", "", "")), expected);
         assert_eq!(text(ensure_different_bits("x", &[], &[])), expected);
     }
 
@@ -233,6 +251,18 @@ mod tests {
         assert_eq!((compared[0].what.as_str(), compared[0].values), ("x", 3));
         assert_ne!(compared[0].found_at, compared[0].expected_at);
         assert!(take_compared().is_empty());
+    }
+
+    #[test]
+    fn digests_that_differ_are_both_told() {
+        take_compared();
+        let (found, expected) = ("af".to_owned(), "af".to_owned());
+        assert_eq!(text(ensure_same_digest("d", &found, &expected)), Ok(()));
+        assert_eq!(take_compared().len(), 1);
+        assert_eq!(
+            text(ensure_same_digest("d", "af", "a0")),
+            Err("d: found af, expected a0".to_owned())
+        );
     }
 
     #[test]

@@ -15,7 +15,9 @@ mod workspace;
 
 #[doc(hidden)]
 pub use compare::shown;
-pub use compare::{Compared, ensure_different_bits, ensure_same_bits, ensure_same_tokens};
+pub use compare::{
+    Compared, ensure_different_bits, ensure_same_bits, ensure_same_digest, ensure_same_tokens,
+};
 pub use failure::{CaseFailure, CaseResult};
 pub use measurements::{Measurement, MeasurementError, Measurements};
 pub use model::ModelFile;

@@ -41,7 +41,6 @@ fn requests(context: &SuiteContext) -> CaseResult {
             .args(["--continue-on-failure", "--no-color"])
             .current_dir(&scratch);
         packages::output(&mut command).await?;
-        // Sessions that it has opened are its own: they stay.
-        served.ensure_nothing_at_work().await
+        served.close_what_is_open().await
     })
 }
