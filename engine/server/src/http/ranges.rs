@@ -197,9 +197,9 @@ impl Numbers {
         given
             .as_f64()
             .filter(|value| (least..=f64::from(self.most)).contains(value))
-            .map(|value| value as f32)
-            // A value so small that it is 0 in the engine's precision is not above 0 there.
-            .filter(|value| !self.above || *value > self.least)
+            .filter(|value| !self.above || *value > least)
+            // A value so small that it would be 0 in the engine's precision is the least above 0 there.
+            .map(|value| (value as f32).max(self.lowest()))
             .ok_or_else(|| {
                 let Self { least, most, .. } = self;
                 let from = if self.above { "above" } else { "from" };
@@ -209,6 +209,15 @@ impl Numbers {
                 );
                 ApiError::invalid(param, message)
             })
+    }
+
+    /// The least value that is taken.
+    fn lowest(&self) -> f32 {
+        if self.above {
+            self.least.next_up()
+        } else {
+            self.least
+        }
     }
 
     /// The JSON schema of the field.

@@ -18,8 +18,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, chat, completion, refusal};
 
+/// What the model of these documents is called.
+const MODEL: &str = "owner/model";
+
 fn schema(name: &str) -> Value {
-    let schema = document()["components"]["schemas"][name].take();
+    let schema = document(MODEL)["components"]["schemas"][name].take();
     assert!(schema.is_object(), "{name}");
     schema
 }
@@ -35,7 +38,7 @@ fn property(of: &str, name: &str) -> Value {
 
 #[test]
 fn every_route_is_there_with_the_statuses_it_may_answer() {
-    let document = document();
+    let document = document(MODEL);
     assert_eq!(document["openapi"], "3.1.0");
     let generate = "200 400 401 404 408 413 415 422 429 500 503";
     let tokens = "200 400 401 404 408 413 415 422 500";
@@ -116,19 +119,76 @@ fn references<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
 
 #[test]
 fn every_reference_leads_to_a_schema_and_every_schema_is_referred_to() {
-    let document = document();
+    let document = document(MODEL);
     let mut found = BTreeSet::new();
     references(&document, &mut found);
     let schemas = document["components"]["schemas"]
         .as_object()
         .expect("schemas");
-    // A chunk, or an event, is named in words alone: an event stream has no schema.
     let known: BTreeSet<_> = schemas
         .keys()
-        .filter(|name| !matches!(name.as_str(), "ChatCompletionChunk" | "SessionEvent"))
         .map(|name| format!("#/components/schemas/{name}"))
         .collect();
     assert_eq!(found, known.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn the_model_that_is_served_is_the_example() {
+    let document = document(MODEL);
+    for request in [
+        "ChatRequest",
+        "CompletionRequest",
+        "TokenizeRequest",
+        "DetokenizeRequest",
+    ] {
+        let model = &document["components"]["schemas"][request]["properties"]["model"];
+        assert_eq!(model["examples"], json!([MODEL]), "{request}");
+    }
+    let parameters = &document["paths"]["/v1/models/{id}"]["get"]["parameters"];
+    assert_eq!(parameters[0]["name"], "id");
+    assert_eq!(parameters[0]["example"], MODEL);
+}
+
+#[test]
+fn an_open_session_leads_to_what_can_be_done_with_it() {
+    let document = document(MODEL);
+    let opened = &document["paths"]["/v1/sessions"]["post"]["responses"]["201"];
+    let tokens = &document["paths"]["/v1/sessions/{id}/tokens"];
+    let appended = &tokens["post"]["responses"]["200"];
+    for (answer, id) in [
+        (opened, "$response.body#/id"),
+        (appended, "$request.path.id"),
+    ] {
+        let links = answer["links"].as_object().expect("links");
+        assert_eq!(links.len(), 5);
+        for (name, link) in links {
+            let operation = link["operationRef"].as_str().expect("a reference");
+            let operation = operation.strip_prefix('#').expect("in this document");
+            let operation = document.pointer(operation).expect("there");
+            assert_eq!(operation["summary"], name.as_str());
+            assert_eq!(operation["parameters"][0]["name"], "id");
+            assert_eq!(link["parameters"]["id"], id);
+        }
+    }
+    assert!(tokens["get"]["responses"]["200"]["links"].is_null());
+}
+
+#[test]
+fn the_examples_are_taken() {
+    let examples = |of: &str| {
+        let properties = schema(of)["properties"].take();
+        let properties = properties.as_object().expect("properties");
+        let mut example = serde_json::Map::new();
+        for (name, property) in properties {
+            if let Some(value) = property.pointer("/examples/0") {
+                example.insert(name.clone(), value.clone());
+            }
+        }
+        assert!(example.len() > 1, "{of}");
+        Value::Object(example)
+    };
+    chat(examples("ChatRequest")).expect("a chat");
+    completion(examples("CompletionRequest")).expect("a completion");
 }
 
 #[test]
@@ -188,7 +248,7 @@ fn the_ranges_are_those_that_refuse() {
         let (least, most) = (json!(LOGIT_BIAS.least), json!(LOGIT_BIAS.most));
         assert_eq!((&bias["minimum"], &bias["maximum"]), (&least, &most));
     }
-    let document = document();
+    let document = document(MODEL);
     let schemas = &document["components"]["schemas"];
     let chat = &schemas["ChatRequest"]["properties"];
     assert_eq!(
@@ -306,7 +366,7 @@ fn assert_described(value: &Value, schema: &Value, document: &Value) {
 
 fn assert_answer(of: &str, answer: &impl Serialize) {
     let answer = serde_json::to_value(answer).expect("JSON");
-    assert_described(&answer, &schema(of), &document());
+    assert_described(&answer, &schema(of), &document(MODEL));
 }
 
 #[tokio::test]

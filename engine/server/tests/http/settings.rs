@@ -119,9 +119,14 @@ fn a_refused_number_is_repeated_with_what_would_be_taken() {
 
 #[test]
 fn a_number_above_0_is_above_0_in_the_engines_precision() {
-    assert_eq!(refusal(settings(json!({"top_p": 1e-60}))).0, "top_p");
-    let small = settings(json!({"top_p": 1e-40})).expect("in range").top_p;
-    assert!(small > 0.0);
+    for given in [1e-40, 1e-60, f64::from_bits(1)] {
+        let small = settings(json!({ "top_p": given })).expect("in range").top_p;
+        assert!(small > 0.0, "{given:e} became {small:e}");
+    }
+    for given in [0.0, -0.0, -1e-60] {
+        let (refused, _) = refusal(settings(json!({ "top_p": given })));
+        assert_eq!(refused, "top_p", "{given:e}");
+    }
 }
 
 #[test]

@@ -109,6 +109,9 @@ const WORK: [ErrorKind; 8] = {
     ]
 };
 
+const MODEL: &str = "/v1/models/{id}";
+const SESSION_PATH: &str = "/v1/sessions/{id}";
+
 const ROUTES: [Route; 18] = [
     Route {
         method: "post",
@@ -136,7 +139,7 @@ const ROUTES: [Route; 18] = [
     },
     Route {
         method: "get",
-        path: "/v1/models/{id}",
+        path: MODEL,
         summary: "Tell of a model that is served",
         request: None,
         success: Success::Json("Model"),
@@ -256,15 +259,21 @@ const ROUTES: [Route; 18] = [
     },
 ];
 
-/// The document.
-pub fn document() -> Value {
+/// The document of a server of `model`, whose name it gives as an example of what requests may say.
+pub fn document(model: &str) -> Value {
     let mut schemas = requests::schemas();
+    for schema in schemas.values_mut() {
+        if let Some(property) = schema.pointer_mut("/properties/model") {
+            property["examples"] = json!([model]);
+        }
+    }
     schemas.extend(responses::schemas());
     let mut paths = Map::new();
     for route in &ROUTES {
         let methods = paths.entry(route.path).or_insert_with(|| json!({}));
         methods[route.method] = operation(route);
     }
+    paths[MODEL]["get"]["parameters"][0]["example"] = model.into();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -288,10 +297,17 @@ fn operation(route: &Route) -> Value {
         Success::Created(_) => "201",
         _ => "200",
     };
-    responses.insert(
-        status.to_owned(),
-        json!({ "description": "What was asked for", "content": content }),
-    );
+    let mut answer = json!({ "description": "What was asked for", "content": content });
+    let session = match (route.success, route.request) {
+        (Success::Created(_), _) => Some("$response.body#/id"),
+        // Only now is there something to go on from.
+        (_, Some("AppendRequest")) => Some("$request.path.id"),
+        _ => None,
+    };
+    if let Some(session) = session {
+        answer["links"] = links(session);
+    }
+    responses.insert(status.to_owned(), answer);
     let guarded = !Door::Http.is_open(route.path);
     let denied = guarded.then_some(&ErrorKind::InvalidApiKey);
     for kind in denied.into_iter().chain(route.errors) {
@@ -333,6 +349,21 @@ fn operation(route: &Route) -> Value {
     operation
 }
 
+/// What can be done with a session, whose id this expression finds.
+fn links(session: &str) -> Value {
+    let of_session = |route: &&Route| route.path.starts_with(SESSION_PATH);
+    let link = |route: &Route| {
+        // A JSON pointer, in which a slash within a name is written `~1`.
+        let path = route.path.replace('/', "~1");
+        let operation = format!("#/paths/{path}/{}", route.method);
+        let parameters = json!({ "id": session });
+        let link = json!({ "operationRef": operation, "parameters": parameters });
+        (route.summary.to_owned(), link)
+    };
+    let links: Map<_, _> = ROUTES.iter().filter(of_session).map(link).collect();
+    links.into()
+}
+
 fn content(success: Success) -> Value {
     match success {
         Success::Json(schema) | Success::Created(schema) => {
@@ -340,25 +371,28 @@ fn content(success: Success) -> Value {
         }
         Success::Streamable(whole, chunk) => json!({
             "application/json": { "schema": reference(whole) },
-            "text/event-stream": { "schema": {
-                "type": "string",
-                "description": format!(
-                    "Events, each a line `data: ` with a {chunk} and an empty line; the last is `data: [DONE]`"
-                ),
-            } },
+            "text/event-stream": { "schema": event(chunk) },
         }),
-        Success::Events(event) => json!({
-            "text/event-stream": { "schema": {
-                "type": "string",
-                "description": format!(
-                    "Events, each a line `data: ` with a {event} and an empty line; the last is `data: [DONE]`"
-                ),
-            } },
-        }),
+        Success::Events(kind) => json!({ "text/event-stream": { "schema": event(kind) } }),
         Success::Html => json!({ "text/html": { "schema": { "type": "string" } } }),
         Success::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
         Success::AnyJson => json!({ "application/json": { "schema": { "type": "object" } } }),
     }
+}
+
+/// One event of a stream: that is what the schema of a stream is about before OpenAPI 3.2.
+fn event(kind: &str) -> Value {
+    let kinds = [reference(kind), reference("Error")];
+    let json = json!({
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": { "anyOf": kinds },
+    });
+    let data = json!({ "anyOf": [{ "const": "[DONE]" }, json] });
+    let mut event = object(&["data"], vec![("data", data)]);
+    event["description"] =
+        format!("An event: {kind}, or what went wrong; the last is `[DONE]`").into();
+    event
 }
 
 fn reference(schema: &str) -> Value {

@@ -45,6 +45,11 @@ fn with_default(mut schema: Value, default: impl Into<Value>) -> Value {
     schema
 }
 
+fn with_example(mut schema: Value, example: impl Into<Value>) -> Value {
+    schema["examples"] = json!([example.into()]);
+    schema
+}
+
 /// The properties that chats and completions share.
 fn shared() -> Vec<(&'static str, Value)> {
     let stop = json!({ "type": "string", "minLength": 1 });
@@ -93,7 +98,13 @@ fn drawing() -> Vec<(&'static str, Value)> {
 fn chat() -> Value {
     let mut properties = shared();
     properties.extend([
-        ("messages", messages()),
+        (
+            "messages",
+            with_example(
+                messages(),
+                json!([{ "role": "user", "content": "What is a KV cache?" }]),
+            ),
+        ),
         ("max_tokens", MAX_TOKENS.schema()),
         ("max_completion_tokens", MAX_COMPLETION_TOKENS.schema()),
         ("logprobs", with_default(boolean(), false)),
@@ -114,10 +125,19 @@ fn completion() -> Value {
         json!({ "type": "array", "items": prompt, "minItems": 1, "maxItems": MAX_PROMPTS });
     let mut properties = shared();
     properties.extend([
-        ("prompt", json!({ "anyOf": [string(), tokens, prompts] })),
+        (
+            "prompt",
+            with_example(
+                json!({ "anyOf": [string(), tokens, prompts] }),
+                "Once upon a time",
+            ),
+        ),
         (
             "max_tokens",
-            with_default(MAX_TOKENS_WITH_ECHO.schema(), DEFAULT_MAX_TOKENS),
+            with_example(
+                with_default(MAX_TOKENS_WITH_ECHO.schema(), DEFAULT_MAX_TOKENS),
+                DEFAULT_MAX_TOKENS,
+            ),
         ),
         ("logprobs", LOGPROBS.schema()),
         ("best_of", BEST_OF.schema()),
@@ -154,12 +174,13 @@ fn new_session() -> Value {
 }
 
 fn append() -> Value {
-    body(&["tokens"], vec![("tokens", array(TOKEN_ID.schema()))])
+    let tokens = with_example(array(TOKEN_ID.schema()), json!([504, 3837, 253]));
+    body(&["tokens"], vec![("tokens", tokens)])
 }
 
 fn continue_session() -> Value {
     let mut properties = drawing();
-    properties.push(("max_tokens", MAX_TOKENS.schema()));
+    properties.push(("max_tokens", with_example(MAX_TOKENS.schema(), 1)));
     body(&["max_tokens"], properties)
 }
 

@@ -84,6 +84,6 @@ pub(super) async fn detokenize(
 }
 
 /// What all routes take and answer.
-pub(super) async fn described() -> Json<serde_json::Value> {
-    Json(document())
+pub(super) async fn described(axum::extract::State(shim): Shared) -> Json<serde_json::Value> {
+    Json(document(&shim.model.name))
 }
