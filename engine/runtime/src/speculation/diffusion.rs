@@ -73,6 +73,10 @@ impl Proposers for DiffusionModel {
         "diffusion"
     }
 
+    fn reads_slowly(&self) -> bool {
+        true
+    }
+
     fn start(self: Arc<Self>) -> Result<Box<dyn Proposer>, ProposerError> {
         Ok(Box::new(Filler {
             session: self.companion.session()?,

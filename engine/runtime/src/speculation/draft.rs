@@ -65,6 +65,10 @@ impl Proposers for DraftModel {
         "draft"
     }
 
+    fn reads_slowly(&self) -> bool {
+        true
+    }
+
     fn start(self: Arc<Self>) -> Result<Box<dyn Proposer>, ProposerError> {
         Ok(Box::new(Drafter {
             session: self.0.session()?,

@@ -9,6 +9,8 @@ use super::proposer::{Proposal, Proposer, ProposerError, Proposers};
 
 /// What a proposer is told and asked.
 struct Ask {
+    /// Whether a new proposer takes the place of the one that is there.
+    anew: bool,
     /// What the history has gained since the last time.
     tokens: Vec<u32>,
     state: Option<Vec<f32>>,
@@ -105,11 +107,19 @@ impl Guard {
         self.open.is_some()
     }
 
-    /// Tells what the history has gained, and asks for up to `most` tokens. The request before has its answer.
-    pub(crate) fn ask(&mut self, tokens: Vec<u32>, state: Option<Vec<f32>>, most: usize) {
+    /// Tells what the history has gained, and asks for up to `most` tokens; with `anew`, a new proposer. The request before
+    /// has its answer.
+    pub(crate) fn ask(
+        &mut self,
+        anew: bool,
+        tokens: Vec<u32>,
+        state: Option<Vec<f32>>,
+        most: usize,
+    ) {
         self.open = Some((most, Instant::now()));
         // The thread is there for as long as no fault has been told.
         let _ = self.asks.send(Ask {
+            anew,
             tokens,
             state,
             most,
@@ -146,6 +156,10 @@ fn answer(
     proposer: &mut Option<Box<dyn Proposer>>,
     ask: Ask,
 ) -> Result<Proposal, ProposerError> {
+    if ask.anew {
+        // What it holds is free before the next one takes the same.
+        *proposer = None;
+    }
     let proposer = match proposer {
         Some(proposer) => proposer,
         None => proposer.insert(Arc::clone(proposers).start()?),

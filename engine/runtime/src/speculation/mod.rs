@@ -6,6 +6,7 @@
 //! decoding, whatever a proposer says. A proposer can only be right, wrong, slow or broken, and costs time at worst.
 
 mod companion;
+mod costs;
 pub mod diffusion;
 pub mod draft;
 mod guard;
@@ -21,13 +22,13 @@ use std::time::Duration;
 use kakeya_core::SessionId;
 
 use crate::engine::Engine;
+pub(crate) use costs::{Costs, Load};
 pub use diffusion::{DiffusionError, DiffusionModel, fill_in};
 pub use draft::{DraftError, DraftModel};
 pub use head::HeadProposers;
 pub use ngram::PromptLookup;
-pub(crate) use policy::{Costs, Load};
 pub use proposer::{KINDS, Proposal, Proposer, ProposerError, Proposers};
-pub(crate) use speculator::{Asking, Speculator};
+pub(crate) use speculator::{Asking, Notes, Speculator};
 
 /// The most tokens that a block can have beside the one that is decoded.
 pub const MAX_DRAFTS: usize = 16;
@@ -75,23 +76,25 @@ impl std::fmt::Debug for Speculation {
 }
 
 impl Engine {
-    /// What may come after `next`, which a session has just emitted, into `drafts`: at most `limit` tokens.
+    /// What may come after `next`, which a session has just emitted, into `drafts`: at most `limit` tokens. Whether its
+    /// proposer is at work beside the pass that comes.
     pub(crate) fn draft(
         &mut self,
         id: &SessionId,
         next: u32,
         limit: usize,
         load: Option<Load>,
+        costs: &mut Costs,
         drafts: &mut Vec<u32>,
-    ) {
+    ) -> bool {
         drafts.clear();
         let limit = limit.min(self.config().drafts);
         let Some(speculation) = self.speculation().filter(|_| limit > 0).cloned() else {
-            return;
+            return false;
         };
         // A session that has ended meanwhile has its say in the pass.
         let Ok(state) = self.state_mut(id) else {
-            return;
+            return false;
         };
         let speculator = state.speculator.take();
         let mut counts = self.counts.speculation;
@@ -106,11 +109,26 @@ impl Engine {
                 vocabulary: self.model().config().vocabulary as u32,
                 load,
             };
-            speculator.draft(&asking, drafts, &mut counts);
+            let mut notes = Notes {
+                counts: &mut counts,
+                costs,
+            };
+            speculator.draft(&asking, drafts, &mut notes);
         }
         self.counts.speculation = counts;
+        let waited_for = speculator.is_waited_for();
         if let Ok(state) = self.state_mut(id) {
             state.speculator = Some(speculator);
+        }
+        waited_for
+    }
+
+    /// Takes note that a pass took so many `seconds` longer because a session's proposer was at work beside it.
+    pub(crate) fn slowed(&mut self, id: &SessionId, seconds: f64) {
+        if let Ok(state) = self.state_mut(id)
+            && let Some(speculator) = &mut state.speculator
+        {
+            speculator.slowed(seconds);
         }
     }
 

@@ -5,126 +5,32 @@
 //! proposer is worth shows only by trying it, so there is an account: trying may lose no more than [`SHARE`] of the
 //! time, and [`CREDIT`] at the start. None of this changes a token, so a clock may decide it.
 
+use std::ops::Range;
+
 use super::MAX_DRAFTS;
+use super::costs::{Costs, Load};
 use super::proposer::KINDS;
 
 /// The part of the time of plain steps that trying may lose.
 const SHARE: f64 = 0.01;
 /// What trying may lose before anything was saved, in plain steps.
 const CREDIT: f64 = 1.0;
+/// What costs less than this to ask for, in plain steps, is as good as free.
+const FREE: f64 = 0.01;
 /// What has to be on the account for what does not promise anything, in times of what it costs.
 const RESERVE: f64 = 2.0;
-/// What can be saved up, in plain steps.
+/// What can be saved up, in plain steps, by what does not save for anything.
 const MOST_CREDIT: f64 = 8.0;
+/// The part of the account that may go into reading.
+const FOR_READING: f64 = 0.5;
+/// The part of what other sessions have saved that one may have to read with.
+const OF_FUND: f64 = 0.5;
+/// What is saved for reading all of a history that gets longer meanwhile, in times of what it takes.
+const AHEAD: f64 = 1.25;
+/// What a proposer that reads slowly is given to read before it is known what that costs.
+const READ_FIRST: usize = 2;
 /// What remains of the older tokens' weight with each one that is verified: some twenty of them count.
 const MEMORY: f64 = 0.95;
-/// The weight of the newest in the times.
-const NEWEST: f64 = 0.2;
-/// What a row is taken to add to a step before it was measured, in plain steps.
-const ROW_AT_FIRST: f64 = 0.15;
-/// Passes with drafts after which a plain one is measured anew, as sessions get longer.
-const STALE: u32 = 64;
-
-/// A mean in which the newest counts most.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean(Option<f64>);
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        let before = self.0.unwrap_or(value);
-        self.0 = Some(before + NEWEST * (value - before));
-    }
-}
-
-/// Seconds that so many drafted rows add to a pass. A second row costs a processor hardly anything, since the weights are
-/// read anyway; a tenth one does. So each number of them is measured for itself.
-type Extra = [f64; MAX_DRAFTS + 1];
-
-/// What passes cost, in seconds: measured over all sessions.
-#[derive(Debug, Default)]
-pub(crate) struct Costs {
-    /// Without drafts, by the number of sessions that decode, less 1, and the passes with drafts since.
-    plain: Vec<(Mean, u32)>,
-    /// What drafted rows add, by how many there are.
-    extra: [Mean; MAX_DRAFTS + 1],
-}
-
-/// What the next pass would cost.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Load {
-    /// Seconds of a pass without drafts, for each session that decodes in it.
-    pub(crate) step: f64,
-    /// Seconds that drafted rows add.
-    pub(crate) extra: Extra,
-    /// Sessions that decode in it.
-    pub(crate) sessions: f64,
-}
-
-impl Costs {
-    /// What a pass with so many sessions that decode would cost; `None` asks for one without drafts, to see.
-    pub(crate) fn load(&self, sessions: usize) -> Option<Load> {
-        let (plain, age) = self.plain.get(sessions.checked_sub(1)?)?;
-        let plain = plain.0.filter(|_| *age < STALE)?;
-        Some(Load {
-            step: plain / sessions as f64,
-            extra: self.extra(ROW_AT_FIRST * plain),
-            sessions: sessions as f64,
-        })
-    }
-
-    /// What each number of rows adds: what was measured, and between and beyond that in a line.
-    fn extra(&self, row_at_first: f64) -> Extra {
-        let mut extra = [0.0; MAX_DRAFTS + 1];
-        let known = |from: usize| (from..=MAX_DRAFTS).find_map(|at| Some((at, self.extra[at].0?)));
-        let mut below = (0, 0.0);
-        for (count, value) in extra.iter_mut().enumerate().skip(1) {
-            *value = match known(count) {
-                Some((at, seconds)) => {
-                    let share = (count - below.0) as f64 / (at - below.0) as f64;
-                    below.1 + share * (seconds - below.1).max(0.0)
-                }
-                None => {
-                    let slope = if below.0 > 0 {
-                        (below.1 / below.0 as f64).max(row_at_first)
-                    } else {
-                        row_at_first
-                    };
-                    below.1 + (count - below.0) as f64 * slope
-                }
-            };
-            if let Some(seconds) = self.extra[count].0 {
-                // More rows never cost less: what says so was disturbed.
-                below = (count, seconds.max(below.1));
-                *value = below.1;
-            }
-        }
-        extra
-    }
-
-    /// Takes note of a pass that took `seconds`, in which `sessions` decoded, with `drafts` more rows and nothing else.
-    pub(crate) fn ran(&mut self, sessions: usize, drafts: usize, seconds: f64) {
-        if sessions == 0 {
-            return;
-        }
-        if self.plain.len() < sessions {
-            self.plain.resize_with(sessions, Default::default);
-        }
-        let (plain, age) = &mut self.plain[sessions - 1];
-        if drafts == 0 {
-            // What is out of date is of no use in a mean.
-            if *age >= STALE {
-                *plain = Mean::default();
-            }
-            plain.add(seconds);
-            *age = 0;
-        } else if let Some(without) = plain.0 {
-            *age += 1;
-            if let Some(extra) = self.extra.get_mut(drafts) {
-                extra.add((seconds - without).max(0.0));
-            }
-        }
-    }
-}
 
 /// How often what is proposed is accepted: tokens that were, of tokens that could have been, the newest counting most.
 #[derive(Clone, Copy, Debug)]
@@ -161,19 +67,23 @@ impl Acceptance {
 /// What one session has learnt of its proposer.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    kinds: [Acceptance; KINDS],
+    /// `None` for a kind of which nothing was verified.
+    kinds: [Option<Acceptance>; KINDS],
     /// Seconds that trying may still lose; `None` before the first step.
     account: Option<f64>,
-    /// Seconds that it takes to ask, for each token that is asked for.
-    asking: Mean,
+    /// Seconds that are saved up to read more.
+    goal: f64,
+    /// Seconds that were saved beyond what the account holds.
+    surplus: f64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            kinds: [Acceptance::UNKNOWN; KINDS],
+            kinds: [None; KINDS],
             account: None,
-            asking: Mean::default(),
+            goal: 0.0,
+            surplus: 0.0,
         }
     }
 }
@@ -181,8 +91,18 @@ impl Default for Policy {
 impl Policy {
     /// The tokens to ask for, up to `limit`: as many as would be verified if they turn out to be of the best kind.
     pub(crate) fn worth_asking(&mut self, limit: usize, load: Load) -> usize {
-        let asking = self.asking.0.unwrap_or(0.0);
+        // One, to see what it costs.
+        let limit = if load.asking.is_some() {
+            limit
+        } else {
+            limit.min(1)
+        };
+        let asking = load.asking.unwrap_or(0.0);
+        // Of kinds that were never seen it looks for none, unless looking is as good as free: there may be no such kind.
+        let seen = self.kinds.map(|kind| kind.is_some());
+        let looks = asking < FREE * load.step || seen == [false; KINDS];
         (0..KINDS)
+            .filter(|kind| looks || seen[*kind])
             .map(|kind| self.worth(kind, limit, load, asking))
             .max()
             .unwrap_or(0)
@@ -198,9 +118,15 @@ impl Policy {
         let price = |count: usize| load.extra[count] + asking * count as f64;
         let limit = (1..=limit.min(MAX_DRAFTS)).take_while(|count| price(*count) <= account);
         let limit = limit.last().unwrap_or(0);
-        let best = best_length(self.kinds[kind].rate(), limit, load, price);
-        // What does not promise anything is tried, one token at a time, when it cannot hurt.
-        if best == 0 && limit > 0 && account >= RESERVE * price(1) {
+        let best = best_length(
+            self.kinds[kind].unwrap_or(Acceptance::UNKNOWN).rate(),
+            limit,
+            load,
+            price,
+        );
+        // What does not promise anything is tried, one token at a time, when it cannot hurt: but for who has hardly read
+        // anything, reading comes first.
+        if best == 0 && limit > 0 && self.goal == 0.0 && account >= RESERVE * price(1) {
             return 1;
         }
         best
@@ -218,14 +144,58 @@ impl Policy {
         }
     }
 
-    /// Takes note that an answer to a request for `asked` tokens took `seconds`, waited for or not.
-    pub(crate) fn answered(&mut self, asked: usize, seconds: f64) {
-        self.asking.add(seconds / asked.max(1) as f64);
+    /// Takes note that a pass took so many `seconds` longer because the proposer was still at work beside it.
+    pub(crate) fn slowed(&mut self, seconds: f64) {
+        self.waited(seconds);
+    }
+
+    /// Where a proposer that reads slowly, and has read the tokens from `read.start` to `read.end` of `total`, begins to
+    /// read anew; `None` where it goes on. It reads no more than there is time for on the account: a few of the latest
+    /// tokens at first, and more of them as its guesses earn it, or as time goes by.
+    pub(crate) fn reads_from(
+        &self,
+        read: &Range<usize>,
+        total: usize,
+        load: Load,
+    ) -> Option<usize> {
+        let affordable = self.affordable(load);
+        let anew = read.is_empty()
+            || total - read.end > affordable
+            || self.may_read_more(read, total, load);
+        anew.then(|| total.saturating_sub(affordable))
+    }
+
+    /// Whether there is time to read twice as much as was read, or all, where that is not all.
+    pub(crate) fn may_read_more(&self, read: &Range<usize>, total: usize, load: Load) -> bool {
+        read.start > 0 && self.affordable(load) >= (2 * read.len()).min(total)
+    }
+
+    /// The tokens that there is time to read.
+    fn affordable(&self, load: Load) -> usize {
+        let tokens = load.reading.map_or(0.0, |each| {
+            (FOR_READING * self.patience() + OF_FUND * load.fund) / each
+        });
+        (tokens as usize).max(READ_FIRST)
+    }
+
+    /// Puts into the fund of all sessions what was saved and is not needed, and takes from it what a proposer that reads
+    /// slowly has used of it.
+    pub(crate) fn settle(&mut self, reads_slowly: bool, costs: &mut Costs) {
+        costs.give(std::mem::take(&mut self.surplus));
+        if let Some(account) = self.account.as_mut().filter(|_| reads_slowly) {
+            *account += costs.take((-*account).max(0.0));
+        }
+    }
+
+    /// Takes note that a proposer that reads slowly has yet to read all of `total` tokens, or has, with 0.
+    pub(crate) fn saves_for(&mut self, total: usize, load: Load) {
+        self.goal = AHEAD * total as f64 * load.reading.unwrap_or(0.0) / FOR_READING;
     }
 
     /// Takes note of a block: of `drafted` tokens so many were accepted.
     pub(crate) fn verified(&mut self, kind: usize, drafted: usize, accepted: usize, load: Load) {
-        self.kinds[kind].note(accepted, drafted);
+        let kind = self.kinds[kind].get_or_insert(Acceptance::UNKNOWN);
+        kind.note(accepted, drafted);
         self.earn(
             accepted as f64 * load.step - load.extra[drafted.min(MAX_DRAFTS)],
             load,
@@ -239,7 +209,9 @@ impl Policy {
 
     fn earn(&mut self, seconds: f64, load: Load) {
         let account = self.account.get_or_insert(CREDIT * load.step);
-        *account = (*account + seconds).min(MOST_CREDIT * load.step);
+        let most = self.goal.max(MOST_CREDIT * load.step);
+        self.surplus += (*account + seconds - most).max(0.0);
+        *account = (*account + seconds).min(most);
     }
 }
 
@@ -268,6 +240,9 @@ mod tests {
     struct Machine {
         row: f64,
         ask: f64,
+        /// What reading a token takes, for a proposer that reads slowly, and what it has read.
+        read: Option<f64>,
+        told: Range<usize>,
         costs: Costs,
         policy: Policy,
         clock: f64,
@@ -282,11 +257,37 @@ mod tests {
             Self {
                 row: row * 1e-3,
                 ask: ask * 1e-3,
+                read: None,
+                told: 0..0,
                 costs: Costs::default(),
                 policy: Policy::default(),
                 clock: 0.0,
                 tokens: 0,
             }
+        }
+
+        /// With a proposer that takes `read` ms for each token that it reads, of a history of `total`.
+        fn reading(row: f64, ask: f64, read: f64, total: usize) -> Self {
+            Self {
+                read: Some(read * 1e-3),
+                tokens: total,
+                ..Self::new(row, ask)
+            }
+        }
+
+        /// What the proposer is given to read, and how long that takes it.
+        fn reads(&mut self, load: Load) -> (usize, f64) {
+            let Some(read) = self.read else {
+                return (1, 0.0);
+            };
+            if let Some(from) = self.policy.reads_from(&self.told, self.tokens, load) {
+                self.told = from..from;
+            }
+            let rest = if self.told.start > 0 { self.tokens } else { 0 };
+            self.policy.saves_for(rest, load);
+            let new = self.tokens - self.told.end;
+            self.told.end = self.tokens;
+            (new, read * new as f64)
         }
 
         /// One step, in which `proposed` tokens are offered and the first `right` of them are right. How many were
@@ -296,12 +297,22 @@ mod tests {
             let mut drafts = 0;
             if let Some(load) = load {
                 let asked = self.policy.worth_asking(MOST, load);
+                let more =
+                    self.read.is_some() && self.policy.may_read_more(&self.told, self.tokens, load);
+                let asked = asked.max(usize::from(more));
                 if asked > 0 {
-                    let seconds = self.ask * asked as f64;
+                    let (read, reading) = self.reads(load);
+                    let seconds = self.ask * asked as f64 + reading;
                     let patience = self.policy.patience();
                     self.clock += seconds.min(patience);
                     self.policy.waited(seconds.min(patience));
-                    self.policy.answered(asked, seconds);
+                    if seconds > patience {
+                        // The passes beside it are slower by as much.
+                        self.clock += seconds - patience;
+                        self.policy.slowed(seconds - patience);
+                    }
+                    self.costs.answered(asked, read, seconds);
+                    self.policy.settle(self.read.is_some(), &mut self.costs);
                     // What comes too late is of no use here.
                     if seconds <= patience {
                         drafts = self.policy.worth_verifying(kind, proposed.min(asked), load);
@@ -352,7 +363,7 @@ mod tests {
             (1.0, 8.0),
             (0.0, 40.0),
         ] {
-            for steps in [128, 1000, 10_000] {
+            for steps in [160, 1000, 10_000] {
                 let mut machine = Machine::new(row, ask);
                 for step in 0..steps {
                     machine.step(step % KINDS, MOST, 0);
@@ -388,6 +399,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_free_is_not_asked_in_the_hope_of_another_kind() {
+        let asked = |ask: f64| {
+            let mut machine = Machine::new(2.0, ask);
+            for _ in 0..3 {
+                machine.step(0, MOST, 0);
+            }
+            machine.policy.account = Some(RESERVE * (2e-3 + ask * 1e-3) - 1e-9);
+            let load = machine.costs.load(1).expect("measured");
+            machine.policy.worth_asking(MOST, load)
+        };
+        assert_eq!(asked(1.0), 0);
+        assert!(asked(0.05) > 0);
+    }
+
+    #[test]
     fn a_proposer_that_becomes_right_is_found_out() {
         let mut machine = Machine::new(1.0, 0.0);
         for _ in 0..500 {
@@ -407,11 +433,95 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_reader_that_is_never_right_costs_less_than_three_per_cent() {
+        // Of them one that is as slow as the model.
+        for (ask, read) in [(0.5, 0.1), (3.0, 0.6), (10.0, 2.0), (10.0, 10.0)] {
+            for (total, steps) in [(3, 160), (200, 160), (4000, 160), (4000, 10_000)] {
+                let mut machine = Machine::reading(1.0, ask, read, total);
+                for _ in 0..steps {
+                    machine.step(0, MOST, 0);
+                }
+                let speed = steps as f64 * PLAIN / machine.clock;
+                assert!(
+                    speed > 0.97,
+                    "{ask} ms to ask, {read} to read each of {total}, {steps} steps: {speed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_reads_the_latest_tokens_first_and_all_when_it_has_earned_it() {
+        let mut machine = Machine::reading(0.5, 1.0, 0.2, 4000);
+        let mut depths = Vec::new();
+        for _ in 0..600 {
+            machine.step(0, MOST, 3);
+            if depths.last() != Some(&machine.told.start) {
+                depths.push(machine.told.start);
+            }
+        }
+        let first = depths.iter().find(|start| **start > 0).copied();
+        assert!(
+            first.is_some_and(|start| start >= 4000 - 2 * READ_FIRST),
+            "{depths:?}"
+        );
+        assert_eq!(depths.last(), Some(&0), "{depths:?}");
+        // It has read little of it more than once.
+        assert!(depths.len() < 16, "{depths:?}");
+        assert_eq!(machine.policy.goal, 0.0, "nothing is left to save for");
+    }
+
+    #[test]
+    fn what_one_session_has_saved_lets_the_next_read_all_at_once() {
+        let mut first = Machine::reading(0.5, 1.0, 0.2, 100);
+        for _ in 0..200 {
+            first.step(0, MOST, 6);
+        }
+        let mut second = Machine::reading(0.5, 1.0, 0.2, 100);
+        second.costs = first.costs;
+        second.step(0, MOST, 0);
+        assert_eq!(second.told.start, 0);
+        // What it loses is what was saved.
+        let saved = second.costs.load(1).expect("measured").fund;
+        for _ in 0..1000 {
+            second.step(0, MOST, 0);
+        }
+        let lost = second.clock - 1001.0 * PLAIN;
+        let own = 1001.0 * PLAIN * (SHARE + 0.001) + CREDIT * PLAIN;
+        assert!(lost <= own + saved, "{lost} s of {own} and {saved}");
+    }
+
+    #[test]
+    fn what_a_proposer_cannot_afford_to_catch_up_with_it_does_not_read() {
+        let policy = Policy {
+            account: Some(10e-3),
+            ..Policy::default()
+        };
+        let mut costs = Costs::default();
+        costs.ran(1, 0, PLAIN);
+        costs.answered(1, 100, 0.1);
+        let load = costs.load(1).expect("measured");
+        let from = |read: Range<usize>, total| policy.reads_from(&read, total, load);
+        // Five tokens are half of the account.
+        assert_eq!(from(0..100, 105), None);
+        assert_eq!(from(0..100, 106), Some(101));
+        assert_eq!(from(0..0, 3), Some(0));
+        // What has been read of the end is enough until there is time for twice as much.
+        assert_eq!(from(97..100, 101), None);
+        assert_eq!(from(98..100, 101), Some(96));
+        // Or for all.
+        assert_eq!(from(1..4, 5), Some(0));
+    }
+
+    #[test]
     fn beside_many_sessions_a_row_has_to_be_worth_more() {
         let load = |sessions: f64| Load {
             step: PLAIN / sessions,
             extra: std::array::from_fn(|count| 1e-3 * count as f64),
             sessions,
+            asking: None,
+            reading: None,
+            fund: 0.0,
         };
         let lengths: Vec<usize> = [1.0, 2.0, 4.0, 8.0, 16.0]
             .into_iter()
@@ -425,34 +535,6 @@ mod tests {
     }
 
     #[test]
-    fn rows_cost_what_was_measured_and_between_that_a_line() {
-        let mut costs = Costs::default();
-        costs.ran(1, 0, 10e-3);
-        let extra = |costs: &Costs| {
-            costs
-                .load(1)
-                .expect("measured")
-                .extra
-                .map(|e| (e * 1e5).round())
-        };
-        assert_eq!(
-            extra(&costs)[..4],
-            [0.0, 150.0, 300.0, 450.0],
-            "nothing is known"
-        );
-        costs.ran(1, 1, 10.5e-3);
-        assert_eq!(extra(&costs)[..4], [0.0, 50.0, 200.0, 350.0]);
-        costs.ran(1, 5, 20.5e-3);
-        assert_eq!(
-            extra(&costs)[..8],
-            [0.0, 50.0, 300.0, 550.0, 800.0, 1050.0, 1260.0, 1470.0]
-        );
-        // A disturbed pass does not make more rows cheaper than fewer.
-        costs.ran(1, 6, 10.0e-3);
-        assert_eq!(extra(&costs)[5..8], [1050.0, 1050.0, 1225.0]);
-    }
-
-    #[test]
     fn where_the_second_row_is_cheap_one_draft_is_verified_that_is_seldom_right() {
         let mut extra = [30e-3; MAX_DRAFTS + 1];
         (extra[0], extra[1]) = (0.0, 0.5e-3);
@@ -460,28 +542,11 @@ mod tests {
             step: PLAIN,
             extra,
             sessions: 1.0,
+            asking: None,
+            reading: None,
+            fund: 0.0,
         };
         assert_eq!(best_length(0.2, MOST, load, |count| extra[count]), 1);
         assert_eq!(best_length(0.02, MOST, load, |count| extra[count]), 0);
-    }
-
-    #[test]
-    fn a_plain_step_is_measured_again_as_sessions_get_longer() {
-        let mut costs = Costs::default();
-        assert_eq!(costs.load(1), None);
-        costs.ran(1, 0, PLAIN);
-        assert!(costs.load(1).is_some());
-        assert_eq!(
-            costs.load(2),
-            None,
-            "another number of sessions is not known"
-        );
-        for _ in 0..STALE {
-            costs.ran(1, 4, 2.0 * PLAIN);
-        }
-        assert_eq!(costs.load(1), None);
-        costs.ran(1, 0, 3.0 * PLAIN);
-        let load = costs.load(1).expect("it was measured");
-        assert!((load.step - 3.0 * PLAIN).abs() < 1e-9, "{load:?}");
     }
 }

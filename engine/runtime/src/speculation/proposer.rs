@@ -37,7 +37,8 @@ impl ProposerError {
 /// Guesses how one session goes on. It runs on a thread of its own, so it may take its time, and the session does not
 /// wait for it for long. What it guesses can make a session faster or slower, and never changes a token.
 pub trait Proposer {
-    /// Takes note of tokens that the session's history has gained: every one of them, in order. For proposers that ask for
+    /// Takes note of tokens that the session's history has gained: every one of them, in order, but for
+    /// [`Proposers::reads_slowly`]. For proposers that ask for
     /// states, `state` is what the model's last layer made of the token before the last of them; `None` where the session
     /// has just been restored.
     fn extend(&mut self, tokens: &[u32], state: Option<&[f32]>);
@@ -56,6 +57,12 @@ pub trait Proposers: Send + Sync {
 
     /// Whether proposers are to be given the model's states.
     fn wants_states(&self) -> bool {
+        false
+    }
+
+    /// Whether a proposer computes for each token that it reads. It is then given the latest tokens of a session alone at
+    /// first, as if the session began with them, and started again with more of them when that has been earned.
+    fn reads_slowly(&self) -> bool {
         false
     }
 

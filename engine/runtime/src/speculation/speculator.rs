@@ -1,11 +1,13 @@
 //! One session's proposer, what was learnt of it, and what it has been told.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use kakeya_core::SpeculationStats;
 
+use super::costs::{Costs, Load};
 use super::guard::{Fault, Guard, Waited};
-use super::policy::{Load, Policy};
+use super::policy::Policy;
 use super::proposer::Proposal;
 use super::{Blocks, KINDS, MAX_DRAFTS, Speculation};
 
@@ -32,6 +34,12 @@ pub(crate) struct Asking<'a> {
     pub(crate) load: Option<Load>,
 }
 
+/// Where what is seen of proposers is noted.
+pub(crate) struct Notes<'a> {
+    pub(crate) counts: &'a mut SpeculationStats,
+    pub(crate) costs: &'a mut Costs,
+}
+
 /// The block that is being verified.
 #[derive(Clone, Copy, Debug)]
 struct Block {
@@ -47,10 +55,14 @@ pub(crate) struct Speculator {
     /// `None` once it has failed.
     guard: Option<Guard>,
     policy: Policy,
-    /// Tokens of the history that the proposer has been told.
-    told: usize,
-    /// Those of them that it was told with the last request.
+    /// Whether it is told no more of the history than there is time for.
+    reads_slowly: bool,
+    /// The tokens of the history that the proposer has been told, by their positions.
+    told: Range<usize>,
+    /// How many of them it was told with the last request.
     reading: usize,
+    /// An answer that came too late for the step that it was asked for.
+    late: Option<Proposal>,
     block: Option<Block>,
 }
 
@@ -82,8 +94,10 @@ impl Speculator {
             stall: speculation.stall,
             guard,
             policy: Policy::default(),
-            told: 0,
+            reads_slowly: speculation.proposers.reads_slowly(),
+            told: 0..0,
             reading: 0,
+            late: None,
             block: None,
         }
     }
@@ -93,23 +107,30 @@ impl Speculator {
         &mut self,
         asking: &Asking<'_>,
         drafts: &mut Vec<u32>,
-        counts: &mut SpeculationStats,
+        notes: &mut Notes<'_>,
     ) {
         drafts.clear();
         self.block = None;
+        self.policy.settle(self.reads_slowly, notes.costs);
+        if self.is_waited_for() {
+            self.late = self.wait(Duration::ZERO, asking, notes);
+        }
         let limit = match self.blocks {
             Blocks::Adaptive => asking.limit.min(MAX_DRAFTS),
             Blocks::Fixed(most) => asking.limit.min(most).min(MAX_DRAFTS),
         };
         let wanted = match (self.blocks, asking.load) {
             (Blocks::Fixed(_), _) => limit,
-            (Blocks::Adaptive, Some(load)) => self.policy.worth_asking(limit, load),
+            (Blocks::Adaptive, Some(load)) => self.worth_asking(asking.total(), limit, load),
             (Blocks::Adaptive, None) => 0,
         };
         if wanted == 0 {
             return;
         }
-        let Some(proposal) = self.proposal(asking, wanted, counts) else {
+        let begun = Instant::now();
+        let proposal = self.proposal(asking, wanted, notes);
+        self.policy.waited(begun.elapsed().as_secs_f64());
+        let Some(proposal) = proposal else {
             return;
         };
         let kind = proposal.kind.min(KINDS - 1);
@@ -127,6 +148,23 @@ impl Speculator {
             drafted: worth,
             load: asking.load,
         });
+    }
+
+    /// The tokens to ask for: one at least when the time has come to read more, which comes with asking.
+    fn worth_asking(&mut self, total: usize, limit: usize, load: Load) -> usize {
+        let worth = self.policy.worth_asking(limit, load);
+        let more = self.reads_slowly && self.policy.may_read_more(&self.told, total, load);
+        worth.max(usize::from(more).min(limit))
+    }
+
+    /// Whether the proposer is still at work on an answer.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_asked)
+    }
+
+    /// Takes note that a pass took so many `seconds` longer because it was.
+    pub(crate) fn slowed(&mut self, seconds: f64) {
+        self.policy.slowed(seconds);
     }
 
     /// Takes note of a step, with how many of its drafts were accepted.
@@ -162,19 +200,24 @@ impl Speculator {
         &mut self,
         asking: &Asking<'_>,
         wanted: usize,
-        counts: &mut SpeculationStats,
+        notes: &mut Notes<'_>,
     ) -> Option<Proposal> {
-        if self.guard.as_ref()?.is_asked() {
-            // The answer still holds as far as the session has gone the way that it says.
-            let mut late = self.wait(Duration::ZERO, asking, counts)?;
-            let gone = asking.since(self.told);
+        if let Some(mut late) = self.late.take() {
+            // It still holds as far as the session has gone the way that it says.
+            let gone = asking.since(self.told.end);
             if late.tokens.len() > gone.len() && late.tokens.starts_with(&gone) {
                 late.tokens.drain(..gone.len());
                 return Some(late);
             }
         }
-        let new = asking.since(self.told);
-        self.told += new.len();
+        if self.guard.as_ref()?.is_asked() {
+            return None;
+        }
+        let anew = asking
+            .load
+            .is_some_and(|load| self.begins_anew(asking.total(), load));
+        let new = asking.since(self.told.end);
+        self.told.end += new.len();
         self.reading = new.len();
         let patience = match self.blocks {
             Blocks::Fixed(_) => self.stall,
@@ -182,8 +225,24 @@ impl Speculator {
             Blocks::Adaptive => PATIENCE.min(Duration::from_secs_f64(self.policy.patience())),
         };
         let state = asking.state.map(<[f32]>::to_vec);
-        self.guard.as_mut()?.ask(new, state, wanted);
-        self.wait(patience, asking, counts)
+        self.guard.as_mut()?.ask(anew, new, state, wanted);
+        self.wait(patience, asking, notes)
+    }
+
+    /// Whether the proposer starts again, with more of the history or with less, before it is told what is new.
+    fn begins_anew(&mut self, total: usize, load: Load) -> bool {
+        if !self.reads_slowly || self.blocks != Blocks::Adaptive {
+            return false;
+        }
+        let from = self.policy.reads_from(&self.told, total, load);
+        let anew = from.is_some() && !self.told.is_empty();
+        if let Some(from) = from {
+            tracing::debug!(from, total, anew, "a proposer begins to read");
+            self.told = from..from;
+        }
+        let rest = if self.told.start > 0 { total } else { 0 };
+        self.policy.saves_for(rest, load);
+        anew
     }
 
     /// The answer to what was asked, without what no proposer may say; `None` where there is none in time.
@@ -191,27 +250,23 @@ impl Speculator {
         &mut self,
         patience: Duration,
         asking: &Asking<'_>,
-        counts: &mut SpeculationStats,
+        notes: &mut Notes<'_>,
     ) -> Option<Proposal> {
-        let begun = Instant::now();
-        let waited = self.guard.as_mut()?.wait(patience);
-        self.policy.waited(begun.elapsed().as_secs_f64());
-        match waited {
+        match self.guard.as_mut()?.wait(patience) {
             Waited::Answered {
                 mut proposal,
                 asked,
                 took,
             } => {
-                // What it read is read once, and no part of what the next guesses cost.
-                let guessing = took.mul_f64(asked as f64 / (asked + self.reading).max(1) as f64);
-                self.policy.answered(asked, guessing.as_secs_f64());
+                let took = took.as_secs_f64();
+                notes.costs.answered(asked, self.reading, took);
                 if proposal.tokens.len() > asked {
-                    counts.too_many += 1;
+                    notes.counts.too_many += 1;
                     proposal.tokens.truncate(asked);
                 }
                 let outside = |token: &u32| *token >= asking.vocabulary;
                 if let Some(first) = proposal.tokens.iter().position(outside) {
-                    counts.out_of_vocabulary += 1;
+                    notes.counts.out_of_vocabulary += 1;
                     proposal.tokens.truncate(first);
                 }
                 Some(proposal)
@@ -221,9 +276,9 @@ impl Speculator {
                 self.guard = None;
                 tracing::warn!(reason = %fault, "a session goes on without its proposer");
                 *match fault {
-                    Fault::Failed(_) => &mut counts.failed,
-                    Fault::Panicked => &mut counts.panicked,
-                    Fault::Stalled => &mut counts.stalled,
+                    Fault::Failed(_) => &mut notes.counts.failed,
+                    Fault::Panicked => &mut notes.counts.panicked,
+                    Fault::Stalled => &mut notes.counts.stalled,
                 } += 1;
                 None
             }
@@ -232,6 +287,11 @@ impl Speculator {
 }
 
 impl Asking<'_> {
+    /// Tokens of the history with the one that is being decoded.
+    fn total(&self) -> usize {
+        self.history.len() + 1
+    }
+
     /// The tokens from position `told` on, the one that is being decoded last.
     fn since(&self, told: usize) -> Vec<u32> {
         let history = self.history.get(told..).unwrap_or_default();

@@ -40,6 +40,8 @@ struct Member {
     rows: usize,
     /// Drafts among them.
     drafts: usize,
+    /// Whether its proposer is at work beside the pass.
+    proposer_works: bool,
 }
 
 impl Jobs {
@@ -70,7 +72,7 @@ impl Jobs {
             }
             if read == 0 {
                 let seconds = started.elapsed().as_secs_f64();
-                self.costs.ran(decoding, drafted, seconds);
+                self.take_note(engine, load, decoding, drafted, seconds, &lists.members);
             }
         }
         let turn = if self.pass.is_empty() && lists.ended.is_empty() {
@@ -86,6 +88,29 @@ impl Jobs {
         }
         self.lists = lists;
         turn
+    }
+
+    /// Takes note of how long a pass took that read no prompts. One beside which proposers were at work tells what they cost,
+    /// and not what a pass takes.
+    fn take_note(
+        &mut self,
+        engine: &mut Engine,
+        load: Option<Load>,
+        decoding: usize,
+        drafted: usize,
+        seconds: f64,
+        members: &[Member],
+    ) {
+        let working = || members.iter().filter(|member| member.proposer_works);
+        match load.and_then(|load| load.pass(drafted)) {
+            Some(expected) if working().next().is_some() => {
+                let lost = (seconds - expected).max(0.0) / working().count() as f64;
+                for member in working() {
+                    engine.slowed(&member.id, lost);
+                }
+            }
+            _ => self.costs.ran(decoding, drafted, seconds),
+        }
     }
 
     /// Lets every generation emit its token.
@@ -138,12 +163,14 @@ impl Jobs {
                 }
                 _ => 0,
             };
-            engine.draft(id, *token, limit, load, &mut lists.drafts);
+            let proposer_works =
+                engine.draft(id, *token, limit, load, &mut self.costs, &mut lists.drafts);
             self.pass.push_drafted(id, *token, &lists.drafts);
             lists.members.push(Member {
                 id: id.clone(),
                 rows: 1 + lists.drafts.len(),
                 drafts: lists.drafts.len(),
+                proposer_works,
             });
             left -= lists.drafts.len();
         }
@@ -200,6 +227,7 @@ impl Jobs {
                     id: id.clone(),
                     rows,
                     drafts: 0,
+                    proposer_works: false,
                 });
                 left -= rows;
             }
@@ -210,7 +238,9 @@ impl Jobs {
     /// Puts what the pass was about in the caches and histories, the drafts as far as they are accepted, and takes note.
     fn keep(&mut self, engine: &mut Engine, now: Instant, load: Option<Load>, lists: &mut Lists) {
         for (index, member) in lists.members.iter().enumerate() {
-            let Member { id, rows, drafts } = member;
+            let Member {
+                id, rows, drafts, ..
+            } = member;
             let Some(work) = first_of(&mut self.lines, id) else {
                 engine.keep(&mut self.pass, index, rows - drafts, now);
                 continue;
