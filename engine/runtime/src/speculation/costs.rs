@@ -88,8 +88,7 @@ impl Costs {
         })
     }
 
-    /// Takes note that an answer to a request for `asked` tokens took `seconds`, waited for or not, with so many tokens
-    /// to read before. They are read once, and no part of what the next guesses cost.
+    /// Takes note that a request for `asked` tokens has cost its session `seconds`, with so many tokens to read before. They are read once, and no part of what the next guesses cost.
     pub(crate) fn answered(&mut self, asked: usize, read: usize, seconds: f64) {
         if read > MOSTLY_READING {
             self.reading.add(seconds / read as f64);

@@ -17,12 +17,6 @@ struct Ask {
     most: usize,
 }
 
-/// What it said.
-struct Answer {
-    proposal: Result<Proposal, Fault>,
-    took: Duration,
-}
-
 /// Why a proposer is not asked any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -46,12 +40,8 @@ impl std::fmt::Display for Fault {
 
 /// What came of waiting for an answer.
 pub(crate) enum Waited {
-    /// An answer to a request for `asked` tokens, which took `took`.
-    Answered {
-        proposal: Proposal,
-        asked: usize,
-        took: Duration,
-    },
+    /// An answer to a request for `asked` tokens.
+    Answered { proposal: Proposal, asked: usize },
     /// None yet.
     Late,
     /// There will be none.
@@ -61,7 +51,7 @@ pub(crate) enum Waited {
 /// A proposer and its thread, which ends when this is dropped and the proposer has nothing more to do.
 pub(crate) struct Guard {
     asks: Sender<Ask>,
-    answers: Receiver<Answer>,
+    answers: Receiver<Result<Proposal, Fault>>,
     /// The request that has no answer yet: how many tokens were asked for, and when.
     open: Option<(usize, Instant)>,
     stall: Duration,
@@ -78,7 +68,6 @@ impl Guard {
             .spawn(move || {
                 let mut proposer = None;
                 for ask in requests {
-                    let begun = Instant::now();
                     let answer =
                         catch_unwind(AssertUnwindSafe(|| answer(&proposers, &mut proposer, ask)));
                     let proposal = match answer {
@@ -86,8 +75,7 @@ impl Guard {
                         Err(_) => Err(Fault::Panicked),
                     };
                     let over = proposal.is_err();
-                    let took = begun.elapsed();
-                    if told.send(Answer { proposal, took }).is_err() || over {
+                    if told.send(proposal).is_err() || over {
                         break;
                     }
                 }
@@ -132,14 +120,10 @@ impl Guard {
             return Waited::Late;
         };
         match self.answers.recv_timeout(patience) {
-            Ok(Answer { proposal, took }) => {
+            Ok(said) => {
                 self.open = None;
-                match proposal {
-                    Ok(proposal) => Waited::Answered {
-                        proposal,
-                        asked,
-                        took,
-                    },
+                match said {
+                    Ok(proposal) => Waited::Answered { proposal, asked },
                     Err(fault) => Waited::Lost(fault),
                 }
             }

@@ -137,16 +137,11 @@ impl Policy {
         self.account.unwrap_or(0.0).max(0.0)
     }
 
-    /// Takes note of having waited `seconds` for an answer.
-    pub(crate) fn waited(&mut self, seconds: f64) {
+    /// Takes note of `seconds` that a proposer has cost: the session has waited for it, or was slower while it worked.
+    pub(crate) fn paid(&mut self, seconds: f64) {
         if let Some(account) = &mut self.account {
             *account -= seconds;
         }
-    }
-
-    /// Takes note that a pass took so many `seconds` longer because the proposer was still at work beside it.
-    pub(crate) fn slowed(&mut self, seconds: f64) {
-        self.waited(seconds);
     }
 
     /// Where a proposer that reads slowly, and has read the tokens from `read.start` to `read.end` of `total`, begins to
@@ -305,12 +300,9 @@ mod tests {
                     let seconds = self.ask * asked as f64 + reading;
                     let patience = self.policy.patience();
                     self.clock += seconds.min(patience);
-                    self.policy.waited(seconds.min(patience));
-                    if seconds > patience {
-                        // The passes beside it are slower by as much.
-                        self.clock += seconds - patience;
-                        self.policy.slowed(seconds - patience);
-                    }
+                    self.policy.paid(seconds);
+                    // What comes too late makes the passes beside it slower by as much.
+                    self.clock += (seconds - patience).max(0.0);
                     self.costs.answered(asked, read, seconds);
                     self.policy.settle(self.read.is_some(), &mut self.costs);
                     // What comes too late is of no use here.

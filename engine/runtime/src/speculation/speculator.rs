@@ -61,6 +61,8 @@ pub(crate) struct Speculator {
     told: Range<usize>,
     /// How many of them it was told with the last request.
     reading: usize,
+    /// Seconds that the last request has cost the session until now.
+    cost: f64,
     /// An answer that came too late for the step that it was asked for.
     late: Option<Proposal>,
     block: Option<Block>,
@@ -97,6 +99,7 @@ impl Speculator {
             reads_slowly: speculation.proposers.reads_slowly(),
             told: 0..0,
             reading: 0,
+            cost: 0.0,
             late: None,
             block: None,
         }
@@ -112,8 +115,9 @@ impl Speculator {
         drafts.clear();
         self.block = None;
         self.policy.settle(self.reads_slowly, notes.costs);
-        if self.is_waited_for() {
-            self.late = self.wait(Duration::ZERO, asking, notes);
+        if let Some(guard) = self.guard.as_mut().filter(|guard| guard.is_asked()) {
+            let late = guard.wait(Duration::ZERO);
+            self.late = self.answer(late, asking, notes);
         }
         let limit = match self.blocks {
             Blocks::Adaptive => asking.limit.min(MAX_DRAFTS),
@@ -127,10 +131,7 @@ impl Speculator {
         if wanted == 0 {
             return;
         }
-        let begun = Instant::now();
-        let proposal = self.proposal(asking, wanted, notes);
-        self.policy.waited(begun.elapsed().as_secs_f64());
-        let Some(proposal) = proposal else {
+        let Some(proposal) = self.proposal(asking, wanted, notes) else {
             return;
         };
         let kind = proposal.kind.min(KINDS - 1);
@@ -164,7 +165,8 @@ impl Speculator {
 
     /// Takes note that a pass took so many `seconds` longer because it was.
     pub(crate) fn slowed(&mut self, seconds: f64) {
-        self.policy.slowed(seconds);
+        self.cost += seconds;
+        self.policy.paid(seconds);
     }
 
     /// Takes note of a step, with how many of its drafts were accepted.
@@ -213,6 +215,7 @@ impl Speculator {
         if self.guard.as_ref()?.is_asked() {
             return None;
         }
+        let begun = Instant::now();
         let anew = asking
             .load
             .is_some_and(|load| self.begins_anew(asking.total(), load));
@@ -225,8 +228,12 @@ impl Speculator {
             Blocks::Adaptive => PATIENCE.min(Duration::from_secs_f64(self.policy.patience())),
         };
         let state = asking.state.map(<[f32]>::to_vec);
-        self.guard.as_mut()?.ask(anew, new, state, wanted);
-        self.wait(patience, asking, notes)
+        let guard = self.guard.as_mut()?;
+        guard.ask(anew, new, state, wanted);
+        let waited = guard.wait(patience);
+        self.cost = begun.elapsed().as_secs_f64();
+        self.policy.paid(self.cost);
+        self.answer(waited, asking, notes)
     }
 
     /// Whether the proposer starts again, with more of the history or with less, before it is told what is new.
@@ -245,21 +252,21 @@ impl Speculator {
         anew
     }
 
-    /// The answer to what was asked, without what no proposer may say; `None` where there is none in time.
-    fn wait(
+    /// What came of waiting for an answer, without what no proposer may say; `None` where there is none in time.
+    fn answer(
         &mut self,
-        patience: Duration,
+        waited: Waited,
         asking: &Asking<'_>,
         notes: &mut Notes<'_>,
     ) -> Option<Proposal> {
-        match self.guard.as_mut()?.wait(patience) {
+        match waited {
             Waited::Answered {
                 mut proposal,
                 asked,
-                took,
             } => {
-                let took = took.as_secs_f64();
-                notes.costs.answered(asked, self.reading, took);
+                // Not how long it took: one that computes elsewhere costs what it is waited for.
+                let cost = self.cost.max(0.0);
+                notes.costs.answered(asked, self.reading, cost);
                 if proposal.tokens.len() > asked {
                     notes.counts.too_many += 1;
                     proposal.tokens.truncate(asked);

@@ -104,7 +104,8 @@ impl Jobs {
         let working = || members.iter().filter(|member| member.proposer_works);
         match load.and_then(|load| load.pass(drafted)) {
             Some(expected) if working().next().is_some() => {
-                let lost = (seconds - expected).max(0.0) / working().count() as f64;
+                // Chance makes it less as often as more.
+                let lost = (seconds - expected) / working().count() as f64;
                 for member in working() {
                     engine.slowed(&member.id, lost);
                 }

@@ -143,11 +143,14 @@ fn hang() -> Result<Proposal, ProposerError> {
     Ok(Proposal::default())
 }
 
+/// Tokens after which a proposer that has cost as much as it may has long been asked again.
+const LATE: u32 = 600;
+
 /// A proposer that answers only when it is told to: until then its session goes on, and takes the answer when it comes.
 fn nobody_waits(context: &SuiteContext) -> CaseResult {
     let config = small(context);
     let prompt = prose(context, 30)?;
-    let plain = solo(context, &config, &prompt, seeded(200, 17))?;
+    let plain = solo(context, &config, &prompt, seeded(LATE, 17))?;
     let free = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&free);
     let vocabulary = context.model()?.config().vocabulary as u32;
@@ -165,7 +168,7 @@ fn nobody_waits(context: &SuiteContext) -> CaseResult {
         Speculation::new(waiting),
         async |engine| {
             let session = session(engine, &prompt, &[]).await?;
-            let mut events = engine.generate(session, seeded(200, 17)).await?;
+            let mut events = engine.generate(session, seeded(LATE, 17)).await?;
             let mut tokens = Vec::new();
             while let Some(event) = events.next().await {
                 if let kakeya_core::GenerateEvent::Token(token) = event? {
