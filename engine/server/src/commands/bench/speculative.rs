@@ -61,9 +61,12 @@ pub fn measure(
     let mut plain = Run::start(model, options, 0, &Proposing::None)?;
     let mut guessed = Run::start(model, options, drafts, proposing)?;
     let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
-    for _ in 0..repeat {
+    for round in 0..repeat {
+        // Neither is always the second, on a machine that may have warmed up or slowed down by then.
+        let first = (round % 2 == 1).then(|| guessed.generate(prompt, generated));
         let (expected, without) = plain.generate(prompt, generated)?;
-        let (tokens, with) = guessed.generate(prompt, generated)?;
+        let second = first.unwrap_or_else(|| guessed.generate(prompt, generated));
+        let (tokens, with) = second?;
         if tokens != expected {
             return Err(anyhow::anyhow!(
                 "speculation has changed a token: please report this with the command"
