@@ -34,7 +34,7 @@ impl Subject for Kakeya {
             model: settings.model,
             threads: settings.threads,
             isa: match settings.backend.as_str() {
-                "cuda" => Isa::select("cuda"),
+                "cuda" => Isa::Cuda.check().map(|()| Isa::Cuda),
                 _ => Isa::from_env(),
             }
             .map_err(|error| HarnessError::Environment(error.to_string()))?,

@@ -182,7 +182,7 @@ mod tests {
     fn a_build_without_kernels_for_it_says_so() {
         assert_eq!(check(), Err(CudaError::NotBuilt));
         assert_eq!(
-            crate::Isa::select("cuda"),
+            crate::Isa::Cuda.check(),
             Err(crate::IsaError::Cuda(CudaError::NotBuilt))
         );
     }

@@ -26,7 +26,7 @@ pub enum Isa {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum IsaError {
     /// The name is none we know.
-    #[error("unknown instruction set {found:?}: expected auto, scalar, avx2, avx512, neon or cuda")]
+    #[error("unknown instruction set {found:?}: expected auto, scalar, avx2, avx512 or neon")]
     Unknown {
         /// What was given.
         found: String,
@@ -121,7 +121,7 @@ impl Isa {
         }
     }
 
-    /// Reads a name as given on a command line or in `KAKEYA_ISA`; `auto` and the empty string detect.
+    /// Reads the name of a processor's as given on a command line or in `KAKEYA_ISA`; `auto` and the empty string detect.
     ///
     /// # Errors
     /// When the name is unknown, or the processor cannot run it: it is never replaced in silence.
@@ -151,7 +151,6 @@ impl FromStr for Isa {
             "avx2" => Ok(Self::Avx2),
             "avx512" => Ok(Self::Avx512),
             "neon" => Ok(Self::Neon),
-            "cuda" => Ok(Self::Cuda),
             _ => Err(IsaError::Unknown {
                 found: name.to_owned(),
             }),
@@ -182,7 +181,7 @@ mod tests {
         let error = Isa::select("sse9").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512, neon or cuda"
+            "unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512 or neon"
         );
     }
 }
