@@ -402,7 +402,7 @@ mod tests {
             (&["--threads", "0"], "invalid value '0' for '--threads <N>'"),
             (
                 &["--isa", "sse9"],
-                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512, neon or cuda",
+                "--isa or KAKEYA_ISA: unknown instruction set \"sse9\": expected auto, scalar, avx2, avx512 or neon",
             ),
             (
                 &["--device", "gpu"],
