@@ -25,7 +25,7 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 27] = [
     "embed",
     "normalise",
     "add_branch",
@@ -36,8 +36,11 @@ const NAMES: [&str; 24] = [
     "linear_2_8",
     "linear_2_32",
     "linear_4_32",
-    "linear_8_32",
-    "linear_16_32",
+    "linear_tile_8_8",
+    "linear_tile_8_16",
+    "linear_tile_16_8",
+    "linear_tile_16_16",
+    "linear_tile_32_8",
     "attend_f16_1",
     "attend_f16_2",
     "attend_f16_3",

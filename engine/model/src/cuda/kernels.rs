@@ -19,11 +19,8 @@ const ATTENTION_THREADS: usize = 256;
 /// Rows of a tile that is made for a step that waits for memory, and of a pass whose products normalise their rows themselves:
 /// with more a kernel of its own costs less, since each block would do it again.
 const FEW_ROWS: usize = 4;
-/// Threads of a product's block at most: with few rows, and with more.
+/// Threads of a block of few rows at most.
 const MOST_THREADS: usize = 512;
-const MOST_THREADS_OF_TILES: usize = 288;
-/// Segments that a block of more than [`FEW_ROWS`] rows takes at once.
-const MOST_SEGMENTS: usize = 24;
 
 /// What a product takes.
 #[derive(Clone, Copy)]
@@ -34,43 +31,80 @@ enum Input<'a> {
     Rows(&'a Buffer<f32>, usize),
 }
 
-/// The tile of a product's block.
-#[derive(Clone, Copy)]
-struct Tile {
-    rows: usize,
-    columns: usize,
+/// The tile of a product's block, and which kernel makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tile {
+    /// At most [`FEW_ROWS`] rows by so many outputs, all segments at once: linear.cu.
+    Few { rows: usize, columns: usize },
+    /// Rows by a panel, its segments shared by so many warps: tiles.cu.
+    Many { rows: usize, warps: usize },
 }
 
 impl Tile {
-    /// Segments that a block takes at once: all, where it has few rows, and else as many as let several blocks share a
-    /// processor.
-    fn piece(self, segments: usize) -> usize {
-        match self.rows {
-            ..=FEW_ROWS => segments,
-            _ => segments.div_ceil(segments.div_ceil(MOST_SEGMENTS)),
+    const fn few(rows: usize, columns: usize) -> Self {
+        Self::Few { rows, columns }
+    }
+
+    const fn many(rows: usize, warps: usize) -> Self {
+        Self::Many { rows, warps }
+    }
+
+    fn rows(self) -> usize {
+        match self {
+            Self::Few { rows, .. } | Self::Many { rows, .. } => rows,
         }
     }
 
-    /// Matrices that a block takes at once.
-    fn at_once(self, matrices: usize) -> usize {
-        match self.rows {
-            ..=FEW_ROWS => matrices,
-            _ => 1,
+    fn columns(self) -> usize {
+        match self {
+            Self::Few { columns, .. } => columns,
+            Self::Many { .. } => PANEL,
         }
     }
 
-    /// Shared memory of a block, in the order of linear.cu: activations, scales, sums, what the norms are, results, and
-    /// chains.
+    fn name(self) -> String {
+        match self {
+            Self::Few { rows, columns } => format!("linear_{rows}_{columns}"),
+            Self::Many { rows, warps } => format!("linear_tile_{rows}_{warps}"),
+        }
+    }
+
+    /// Threads of a block.
+    fn threads(self, segments: usize, matrices: usize) -> usize {
+        match self {
+            Self::Few { columns, .. } => {
+                // As many rounds as are needed, and no idle threads in the last one.
+                let units = matrices * segments;
+                let rounds = (units * columns).div_ceil(MOST_THREADS);
+                let threads = units.div_ceil(rounds) * columns;
+                threads.next_multiple_of(32).max(64)
+            }
+            Self::Many { warps, .. } => 32 * warps,
+        }
+    }
+
+    /// Bytes of shared memory of a block, as the kernels lay it out. `chains` are those of a segment at most.
     fn bytes(self, segments: usize, matrices: usize, chains: usize) -> usize {
-        let Self { rows, columns } = self;
-        let piece = self.piece(segments);
-        let cells = self.at_once(matrices) * chains * piece;
-        let floats = rows * piece * (SEGMENT + 4)
-            + 2 * cells * columns
-            + rows * piece
-            + rows
-            + 2 * rows * columns
-            + cells * rows * columns;
+        let floats = match self {
+            // Activations, scales, sums, what the norms are, results, and chains.
+            Self::Few { rows, columns } => {
+                let cells = matrices * chains * segments;
+                rows * segments * (SEGMENT + 4)
+                    + 2 * cells * columns
+                    + rows * segments
+                    + rows
+                    + 2 * rows * columns
+                    + cells * rows * columns
+            }
+            // Activations, widened weights, chains, scales, and sums. What comes next has room beside it.
+            Self::Many { rows, warps } => {
+                let share = warps / matrices;
+                let rounds = segments.div_ceil(share).min(2);
+                let widened = PANEL * (SEGMENT + 4) + 8 * 3;
+                rounds * share * rows * (SEGMENT + 4)
+                    + warps * (widened + chains * rows * PANEL + 4 * chains * PANEL + rows)
+            }
+        };
         floats * size_of::<f32>()
     }
 }
@@ -345,7 +379,7 @@ impl CudaCompute {
         };
         let chains = products.iter().map(chains_of).max().unwrap_or(1);
         let bytes = |tile: Tile| tile.bytes(segments, matrices, chains);
-        let Some(tile) = self.tile(panels, rows, most, bytes) else {
+        let Some(tile) = self.tile((panels, matrices), rows, most, bytes) else {
             return Err(CudaError::Failed {
                 what: "a product".to_owned(),
                 detail: format!(
@@ -354,29 +388,18 @@ impl CudaCompute {
                 ),
             });
         };
-        let most_threads = match tile.rows {
-            ..=FEW_ROWS => MOST_THREADS,
-            _ => MOST_THREADS_OF_TILES,
-        };
-        // As many rounds as are needed, and no idle threads in the last one.
-        let piece = tile.piece(segments);
-        let units = tile.at_once(matrices) * piece;
-        let rounds = (units * tile.columns).div_ceil(most_threads);
-        let threads = (units.div_ceil(rounds) * tile.columns)
-            .next_multiple_of(32)
-            .max(64);
+        let threads = tile.threads(segments, matrices);
         let mut linear = LinearArgument {
             segments: segments as u32,
             x_stride: columns as u64,
             epsilon: config.norm_epsilon,
             rows: rows as u32,
             chains: chains as u32,
-            piece: piece as u32,
             ..linear
         };
         match input {
             Input::Rows(x, _) => linear.x = x.pointer(),
-            Input::Normalised(weights) if rows <= FEW_ROWS && tile.rows * segments <= threads => {
+            Input::Normalised(weights) if rows <= FEW_ROWS && tile.rows() * segments <= threads => {
                 linear.x = self.scratch().residual.pointer();
                 linear.norm = weights.pointer();
             }
@@ -385,40 +408,49 @@ impl CudaCompute {
                 linear.x = self.scratch().packed.pointer();
             }
         }
-        let grid = (panels * (PANEL / tile.columns), rows.div_ceil(tile.rows));
-        let name = format!("linear_{}_{}", tile.rows, tile.columns);
+        let grid = (
+            panels * (PANEL / tile.columns()),
+            rows.div_ceil(tile.rows()),
+        );
         let launch = plain(grid, threads, bytes(tile));
-        self.launch(&name, launch, &mut [argument(&linear)])
+        self.launch(&tile.name(), launch, &mut [argument(&linear)])
     }
 
-    /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits.
+    /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits. Where there
+    /// is a block for each processor, it has 16 warps; docs/performance-cuda.md has what the others were measured by.
     fn tile(
         &self,
-        panels: usize,
+        (panels, matrices): (usize, usize),
         rows: usize,
         most: usize,
         bytes: impl Fn(Tile) -> usize,
     ) -> Option<Tile> {
         let shared = self.device.shared();
         let many = |columns: usize| panels * PANEL / columns >= 4 * BUSY;
-        let of = |rows, columns| Tile { rows, columns };
-        let mut wanted = Vec::with_capacity(8);
-        // Twice as many rows for the same weights, where there are several rounds of blocks.
-        if rows > 8 && panels * rows.div_ceil(16) >= 4 * BUSY {
-            wanted.push(of(16, PANEL));
-        }
-        if rows > 4 {
-            wanted.push(of(8, PANEL));
+        let blocks = |tile_rows: usize| panels * rows.div_ceil(tile_rows);
+        let mut wanted = Vec::with_capacity(10);
+        if rows > FEW_ROWS {
+            match (
+                blocks(8) <= BUSY,
+                blocks(16) <= BUSY,
+                blocks(32) >= 2 * BUSY,
+            ) {
+                (true, ..) => wanted.push(Tile::many(8, 16)),
+                (_, true, _) => wanted.push(Tile::many(16, 16)),
+                (.., true) if matrices == 2 => wanted.push(Tile::many(32, 8)),
+                _ => {}
+            }
+            wanted.extend([Tile::many(16, 8), Tile::many(8, 8)]);
         }
         if rows > 2 {
-            wanted.push(of(4, PANEL));
+            wanted.push(Tile::few(4, PANEL));
         }
         if rows > 1 {
-            wanted.push(of(2, if many(PANEL) { PANEL } else { 8 }));
+            wanted.push(Tile::few(2, if many(PANEL) { PANEL } else { 8 }));
         }
-        wanted.push(of(1, if many(PANEL) { PANEL } else { 8 }));
-        wanted.push(of(1, 8));
-        let fits = |tile: &Tile| tile.rows <= most && bytes(*tile) <= shared;
+        wanted.push(Tile::few(1, if many(PANEL) { PANEL } else { 8 }));
+        wanted.push(Tile::few(1, 8));
+        let fits = |tile: &Tile| tile.rows() <= most && bytes(*tile) <= shared;
         wanted.into_iter().find(fits)
     }
 

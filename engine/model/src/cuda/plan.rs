@@ -69,12 +69,11 @@ pub(super) struct LinearArgument {
     pub(super) gelu: u32,
     pub(super) x: u64,
     pub(super) x_stride: u64,
-    pub(super) map: u64,
     pub(super) norm: u64,
     pub(super) epsilon: f32,
     pub(super) rows: u32,
     pub(super) chains: u32,
-    pub(super) piece: u32,
+    pub(super) unused: u32,
 }
 
 /// `Rotation` of rotation.cuh.

@@ -181,14 +181,11 @@ struct Linear {
     // Activations, row-major.
     const float *x;
     u64 x_stride;
-    // The row of `x` for each row of the output; null where they are the same.
-    const u32 *map;
     // Weights of a normalisation that `x` goes through first, or null.
     const float *norm;
     float epsilon;
     u32 rows;
     // Chains of a segment at most.
     u32 chains;
-    // Segments that a block takes at once.
-    u32 piece;
+    u32 unused;
 };

@@ -1,6 +1,6 @@
-// Matrix products. A block makes a tile of ROWS rows by COLUMNS outputs, all of their segments: each lane makes the chain of one
-// output in one segment, for every row of the tile, and the chains are folded in ascending order at the end. So a step that
-// waits for memory has every byte of its weights in flight at once, and many rows share weights that were widened once.
+// Matrix products of a few rows, which wait for memory. A block makes a tile of ROWS rows by COLUMNS outputs, all of their
+// segments: each lane makes the chain of one output in one segment, for every row of the tile, and the chains are folded in
+// ascending order at the end. So a step has every byte of its weights in flight at once. More rows are for tiles.cu.
 //
 // Weights depend on nothing that was computed: they are loaded before the kernel waits for the one before it.
 #include "formats.cuh"
@@ -84,20 +84,15 @@ __device__ __forceinline__ float fold_chains(int segments, const float *chains, 
     return t;
 }
 
-// Whether a tile of so many rows is made for a step that waits for memory: it loads weights ahead, normalises its rows itself,
-// which are staged whole, and makes both matrices at once. More rows go through their inputs in pieces, and several blocks of them wait for each other.
-template <int ROWS> constexpr bool FEW = ROWS <= 4;
-
-// Puts `count` segments of a tile's rows in shared memory, from segment `from` on: segment after segment, row after row.
-template <int ROWS> __device__ __forceinline__ void stage(const Linear &args, int first, int from, int count, float *x) {
+// Puts a tile's rows in shared memory: segment after segment, row after row.
+template <int ROWS> __device__ __forceinline__ void stage(const Linear &args, int first, float *x) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     // One row is shared by all warps, several are a warp's each.
     for (int r = ROWS == 1 ? 0 : warp; r < ROWS; r += ROWS == 1 ? 1 : warps) {
         bool there = first + r < args.rows;
-        u64 row = there && args.map ? args.map[first + r] : first + r;
-        const float *source = args.x + row * args.x_stride + from * SEGMENT;
+        const float *source = args.x + (u64)(first + r) * args.x_stride;
 #pragma unroll 4
-        for (int k = 4 * (ROWS == 1 ? threadIdx.x : lane); k < count * SEGMENT; k += 4 * (ROWS == 1 ? blockDim.x : 32)) {
+        for (int k = 4 * (ROWS == 1 ? threadIdx.x : lane); k < args.segments * SEGMENT; k += 4 * (ROWS == 1 ? blockDim.x : 32)) {
             float4 value = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
             if (there) value = *reinterpret_cast<const float4 *>(source + k);
             *reinterpret_cast<float4 *>(x + (k / SEGMENT * ROWS + r) * STRIDE + k % SEGMENT) = value;
@@ -172,15 +167,15 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
     extern __shared__ float4 linear_shared[];
     constexpr int PARTS = 32 / COLUMNS, CELL = ROWS * COLUMNS;
     begin_next();
-    int segments = args.segments, piece = args.piece;
+    int segments = args.segments;
     bool both = args.mode == GATED;
-    int matrices = both ? 2 : 1, at_once = FEW<ROWS> ? matrices : 1;
-    // Cells of chains of one matrix in a piece, which has at most two chains in a segment.
-    int cells = args.chains * piece;
+    int matrices = both ? 2 : 1;
+    // Cells of chains of one matrix, which has at most two chains in a segment.
+    int cells = args.chains * segments;
     float *x = reinterpret_cast<float *>(linear_shared);
-    float2 *scales = reinterpret_cast<float2 *>(x + ROWS * piece * STRIDE);
-    float *sums = reinterpret_cast<float *>(scales + at_once * cells * COLUMNS);
-    float *inverse = sums + ROWS * piece;
+    float2 *scales = reinterpret_cast<float2 *>(x + ROWS * segments * STRIDE);
+    float *sums = reinterpret_cast<float *>(scales + matrices * cells * COLUMNS);
+    float *inverse = sums + ROWS * segments;
     float *results = inverse + ROWS;
     float *chains = results + 2 * CELL;
 
@@ -198,62 +193,51 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
     u32 kind_a = args.products[index].matrix.kind, kind_b = both ? args.products[1].matrix.kind : kind_a;
     bool minima = has_minimum(kind_a) || has_minimum(kind_b);
 
-    int column = threadIdx.x % COLUMNS, lane = lane_first + column, own = threadIdx.x / COLUMNS, step = blockDim.x / COLUMNS;
+    int column = threadIdx.x % COLUMNS, lane = lane_first + column, step = blockDim.x / COLUMNS, units = matrices * segments;
     Loaded loaded;
-    // Units of a piece are its segments, of one matrix after the other.
-    auto unit_at = [&](int unit, int from, int count, int matrix) {
-        bool second = FEW<ROWS> ? unit >= count : matrix == 1;
-        return Unit{second ? panel_b : panel_a, second ? kind_b : kind_a, from + (FEW<ROWS> && second ? unit - count : unit)};
+    // Units are the segments of one matrix after those of the other.
+    auto unit_at = [&](int unit) {
+        bool second = unit >= segments;
+        return Unit{second ? panel_b : panel_a, second ? kind_b : kind_a, second ? unit - segments : unit};
     };
     auto load = [&](const Unit &unit, Loaded &to) {
         WITH_KIND(unit.kind, (load_unit<KIND>(unit.panel, unit.segment, lane, to)));
     };
-    if (own < at_once * piece) load(unit_at(own, 0, piece, 0), loaded);
-    for (int i = threadIdx.x; i < matrices * CELL; i += blockDim.x) results[i] = 0.0f;
+    int own = threadIdx.x / COLUMNS;
+    if (own < units) load(unit_at(own), loaded);
     wait_for_last();
 
-    for (int from = 0; from < segments; from += piece) {
-        int count = segments - from < piece ? segments - from : piece;
-        if (from > 0) __syncthreads();
-        stage<ROWS>(args, first, from, count, x);
-        __syncthreads();
-        if (FEW<ROWS> && args.norm) {
-            normalise_staged<ROWS>(args, x, sums, inverse);
-        } else if (minima) {
-            sum_segments<ROWS>(count, x, sums);
-        }
-        if (FEW<ROWS>) __syncthreads();
-        for (int matrix = 0; matrix < (FEW<ROWS> ? 1 : matrices); matrix++) {
-            int units = at_once * count;
-            if (!FEW<ROWS> && own < units && (from > 0 || matrix > 0)) load(unit_at(own, from, count, matrix), loaded);
-            for (int unit = own; unit < units; unit += step) {
-                Unit now = unit_at(unit, from, count, matrix);
-                Loaded ahead;
-                bool more = unit + step < units;
-                if (FEW<ROWS> && more) load(unit_at(unit + step, from, count, matrix), ahead);
-                int cell = FEW<ROWS> && unit >= count ? cells : 0;
-                WITH_KIND(now.kind, {
-                    int local = now.segment - from;
-                    cell += local * Shape<KIND>::CHAINS;
-                    make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, lane), x + local * ROWS * STRIDE, chains + cell * CELL + column);
-                    if (!Shape<KIND>::PLAIN)
-                        for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
-                            scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
-                });
-                if (FEW<ROWS>) loaded = ahead;
-                else if (more) load(unit_at(unit + step, from, count, matrix), loaded);
-            }
-            __syncthreads();
-            for (int i = threadIdx.x; i < at_once * CELL; i += blockDim.x) {
-                int which = FEW<ROWS> ? i / CELL : matrix, r = i / COLUMNS % ROWS, c = i % COLUMNS, at = FEW<ROWS> ? which * cells : 0;
-                float t = results[which * CELL + i % CELL];
-                WITH_KIND(which ? kind_b : kind_a,
-                          (t = fold_chains<KIND, ROWS, COLUMNS>(count, chains + at * CELL + r * COLUMNS + c, scales + at * COLUMNS + c, sums + r, t)));
-                results[which * CELL + i % CELL] = t;
-            }
-            if (both) __syncthreads();
-        }
+    stage<ROWS>(args, first, x);
+    __syncthreads();
+    if (args.norm) {
+        normalise_staged<ROWS>(args, x, sums, inverse);
+    } else if (minima) {
+        sum_segments<ROWS>(segments, x, sums);
     }
+    __syncthreads();
+    for (int unit = own; unit < units; unit += step) {
+        Unit now = unit_at(unit);
+        Loaded ahead;
+        if (unit + step < units) load(unit_at(unit + step), ahead);
+        int cell = unit >= segments ? cells : 0;
+        WITH_KIND(now.kind, {
+            cell += now.segment * Shape<KIND>::CHAINS;
+            make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, lane), x + now.segment * ROWS * STRIDE, chains + cell * CELL + column);
+            if (!Shape<KIND>::PLAIN)
+                for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
+                    scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
+        });
+        loaded = ahead;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < matrices * CELL; i += blockDim.x) {
+        int which = i / CELL, r = i / COLUMNS % ROWS, c = i % COLUMNS, at = which * cells;
+        float t = 0.0f;
+        WITH_KIND(which ? kind_b : kind_a,
+                  (t = fold_chains<KIND, ROWS, COLUMNS>(segments, chains + at * CELL + r * COLUMNS + c, scales + at * COLUMNS + c, sums + r, t)));
+        results[i] = t;
+    }
+    if (both) __syncthreads();
 
     const Product &target = args.products[index];
     for (int i = threadIdx.x; i < CELL; i += blockDim.x) {
@@ -275,5 +259,3 @@ LINEAR(1, 32, 512, 1)
 LINEAR(2, 8, 512, 1)
 LINEAR(2, 32, 512, 1)
 LINEAR(4, 32, 512, 1)
-LINEAR(8, 32, 288, 2)
-LINEAR(16, 32, 288, 2)
