@@ -121,6 +121,58 @@ template <int KIND> __device__ __forceinline__ float2 scales_of(const u8 *panel,
     return decode_scales<KIND>(load_scales<KIND>(panel, segment, lane), chain);
 }
 
+// What a lane has loaded of one output in one segment, of whatever kind, not looked at yet. F32 is too large to be kept so: it is
+// loaded when it is needed.
+struct Raw {
+    uint4 pieces[4];
+    u32 words[2];
+    // Not put together yet: whoever puts them together waits for them.
+    u16 scale, minimum;
+    u8 bytes[2];
+};
+
+template <int KIND> __device__ __forceinline__ void load_raw(const u8 *panel, int segment, int lane, Raw &to) {
+    if constexpr (KIND != F32) {
+        const u8 *at = panel + Shape<KIND>::weights(segment);
+#pragma unroll
+        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) to.pieces[piece] = piece_at(at, piece, lane);
+#pragma unroll
+        for (int word = 0; word < Shape<KIND>::WORDS; word++) to.words[word] = word_at<KIND>(at, word, lane);
+        if constexpr (!Shape<KIND>::PLAIN) {
+            int half = lane / LANES, own = lane % LANES;
+            const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
+            const u8 *halves = Shape<KIND>::K_QUANT ? panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER : scales;
+            to.scale = __ldg(reinterpret_cast<const u16 *>(halves) + own);
+            if constexpr (Shape<KIND>::MINIMUM) to.minimum = __ldg(reinterpret_cast<const u16 *>(halves) + LANES + own);
+            if constexpr (Shape<KIND>::K_QUANT) {
+                to.bytes[0] = __ldg(scales + own);
+                to.bytes[1] = __ldg(scales + LANES + own);
+            }
+        }
+    }
+}
+
+template <int KIND> __device__ __forceinline__ float2 raw_scales(const Raw &raw, int chain) {
+    RawScales scales = {0, 0};
+    if constexpr (!Shape<KIND>::PLAIN) scales.halves = raw.scale;
+    if constexpr (Shape<KIND>::MINIMUM) scales.halves |= (u32)raw.minimum << 16;
+    if constexpr (Shape<KIND>::K_QUANT) scales.bytes = raw.bytes[0] | (u32)raw.bytes[1] << 8;
+    return decode_scales<KIND>(scales, chain);
+}
+
+template <int KIND> __device__ __forceinline__ Weights<KIND> weights_of(const Raw &raw, const u8 *panel, int segment, int lane) {
+    Weights<KIND> weights;
+    if constexpr (KIND == F32) {
+        weights.load(panel, segment, lane);
+    } else {
+#pragma unroll
+        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) weights.pieces[piece] = raw.pieces[piece];
+#pragma unroll
+        for (int word = 0; word < Shape<KIND>::WORDS; word++) weights.words[word] = raw.words[word];
+    }
+    return weights;
+}
+
 // Folds the chain `c` into the total `t`; `s` is the segment's sum of activations.
 template <int KIND> __device__ __forceinline__ float fold(float2 scales, float c, float s, float t) {
     if (Shape<KIND>::PLAIN) return sum(t, c);

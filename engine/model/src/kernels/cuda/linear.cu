@@ -8,37 +8,6 @@
 // Distance of two segments of activations in shared memory: lanes that read four segments at once hit different banks.
 constexpr int STRIDE = SEGMENT + 4;
 
-// What a lane has loaded of one segment, not looked at yet.
-struct Loaded {
-    uint4 pieces[4];
-    u32 words[2];
-    RawScales scales;
-};
-
-template <int KIND> __device__ __forceinline__ void load_unit(const u8 *panel, int segment, int lane, Loaded &to) {
-    if constexpr (KIND != F32) {
-        const u8 *at = panel + Shape<KIND>::weights(segment);
-#pragma unroll
-        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) to.pieces[piece] = piece_at(at, piece, lane);
-#pragma unroll
-        for (int word = 0; word < Shape<KIND>::WORDS; word++) to.words[word] = word_at<KIND>(at, word, lane);
-        to.scales = load_scales<KIND>(panel, segment, lane);
-    }
-}
-
-template <int KIND> __device__ __forceinline__ Weights<KIND> weights_of(const Loaded &loaded, const u8 *panel, int segment, int lane) {
-    Weights<KIND> weights;
-    if constexpr (KIND == F32) {
-        weights.load(panel, segment, lane);
-    } else {
-#pragma unroll
-        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) weights.pieces[piece] = loaded.pieces[piece];
-#pragma unroll
-        for (int word = 0; word < Shape<KIND>::WORDS; word++) weights.words[word] = loaded.words[word];
-    }
-    return weights;
-}
-
 // `x` are the tile's activations of the segment, a row STRIDE apart.
 template <int KIND, int ROWS, int COLUMNS>
 __device__ __forceinline__ void make_chains(const Weights<KIND> &weights, const float *x, float *chains) {
@@ -194,14 +163,14 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
     bool minima = has_minimum(kind_a) || has_minimum(kind_b);
 
     int column = threadIdx.x % COLUMNS, lane = lane_first + column, step = blockDim.x / COLUMNS, units = matrices * segments;
-    Loaded loaded;
+    Raw loaded;
     // Units are the segments of one matrix after those of the other.
     auto unit_at = [&](int unit) {
         bool second = unit >= segments;
         return Unit{second ? panel_b : panel_a, second ? kind_b : kind_a, second ? unit - segments : unit};
     };
-    auto load = [&](const Unit &unit, Loaded &to) {
-        WITH_KIND(unit.kind, (load_unit<KIND>(unit.panel, unit.segment, lane, to)));
+    auto load = [&](const Unit &unit, Raw &to) {
+        WITH_KIND(unit.kind, (load_raw<KIND>(unit.panel, unit.segment, lane, to)));
     };
     int own = threadIdx.x / COLUMNS;
     if (own < units) load(unit_at(own), loaded);
@@ -217,7 +186,7 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
     __syncthreads();
     for (int unit = own; unit < units; unit += step) {
         Unit now = unit_at(unit);
-        Loaded ahead;
+        Raw ahead;
         if (unit + step < units) load(unit_at(unit + step), ahead);
         int cell = unit >= segments ? cells : 0;
         WITH_KIND(now.kind, {
@@ -225,7 +194,7 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
             make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, lane), x + now.segment * ROWS * STRIDE, chains + cell * CELL + column);
             if (!Shape<KIND>::PLAIN)
                 for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
-                    scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
+                    scales[(cell + chain) * COLUMNS + column] = raw_scales<KIND>(loaded, chain);
         });
         loaded = ahead;
     }

@@ -55,18 +55,54 @@ __device__ __forceinline__ float inverse_rms(const float *x, int length, float e
     return inverse;
 }
 
-// Rule NORM for the rows that `map` names (all, where it is null), row-major. One block a row.
-extern "C" __global__ void normalise(const float *x, const u32 *map, const float *weights, float epsilon, u32 columns, float *out) {
+constexpr int NORM_THREADS = 128;
+
+// Rule NORM for the rows that `map` names (all, where it is null), row-major. One block a row. A thread has a few pieces of 16
+// bytes on their way at once, and the weights of the first before it waits.
+extern "C" __global__ void __launch_bounds__(NORM_THREADS)
+    normalise(const float *x, const u32 *map, const float *weights, float epsilon, u32 columns, float *out) {
     extern __shared__ float row_shared[];
+    constexpr int PIECES = 4, SPAN = 4 * NORM_THREADS;
     begin_next();
+    float4 weight[PIECES], value[PIECES];
+    auto fetch = [&](const float *from, u32 base, float4(&to)[PIECES]) {
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+            u32 k = base + p * SPAN + 4 * threadIdx.x;
+            if (k < columns) to[p] = *reinterpret_cast<const float4 *>(from + k);
+        }
+    };
+    fetch(weights, 0, weight);
     wait_for_last();
     float *row = row_shared, *chains = row_shared + columns / SEGMENT * (SEGMENT + 1);
     const float *from = x + (u64)(map ? map[blockIdx.x] : blockIdx.x) * columns;
-    for (int k = threadIdx.x; k < columns; k += blockDim.x) row[padded(k)] = from[k];
+    for (u32 base = 0; base < columns; base += PIECES * SPAN) {
+        fetch(from, base, value);
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+            u32 k = base + p * SPAN + 4 * threadIdx.x;
+            if (k >= columns) continue;
+            float *to = row + padded(k);
+            to[0] = value[p].x;
+            to[1] = value[p].y;
+            to[2] = value[p].z;
+            to[3] = value[p].w;
+        }
+    }
     __syncthreads();
     float inverse = inverse_rms(row, columns, epsilon, chains);
-    for (int k = threadIdx.x; k < columns; k += blockDim.x)
-        out[(u64)blockIdx.x * columns + k] = product(product(row[padded(k)], inverse), __ldg(weights + k));
+    for (u32 base = 0; base < columns; base += PIECES * SPAN) {
+        if (base > 0) fetch(weights, base, weight);
+#pragma unroll
+        for (int p = 0; p < PIECES; p++) {
+            u32 k = base + p * SPAN + 4 * threadIdx.x;
+            if (k >= columns) continue;
+            const float *own = row + padded(k);
+            *reinterpret_cast<float4 *>(out + (u64)blockIdx.x * columns + k) =
+                make_float4(product(product(own[0], inverse), weight[p].x), product(product(own[1], inverse), weight[p].y),
+                            product(product(own[2], inverse), weight[p].z), product(product(own[3], inverse), weight[p].w));
+        }
+    }
 }
 
 // Adds a bias to what a half of a block has made, normalises it, and adds it to the residual stream; each where the model does

@@ -28,55 +28,9 @@ template <int LATER> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
 }
 
-// The raw weights and scales of one output in one segment, of whatever kind.
-struct Raw {
-    uint4 pieces[4];
-    u32 words[2];
-    // Not put together yet: whoever puts them together waits for them.
-    u16 scale, minimum;
-    u8 bytes[2];
-};
-
-template <int KIND> __device__ __forceinline__ void load_raw(const u8 *panel, int segment, int lane, Raw &to) {
-    if constexpr (KIND != F32) {
-        const u8 *at = panel + Shape<KIND>::weights(segment);
-#pragma unroll
-        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) to.pieces[piece] = piece_at(at, piece, lane);
-#pragma unroll
-        for (int word = 0; word < Shape<KIND>::WORDS; word++) to.words[word] = word_at<KIND>(at, word, lane);
-        if constexpr (!Shape<KIND>::PLAIN) {
-            int half = lane / LANES, own = lane % LANES;
-            const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
-            const u8 *halves = Shape<KIND>::K_QUANT ? panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER : scales;
-            to.scale = __ldg(reinterpret_cast<const u16 *>(halves) + own);
-            if constexpr (Shape<KIND>::MINIMUM) to.minimum = __ldg(reinterpret_cast<const u16 *>(halves) + LANES + own);
-            if constexpr (Shape<KIND>::K_QUANT) {
-                to.bytes[0] = __ldg(scales + own);
-                to.bytes[1] = __ldg(scales + LANES + own);
-            }
-        }
-    }
-}
-
-template <int KIND> __device__ __forceinline__ float2 scales_of(const Raw &raw, int chain) {
-    RawScales scales = {0, 0};
-    if constexpr (!Shape<KIND>::PLAIN) scales.halves = raw.scale;
-    if constexpr (Shape<KIND>::MINIMUM) scales.halves |= (u32)raw.minimum << 16;
-    if constexpr (Shape<KIND>::K_QUANT) scales.bytes = raw.bytes[0] | (u32)raw.bytes[1] << 8;
-    return decode_scales<KIND>(scales, chain);
-}
-
 // Writes the weights of the lane's output as numbers, without their scale.
 template <int KIND> __device__ __forceinline__ void widen(const Raw &raw, const u8 *panel, int segment, int lane, float *to) {
-    Weights<KIND> weights;
-    if constexpr (KIND == F32) {
-        weights.load(panel, segment, lane);
-    } else {
-#pragma unroll
-        for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) weights.pieces[piece] = raw.pieces[piece];
-#pragma unroll
-        for (int word = 0; word < Shape<KIND>::WORDS; word++) weights.words[word] = raw.words[word];
-    }
+    Weights<KIND> weights = weights_of<KIND>(raw, panel, segment, lane);
 #pragma unroll
     for (int k = 0; k < SEGMENT; k += 4)
         *reinterpret_cast<float4 *>(to + k) = make_float4(weights.at(k), weights.at(k + 1), weights.at(k + 2), weights.at(k + 3));
@@ -163,7 +117,7 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
         float2 *to = scales + (round % 2 * WARPS + warp) * cells * PANEL + lane;
         WITH_KIND(kind, {
             widen<KIND>(raw, weights, segment, lane, own_weights + widened_at(lane));
-            for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++) to[chain * PANEL] = scales_of<KIND>(raw, chain);
+            for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++) to[chain * PANEL] = raw_scales<KIND>(raw, chain);
         });
         __syncwarp();
     };
