@@ -8,20 +8,15 @@ use super::memory::Buffer;
 use super::plan::{
     AttentionArgument, LinearArgument, Mode, ProductArgument, RotationArgument, SlotsArgument,
 };
-use super::run::{BUSY, CudaCompute};
+use super::run::CudaCompute;
 use super::scratch::places_of;
+use super::tile::{FEW_ROWS, Tile};
 use super::weights::{LayerOnDevice, MatrixOnDevice};
 use crate::config::{Activation, SEGMENT};
 use crate::device::CudaError;
 use crate::panels::{PANEL, PanelKind};
 
 const ATTENTION_THREADS: usize = 256;
-/// Rows of a tile that is made for a step that waits for memory, and of a pass whose products normalise their rows themselves:
-/// with more a kernel of its own costs less, since each block would do it again.
-const FEW_ROWS: usize = 4;
-/// Threads of a block of few rows at most.
-const MOST_THREADS: usize = 512;
-
 /// What a product takes.
 #[derive(Clone, Copy)]
 enum Input<'a> {
@@ -29,84 +24,6 @@ enum Input<'a> {
     Normalised(&'a Buffer<f32>),
     /// Rows as they stand, so wide.
     Rows(&'a Buffer<f32>, usize),
-}
-
-/// The tile of a product's block, and which kernel makes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tile {
-    /// At most [`FEW_ROWS`] rows by so many outputs, all segments at once: linear.cu.
-    Few { rows: usize, columns: usize },
-    /// Rows by a panel, its segments shared by so many warps: tiles.cu.
-    Many { rows: usize, warps: usize },
-}
-
-impl Tile {
-    const fn few(rows: usize, columns: usize) -> Self {
-        Self::Few { rows, columns }
-    }
-
-    const fn many(rows: usize, warps: usize) -> Self {
-        Self::Many { rows, warps }
-    }
-
-    fn rows(self) -> usize {
-        match self {
-            Self::Few { rows, .. } | Self::Many { rows, .. } => rows,
-        }
-    }
-
-    fn columns(self) -> usize {
-        match self {
-            Self::Few { columns, .. } => columns,
-            Self::Many { .. } => PANEL,
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Few { rows, columns } => format!("linear_{rows}_{columns}"),
-            Self::Many { rows, warps } => format!("linear_tile_{rows}_{warps}"),
-        }
-    }
-
-    /// Threads of a block.
-    fn threads(self, segments: usize, matrices: usize) -> usize {
-        match self {
-            Self::Few { columns, .. } => {
-                // As many rounds as are needed, and no idle threads in the last one.
-                let units = matrices * segments;
-                let rounds = (units * columns).div_ceil(MOST_THREADS);
-                let threads = units.div_ceil(rounds) * columns;
-                threads.next_multiple_of(32).max(64)
-            }
-            Self::Many { warps, .. } => 32 * warps,
-        }
-    }
-
-    /// Bytes of shared memory of a block, as the kernels lay it out. `chains` are those of a segment at most.
-    fn bytes(self, segments: usize, matrices: usize, chains: usize) -> usize {
-        let floats = match self {
-            // Activations, scales, sums, what the norms are, results, and chains.
-            Self::Few { rows, columns } => {
-                let cells = matrices * chains * segments;
-                rows * segments * (SEGMENT + 4)
-                    + 2 * cells * columns
-                    + rows * segments
-                    + rows
-                    + 2 * rows * columns
-                    + cells * rows * columns
-            }
-            // Activations, widened weights, chains, scales, and sums. What comes next has room beside it.
-            Self::Many { rows, warps } => {
-                let share = warps / matrices;
-                let rounds = segments.div_ceil(share).min(2);
-                let widened = PANEL * (SEGMENT + 4) + 8 * 3;
-                rounds * share * rows * (SEGMENT + 4)
-                    + warps * (widened + chains * rows * PANEL + 4 * chains * PANEL + rows)
-            }
-        };
-        floats * size_of::<f32>()
-    }
 }
 
 impl CudaCompute {
@@ -379,7 +296,9 @@ impl CudaCompute {
         };
         let chains = products.iter().map(chains_of).max().unwrap_or(1);
         let bytes = |tile: Tile| tile.bytes(segments, matrices, chains);
-        let Some(tile) = self.tile((panels, matrices), rows, most, bytes) else {
+        let shared = self.device.shared();
+        let fits = |tile: Tile| tile.rows() <= most && bytes(tile) <= shared;
+        let Some(tile) = Tile::of((panels, matrices), rows, fits) else {
             return Err(CudaError::Failed {
                 what: "a product".to_owned(),
                 detail: format!(
@@ -414,44 +333,6 @@ impl CudaCompute {
         );
         let launch = plain(grid, threads, bytes(tile));
         self.launch(&tile.name(), launch, &mut [argument(&linear)])
-    }
-
-    /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits. Where there
-    /// is a block for each processor, it has 16 warps; docs/performance-cuda.md has what the others were measured by.
-    fn tile(
-        &self,
-        (panels, matrices): (usize, usize),
-        rows: usize,
-        most: usize,
-        bytes: impl Fn(Tile) -> usize,
-    ) -> Option<Tile> {
-        let shared = self.device.shared();
-        let many = |columns: usize| panels * PANEL / columns >= 4 * BUSY;
-        let blocks = |tile_rows: usize| panels * rows.div_ceil(tile_rows);
-        let mut wanted = Vec::with_capacity(10);
-        if rows > FEW_ROWS {
-            match (
-                blocks(8) <= BUSY,
-                blocks(16) <= BUSY,
-                blocks(32) >= 2 * BUSY,
-            ) {
-                (true, ..) => wanted.push(Tile::many(8, 16)),
-                (_, true, _) => wanted.push(Tile::many(16, 16)),
-                (.., true) if matrices == 2 => wanted.push(Tile::many(32, 8)),
-                _ => {}
-            }
-            wanted.extend([Tile::many(16, 8), Tile::many(8, 8)]);
-        }
-        if rows > 2 {
-            wanted.push(Tile::few(4, PANEL));
-        }
-        if rows > 1 {
-            wanted.push(Tile::few(2, if many(PANEL) { PANEL } else { 8 }));
-        }
-        wanted.push(Tile::few(1, if many(PANEL) { PANEL } else { 8 }));
-        wanted.push(Tile::few(1, 8));
-        let fits = |tile: &Tile| tile.rows() <= most && bytes(*tile) <= shared;
-        wanted.into_iter().find(fits)
     }
 
     fn launch(

@@ -10,6 +10,7 @@ mod run;
 mod scratch;
 mod slab;
 mod stream;
+mod tile;
 mod weights;
 
 pub use context::facts;
