@@ -73,7 +73,6 @@ pub(super) struct LinearArgument {
     pub(super) epsilon: f32,
     pub(super) rows: u32,
     pub(super) chains: u32,
-    pub(super) unused: u32,
 }
 
 /// `Rotation` of rotation.cuh.

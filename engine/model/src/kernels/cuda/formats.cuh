@@ -80,21 +80,24 @@ template <int KIND> struct Weights {
 
 // The scales and minima of one output in one segment as they are stored: halves, and bytes of K-quants.
 struct RawScales {
-    u32 halves;
-    u32 bytes;
+    u16 scale, minimum;
+    u8 bytes[2];
 };
 
-template <int KIND> __device__ __forceinline__ RawScales load_scales(const u8 *panel, int segment, int lane) {
-    int half = lane / LANES, own = lane % LANES;
-    const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
-    const u8 *header = panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER;
-    const u8 *at = Shape<KIND>::K_QUANT ? header : scales;
-    RawScales raw = {0, 0};
-    if (Shape<KIND>::PLAIN) return raw;
-    raw.halves = __ldg(reinterpret_cast<const u16 *>(at) + own);
-    if (Shape<KIND>::MINIMUM) raw.halves |= (u32)__ldg(reinterpret_cast<const u16 *>(at) + LANES + own) << 16;
-    if (Shape<KIND>::K_QUANT) raw.bytes = __ldg(scales + own) | (u32)__ldg(scales + LANES + own) << 8;
-    return raw;
+// Nothing is put together here: that would wait for it.
+template <int KIND> __device__ __forceinline__ void load_scales(const u8 *panel, int segment, int lane, RawScales &to) {
+    if constexpr (!Shape<KIND>::PLAIN) {
+        int half = lane / LANES, own = lane % LANES;
+        const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
+        const u8 *header = panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER;
+        const u16 *halves = reinterpret_cast<const u16 *>(Shape<KIND>::K_QUANT ? header : scales);
+        to.scale = __ldg(halves + own);
+        if constexpr (Shape<KIND>::MINIMUM) to.minimum = __ldg(halves + LANES + own);
+        if constexpr (Shape<KIND>::K_QUANT) {
+            to.bytes[0] = __ldg(scales + own);
+            to.bytes[1] = __ldg(scales + LANES + own);
+        }
+    }
 }
 
 __device__ __forceinline__ float half_of(u32 bits) {
@@ -104,21 +107,22 @@ __device__ __forceinline__ float half_of(u32 bits) {
 }
 
 // The scale and the minimum of a chain.
-template <int KIND> __device__ __forceinline__ float2 decode_scales(RawScales raw, int chain) {
+template <int KIND> __device__ __forceinline__ float2 decode_scales(const RawScales &raw, int chain) {
     float2 result = make_float2(1.0f, 0.0f);
-    if (Shape<KIND>::PLAIN) return result;
-    result.x = half_of(raw.halves);
-    if (Shape<KIND>::MINIMUM) result.y = half_of(raw.halves >> 16);
-    if (Shape<KIND>::K_QUANT) {
-        result.x = product(result.x, (float)(signed char)(raw.bytes >> (8 * chain)));
+    if constexpr (!Shape<KIND>::PLAIN) result.x = half_of(raw.scale);
+    if constexpr (Shape<KIND>::MINIMUM) result.y = half_of(raw.minimum);
+    if constexpr (Shape<KIND>::K_QUANT) {
+        result.x = product(result.x, (float)(signed char)raw.bytes[chain]);
         // 0 - (dmin * minimum), as on the processor.
-        if (Shape<KIND>::MINIMUM) result.y = __fsub_rn(0.0f, product(result.y, (float)(signed char)(raw.bytes >> 8)));
+        if constexpr (Shape<KIND>::MINIMUM) result.y = __fsub_rn(0.0f, product(result.y, (float)(signed char)raw.bytes[1]));
     }
     return result;
 }
 
 template <int KIND> __device__ __forceinline__ float2 scales_of(const u8 *panel, int segment, int chain, int lane) {
-    return decode_scales<KIND>(load_scales<KIND>(panel, segment, lane), chain);
+    RawScales raw;
+    load_scales<KIND>(panel, segment, lane, raw);
+    return decode_scales<KIND>(raw, chain);
 }
 
 // What a lane has loaded of one output in one segment, of whatever kind, not looked at yet. F32 is too large to be kept so: it is
@@ -126,9 +130,7 @@ template <int KIND> __device__ __forceinline__ float2 scales_of(const u8 *panel,
 struct Raw {
     uint4 pieces[4];
     u32 words[2];
-    // Not put together yet: whoever puts them together waits for them.
-    u16 scale, minimum;
-    u8 bytes[2];
+    RawScales scales;
 };
 
 template <int KIND> __device__ __forceinline__ void load_raw(const u8 *panel, int segment, int lane, Raw &to) {
@@ -138,26 +140,8 @@ template <int KIND> __device__ __forceinline__ void load_raw(const u8 *panel, in
         for (int piece = 0; piece < Shape<KIND>::PIECES; piece++) to.pieces[piece] = piece_at(at, piece, lane);
 #pragma unroll
         for (int word = 0; word < Shape<KIND>::WORDS; word++) to.words[word] = word_at<KIND>(at, word, lane);
-        if constexpr (!Shape<KIND>::PLAIN) {
-            int half = lane / LANES, own = lane % LANES;
-            const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
-            const u8 *halves = Shape<KIND>::K_QUANT ? panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER : scales;
-            to.scale = __ldg(reinterpret_cast<const u16 *>(halves) + own);
-            if constexpr (Shape<KIND>::MINIMUM) to.minimum = __ldg(reinterpret_cast<const u16 *>(halves) + LANES + own);
-            if constexpr (Shape<KIND>::K_QUANT) {
-                to.bytes[0] = __ldg(scales + own);
-                to.bytes[1] = __ldg(scales + LANES + own);
-            }
-        }
+        load_scales<KIND>(panel, segment, lane, to.scales);
     }
-}
-
-template <int KIND> __device__ __forceinline__ float2 raw_scales(const Raw &raw, int chain) {
-    RawScales scales = {0, 0};
-    if constexpr (!Shape<KIND>::PLAIN) scales.halves = raw.scale;
-    if constexpr (Shape<KIND>::MINIMUM) scales.halves |= (u32)raw.minimum << 16;
-    if constexpr (Shape<KIND>::K_QUANT) scales.bytes = raw.bytes[0] | (u32)raw.bytes[1] << 8;
-    return decode_scales<KIND>(scales, chain);
 }
 
 template <int KIND> __device__ __forceinline__ Weights<KIND> weights_of(const Raw &raw, const u8 *panel, int segment, int lane) {
@@ -239,5 +223,4 @@ struct Linear {
     u32 rows;
     // Chains of a segment at most.
     u32 chains;
-    u32 unused;
 };

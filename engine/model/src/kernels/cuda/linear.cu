@@ -194,7 +194,7 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
             make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, lane), x + now.segment * ROWS * STRIDE, chains + cell * CELL + column);
             if (!Shape<KIND>::PLAIN)
                 for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
-                    scales[(cell + chain) * COLUMNS + column] = raw_scales<KIND>(loaded, chain);
+                    scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
         });
         loaded = ahead;
     }

@@ -117,7 +117,7 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
         float2 *to = scales + (round % 2 * WARPS + warp) * cells * PANEL + lane;
         WITH_KIND(kind, {
             widen<KIND>(raw, weights, segment, lane, own_weights + widened_at(lane));
-            for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++) to[chain * PANEL] = raw_scales<KIND>(raw, chain);
+            for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++) to[chain * PANEL] = decode_scales<KIND>(raw.scales, chain);
         });
         __syncwarp();
     };
