@@ -49,7 +49,7 @@ fn kernels() {
             "-prec-div=true",
             "-prec-sqrt=true",
             // Registers are worth more here than threads that wait.
-            "-Xptxas=--register-usage-level=3",
+            "-Xptxas=--register-usage-level=5",
         ]);
     for (index, architecture) in architectures.iter().enumerate() {
         let newest = index + 1 == architectures.len();

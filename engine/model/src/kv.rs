@@ -227,12 +227,6 @@ impl LayerLayout {
         self.sink
     }
 
-    /// How many positions the window has; `None` when it is full.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn own_window(&self) -> Option<u64> {
-        self.window
-    }
-
     pub(crate) fn head_dim(&self) -> usize {
         self.head_dim
     }

@@ -25,7 +25,7 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 39] = [
     "embed",
     "normalise",
     "add_branch",
@@ -53,6 +53,18 @@ const NAMES: [&str; 27] = [
     "attend_int8_2",
     "attend_int8_3",
     "attend_int8_4",
+    "attend_tile_f16_1",
+    "attend_tile_f16_2",
+    "attend_tile_f16_3",
+    "attend_tile_f16_4",
+    "attend_tile_f32_1",
+    "attend_tile_f32_2",
+    "attend_tile_f32_3",
+    "attend_tile_f32_4",
+    "attend_tile_int8_1",
+    "attend_tile_int8_2",
+    "attend_tile_int8_3",
+    "attend_tile_int8_4",
 ];
 
 /// An open device.
@@ -74,7 +86,7 @@ unsafe impl Sync for Device {}
 /// How a kernel is launched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Launch {
-    pub(crate) grid: (usize, usize),
+    pub(crate) grid: (usize, usize, usize),
     pub(crate) threads: usize,
     /// Bytes of shared memory beside what the kernel has of its own.
     pub(crate) shared: usize,
@@ -248,7 +260,7 @@ impl Device {
         let config = CUlaunchConfig {
             gridDimX: grid.0 as u32,
             gridDimY: grid.1 as u32,
-            gridDimZ: 1,
+            gridDimZ: grid.2 as u32,
             blockDimX: threads as u32,
             blockDimY: 1,
             blockDimZ: 1,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstreamCaptureMode};
 
+use super::attention::AttentionShape;
 use super::run::CudaCompute;
 use crate::device::CudaError;
 
@@ -20,21 +21,8 @@ pub(super) struct Shape {
     pub(super) later: bool,
     pub(super) element: u32,
     pub(super) attention: AttentionShape,
-    /// Whether every row is alone in its session.
-    pub(super) alone: bool,
     /// Rows of a tile of a product at most.
     pub(super) tile: usize,
-}
-
-/// How the attention of a row is shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct AttentionShape {
-    /// Blocks that share a row and head.
-    pub(super) cluster: usize,
-    /// Units that a block has room for.
-    pub(super) room: usize,
-    /// Query heads that a block takes.
-    pub(super) heads: usize,
 }
 
 /// A pass that was captured: launched as a whole.

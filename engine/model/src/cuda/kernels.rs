@@ -2,21 +2,20 @@
 
 use std::ffi::c_void;
 
+use super::attention::AttentionShape;
 use super::context::Launch;
 use super::graph::Shape;
 use super::memory::Buffer;
 use super::plan::{
-    AttentionArgument, LinearArgument, Mode, ProductArgument, RotationArgument, SlotsArgument,
+    LinearArgument, Mode, ProductArgument, RotationArgument, SightArgument, SlotsArgument, kind_of,
 };
 use super::run::CudaCompute;
-use super::scratch::places_of;
-use super::tile::{FEW_ROWS, Tile};
+use super::tile::{FEW_ROWS, Inner, Tile};
 use super::weights::{LayerOnDevice, MatrixOnDevice};
 use crate::config::{Activation, SEGMENT};
 use crate::device::CudaError;
 use crate::panels::{PANEL, PanelKind};
 
-const ATTENTION_THREADS: usize = 256;
 /// What a product takes.
 #[derive(Clone, Copy)]
 enum Input<'a> {
@@ -35,21 +34,22 @@ impl CudaCompute {
             let last = index + 1 == model.layers.len();
             self.project(layer, shape)?;
             let rotation = self.rotation(layer, index, shape);
-            if !shape.alone || (last && shape.logits == 0 && !shape.later) {
+            let alone = matches!(shape.attention, AttentionShape::Alone(_));
+            if !alone || (last && shape.logits == 0 && !shape.later) {
                 self.rotate(&rotation, shape)?;
             }
             if last && shape.logits == 0 && !shape.later {
                 return Ok(());
             }
-            self.attend(rotation, shape)?;
+            self.attend(rotation, index, shape)?;
             let out = &layer.attention_out;
             let attended = Input::Rows(&scratch.packed, config.heads * config.head_dim);
             let norm = layer.post_attention_norm.as_ref();
-            self.add_product(&out.matrix, attended, out.bias.as_ref(), norm, shape)?;
+            self.add_product(&out.matrix, attended, (out.bias.as_ref(), norm), shape)?;
             self.gated(layer, shape)?;
             let wide = Input::Rows(&scratch.wide, config.feed_forward);
             let norm = layer.post_feed_forward_norm.as_ref();
-            self.add_product(&layer.down, wide, None, norm, shape)?;
+            self.add_product(&layer.down, wide, (None, norm), shape)?;
         }
         if shape.later {
             return Ok(());
@@ -63,7 +63,7 @@ impl CudaCompute {
             return Ok(());
         }
         let (config, scratch, model) = (self.config(), self.scratch(), self.model());
-        let [_, _, _, map, _] = places_of(scratch.size, scratch.layouts, config.layers);
+        let map = scratch.places.map;
         // Not by each block of this product: it has a thousand of them.
         self.normalise(&model.output_norm, Some(scratch.plan.at(map)), logits)?;
         let mut linear = LinearArgument {
@@ -140,8 +140,7 @@ impl CudaCompute {
         &self,
         matrix: &MatrixOnDevice,
         input: Input<'_>,
-        bias: Option<&Buffer<f32>>,
-        norm: Option<&Buffer<f32>>,
+        (bias, norm): (Option<&Buffer<f32>>, Option<&Buffer<f32>>),
         shape: Shape,
     ) -> Result<(), CudaError> {
         let (config, scratch) = (self.config(), self.scratch());
@@ -178,15 +177,20 @@ impl CudaCompute {
 
     fn rotation(&self, layer: &LayerOnDevice, index: usize, shape: Shape) -> RotationArgument {
         let (config, scratch, model) = (self.config(), self.scratch(), self.model());
-        let [rows, sequences, slots, _, _] =
-            places_of(scratch.size, scratch.layouts, config.layers);
+        let places = scratch.places;
+        let kind = kind_of(config, index);
         let rope = config.kinds[index].rope;
         let width = 2 * config.head_dim;
         let pointer = |values: &Option<Buffer<f32>>| values.as_ref().map_or(0, Buffer::pointer);
         RotationArgument {
-            rows: scratch.plan.at(rows),
-            sequences: scratch.plan.at(sequences),
-            slots: scratch.plan.at(slots + index * size_of::<SlotsArgument>()),
+            rows: scratch.plan.at(places.rows),
+            sequences: scratch.plan.at(places.sequences),
+            slots: scratch
+                .plan
+                .at(places.slots + index * size_of::<SlotsArgument>()),
+            sights: scratch
+                .plan
+                .at(places.sights + kind * shape.rows * size_of::<SightArgument>()),
             layers: config.layers as u32,
             heads: config.heads as u32,
             kv_heads: config.kv_heads as u32,
@@ -203,51 +207,11 @@ impl CudaCompute {
             sink_angles: model.angles[0].pointer(),
             own_angles: scratch.angles.at(rope * shape.rows * width),
             own_sink_angles: scratch.angles.at(config.ropes.len() * shape.rows * width),
-            window_queries: scratch.window_queries.pointer(),
-            sink_queries: scratch.sink_queries.pointer(),
             places: model.places as u32,
             epsilon: config.norm_epsilon,
             element: shape.element,
             unused: 0,
         }
-    }
-
-    fn rotate(&self, rotation: &RotationArgument, shape: Shape) -> Result<(), CudaError> {
-        let config = self.config();
-        let heads = config.heads + config.kv_heads;
-        let floats =
-            (heads + 2 * config.kv_heads) * config.head_dim + heads * config.head_dim / SEGMENT;
-        let launch = plain((shape.rows, 1), 256, floats * size_of::<f32>());
-        self.launch("rotate_and_store", launch, &mut [argument(rotation)])
-    }
-
-    fn attend(&self, made: RotationArgument, shape: Shape) -> Result<(), CudaError> {
-        let (config, attention) = (self.config(), shape.attention);
-        let attend = AttentionArgument {
-            made,
-            out: self.scratch().packed.pointer(),
-            scale: config.attention_scale,
-            room: attention.room as u32,
-            cluster: attention.cluster as u32,
-            alone: u32::from(shape.alone),
-        };
-        let launch = Launch {
-            grid: (
-                config.heads / attention.heads * attention.cluster,
-                shape.rows,
-            ),
-            threads: ATTENTION_THREADS,
-            shared: attention_bytes(
-                attention.heads,
-                config.head_dim,
-                attention.room,
-                attention.cluster,
-            ),
-            cluster: attention.cluster,
-        };
-        let element = ["f16", "f32", "int8"][shape.element as usize];
-        let name = format!("attend_{element}_{}", attention.heads);
-        self.launch(&name, launch, &mut [argument(&attend)])
     }
 
     /// Normalises rows of the residual stream into `packed`: those that `map` names, or all.
@@ -295,9 +259,13 @@ impl CudaCompute {
             false => products.iter().map(panels_of).sum(),
         };
         let chains = products.iter().map(chains_of).max().unwrap_or(1);
-        let bytes = |tile: Tile| tile.bytes(segments, matrices, chains);
+        let inner = Inner {
+            segments,
+            matrices,
+            chains,
+        };
         let shared = self.device.shared();
-        let fits = |tile: Tile| tile.rows() <= most && bytes(tile) <= shared;
+        let fits = |tile: Tile| tile.rows() <= most && tile.bytes(inner, 1) <= shared;
         let Some(tile) = Tile::of((panels, matrices), rows, fits) else {
             return Err(CudaError::Failed {
                 what: "a product".to_owned(),
@@ -307,7 +275,7 @@ impl CudaCompute {
                 ),
             });
         };
-        let threads = tile.threads(segments, matrices);
+        let threads = tile.threads(inner);
         let mut linear = LinearArgument {
             segments: segments as u32,
             x_stride: columns as u64,
@@ -327,15 +295,16 @@ impl CudaCompute {
                 linear.x = self.scratch().packed.pointer();
             }
         }
-        let grid = (
+        let tiles = (
             panels * (PANEL / tile.columns()),
             rows.div_ceil(tile.rows()),
         );
-        let launch = plain(grid, threads, bytes(tile));
+        let (blocks, bytes) = tile.blocks(tiles, inner, shared);
+        let launch = plain((blocks, tiles.1), threads, bytes);
         self.launch(&tile.name(), launch, &mut [argument(&linear)])
     }
 
-    fn launch(
+    pub(super) fn launch(
         &self,
         name: &str,
         launch: Launch,
@@ -349,16 +318,16 @@ impl CudaCompute {
 }
 
 /// A launch without clusters.
-fn plain(grid: (usize, usize), threads: usize, shared: usize) -> Launch {
+pub(super) fn plain(grid: (usize, usize), threads: usize, shared: usize) -> Launch {
     Launch {
-        grid,
+        grid: (grid.0, grid.1, 1),
         threads,
         shared,
         cluster: 1,
     }
 }
 
-fn argument<T>(value: &T) -> *mut c_void {
+pub(super) fn argument<T>(value: &T) -> *mut c_void {
     std::ptr::from_ref(value).cast_mut().cast()
 }
 
@@ -382,12 +351,4 @@ fn chains_of(product: &ProductArgument) -> usize {
 /// Shared memory of a normalisation: the row, its segments a bank apart, and a chain for each.
 fn norm_bytes(columns: usize) -> usize {
     columns / SEGMENT * (SEGMENT + 2) * size_of::<f32>()
-}
-
-/// Shared memory of a block of attention.
-pub(super) fn attention_bytes(heads: usize, dim: usize, room: usize, cluster: usize) -> usize {
-    let scores = (room + 1) * SEGMENT + room * cluster + room * dim;
-    // A row that is alone finishes its key and value where scores come later.
-    let finishing = 3 * dim + heads * dim / SEGMENT;
-    (heads * (3 * dim + scores)).max(heads * 3 * dim + finishing) * size_of::<f32>()
 }

@@ -4,7 +4,7 @@ use kakeya_core::KvElement;
 
 use super::weights::MatrixArgument;
 use crate::compute::SequenceInput;
-use crate::config::SEGMENT;
+use crate::config::{ModelConfig, SEGMENT};
 use crate::kv::{KvLayout, LayerLayout};
 use crate::model::Model;
 
@@ -12,8 +12,6 @@ use crate::model::Model;
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct RowArgument {
-    position: u64,
-    last: u64,
     token: u32,
     sequence: u32,
     angles: u32,
@@ -34,12 +32,40 @@ pub(super) struct SequenceArgument {
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct SlotsArgument {
-    sink: u64,
-    window: u64,
     start: u64,
-    sink_slots: u32,
-    ring: u32,
+    count: u32,
+    unused: u32,
 }
+
+/// `Sight` of numerics.cuh.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct SightArgument {
+    low: i32,
+    end: i32,
+    sinks: i32,
+    slot: u32,
+}
+
+/// `RowTile` of numerics.cuh.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct RowTileArgument {
+    first: u32,
+    rows: u32,
+    sinks: u32,
+    segments: u32,
+    window_slot: u32,
+    end_slot: u32,
+    ring: u32,
+    joined: u32,
+    sequence: u32,
+    layout: u32,
+    unused: [u32; 2],
+}
+
+/// Rows of a session that a block of attention takes at most where rows see each other: `TILE_ROWS` of attention.cuh.
+pub(super) const TILE_ROWS: usize = 2;
 
 /// `Product` of formats.cuh.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +108,7 @@ pub(super) struct RotationArgument {
     pub(super) rows: u64,
     pub(super) sequences: u64,
     pub(super) slots: u64,
+    pub(super) sights: u64,
     pub(super) layers: u32,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
@@ -98,24 +125,25 @@ pub(super) struct RotationArgument {
     pub(super) sink_angles: u64,
     pub(super) own_angles: u64,
     pub(super) own_sink_angles: u64,
-    pub(super) window_queries: u64,
-    pub(super) sink_queries: u64,
     pub(super) places: u32,
     pub(super) epsilon: f32,
     pub(super) element: u32,
     pub(super) unused: u32,
 }
 
-/// `Attention` of attention.cu.
+/// `Attention` of attention.cuh.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(super) struct AttentionArgument {
     pub(super) made: RotationArgument,
     pub(super) out: u64,
+    pub(super) tiles: u64,
     pub(super) scale: f32,
     pub(super) room: u32,
     pub(super) cluster: u32,
-    pub(super) alone: u32,
+    pub(super) warps: u32,
+    pub(super) stages: u32,
+    pub(super) parts: u32,
 }
 
 /// One sequence of the pass.
@@ -132,6 +160,9 @@ pub(super) struct Plan {
     pub(super) sequences: Vec<SequenceArgument>,
     /// Layer after layer, one layout after the other.
     pub(super) slots: Vec<SlotsArgument>,
+    /// For each kind of layer: the tiles of rows, and what each row sees.
+    pub(super) tiles: Vec<RowTileArgument>,
+    pub(super) sights: Vec<SightArgument>,
     /// The rows that logits are made of.
     pub(super) map: Vec<u32>,
     pub(super) parts: Vec<Part>,
@@ -148,6 +179,8 @@ impl Plan {
         self.rows.clear();
         self.sequences.clear();
         self.slots.clear();
+        self.tiles.clear();
+        self.sights.clear();
         self.map.clear();
         self.parts.clear();
         self.own_angles = false;
@@ -167,7 +200,6 @@ impl Plan {
                 ..SequenceArgument::default()
             });
             let count = sequence.tokens.len();
-            let end = sequence.start + count as u64;
             let first = sequence.logits.first(count);
             self.parts.push(Part {
                 first_logits: self.map.len(),
@@ -181,12 +213,6 @@ impl Plan {
                 }
                 let sink = sequence.layout.sink_query_position(position);
                 let row = RowArgument {
-                    position,
-                    last: if sequence.both_ways {
-                        end - 1
-                    } else {
-                        position
-                    },
                     token: *token,
                     sequence: index as u32,
                     angles: self.angles_at(model, places, position, (row, total), Place::Own),
@@ -196,9 +222,75 @@ impl Plan {
                 };
                 self.rows.push(row);
             }
-            for layer in sequence.layout.layers() {
-                self.units = self.units.max(units(layer, sequence.start, end));
+        }
+        for (kind, _) in kinds(&model.config) {
+            let mut row = 0;
+            for (index, sequence) in batch.iter().enumerate() {
+                self.see(sequence.layout.of(kind), sequence, (index, row));
+                row += sequence.tokens.len();
             }
+        }
+    }
+
+    /// What the rows of a session, whose place in the batch and whose first row are given, see in a layer.
+    fn see(
+        &mut self,
+        layer: &LayerLayout,
+        sequence: &SequenceInput<'_>,
+        (index, row): (usize, usize),
+    ) {
+        let count = sequence.tokens.len();
+        let end = sequence.start + count as u64;
+        let segment = SEGMENT as u64;
+        for first in (0..count).step_by(TILE_ROWS) {
+            let rows = TILE_ROWS.min(count - first);
+            let position = sequence.start + first as u64;
+            // Of a row, the last position that it sees.
+            let last = |position: u64| match sequence.both_ways {
+                true => end - 1,
+                false => position,
+            };
+            let (low, until) = (
+                layer.window_start(position),
+                last(position + rows as u64 - 1),
+            );
+            let sinks = layer.sink().min(until + 1).div_ceil(segment);
+            let begin = low / segment;
+            let window = if low <= until {
+                until / segment + 1 - begin
+            } else {
+                0
+            };
+            let joined = window > 0 && sinks == begin + 1;
+            let tile = RowTileArgument {
+                first: (row + first) as u32,
+                rows: rows as u32,
+                sinks: sinks as u32,
+                segments: (sinks + window) as u32,
+                window_slot: layer.ring_slot(begin * segment) as u32,
+                end_slot: layer.slots() as u32,
+                ring: (layer.slots() - layer.ring_slot(0)) as u32,
+                joined: u32::from(joined),
+                sequence: index as u32,
+                layout: self.sequences[index].layout,
+                unused: [0; 2],
+            };
+            self.units = self.units.max((tile.segments - tile.joined) as usize);
+            self.tiles.push(tile);
+            self.sights
+                .extend((position..position + rows as u64).map(|position| {
+                    let (low, last) = (layer.window_start(position), last(position));
+                    let from_tile = |at: u64| match low <= last {
+                        true => (at - begin * segment) as i32,
+                        false => 0,
+                    };
+                    SightArgument {
+                        low: from_tile(low),
+                        end: from_tile(last + 1),
+                        sinks: layer.sink().min(last + 1) as i32,
+                        slot: layer.slot(position) as u32,
+                    }
+                }));
         }
     }
 
@@ -242,26 +334,29 @@ enum Place {
 
 fn slots(layer: &LayerLayout) -> SlotsArgument {
     SlotsArgument {
-        sink: layer.sink(),
-        window: layer.own_window().unwrap_or(0),
         start: layer.keys_at(0) as u64,
-        sink_slots: layer.ring_slot(0) as u32,
-        ring: (layer.slots() - layer.ring_slot(0)) as u32,
+        count: layer.slots() as u32,
+        unused: 0,
     }
 }
 
-/// Units of 32 keys that a row from `start` to `end` sees in a layer, at most.
-fn units(layer: &LayerLayout, start: u64, end: u64) -> usize {
-    let sinks = layer.sink().min(end).div_ceil(SEGMENT as u64);
-    let low = layer.window_start(start) / SEGMENT as u64;
-    // The window of the first row may begin a segment earlier than those after it, whose end is later.
-    let window = match layer.own_window() {
-        None => end.div_ceil(SEGMENT as u64) - low,
-        Some(window) => {
-            (end.div_ceil(SEGMENT as u64) - low).min(window.div_ceil(SEGMENT as u64) + 1)
-        }
-    };
-    (sinks + window).max(1) as usize
+/// The layers that see the same positions, by their window: the first of each kind, and how many there are before it.
+pub(super) fn kinds(config: &ModelConfig) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let kinds = config.kinds.iter().enumerate();
+    let firsts = kinds.filter(|(layer, kind)| {
+        let before = &config.kinds[..*layer];
+        before.iter().all(|other| other.window != kind.window)
+    });
+    firsts
+        .enumerate()
+        .map(|(number, (layer, _))| (layer, number))
+}
+
+/// Which of the kinds a layer is of.
+pub(super) fn kind_of(config: &ModelConfig, layer: usize) -> usize {
+    let window = config.kinds[layer].window;
+    let same = |(first, _): &(usize, usize)| config.kinds[*first].window == window;
+    kinds(config).find(same).map_or(0, |(_, number)| number)
 }
 
 /// As `Element` of numerics.cuh.
@@ -273,14 +368,16 @@ pub(super) fn element(element: KvElement) -> u32 {
     }
 }
 
-/// Bytes of what kernels are handed, as they count them: rows, sequences, slots, products, and what products, rotations and
-/// attention take.
+/// Bytes of what kernels are handed, as they count them: rows, sequences, slots, what rows see, tiles of rows, products, and what
+/// products, rotations and attention take.
 #[cfg(test)]
-pub(super) fn sizes() -> [usize; 7] {
+pub(super) fn sizes() -> [usize; 9] {
     [
         size_of::<RowArgument>(),
         size_of::<SequenceArgument>(),
         size_of::<SlotsArgument>(),
+        size_of::<SightArgument>(),
+        size_of::<RowTileArgument>(),
         size_of::<ProductArgument>(),
         size_of::<LinearArgument>(),
         size_of::<RotationArgument>(),

@@ -7,11 +7,10 @@ use cudarc::driver::result;
 use kakeya_core::{DeviceKv, KvElement, KvStorage, SlabError, SlabShape};
 
 use super::context::Device;
-use super::graph::{AttentionShape, Graphs, Shape};
-use super::kernels::attention_bytes;
+use super::graph::{Graphs, Shape};
 use super::memory::Buffer;
 use super::plan::{Plan, element};
-use super::scratch::{Scratch, lengths, places_of};
+use super::scratch::{Scratch, lengths};
 use super::slab::SlabOnDevice;
 use super::stream::{LogitsOnDevice, Stream};
 use super::weights::ModelOnDevice;
@@ -21,8 +20,6 @@ use crate::device::CudaError;
 use crate::isa::Isa;
 use crate::model::Model;
 
-/// Rows up to which blocks share the attention of a row.
-const SHARED_ROWS: usize = 48;
 /// Blocks that keep a large device busy.
 pub(super) const BUSY: usize = 132;
 
@@ -38,7 +35,7 @@ pub(crate) struct CudaCompute {
     /// Places on the device for slabs that lie on the host.
     shadows: Vec<SlabOnDevice>,
     /// For the gates: how passes are cut.
-    seed: u64,
+    pub(super) seed: u64,
     fault: Option<CudaError>,
     /// What was fetched of the last pass.
     logits: OnceCell<Vec<f32>>,
@@ -281,7 +278,7 @@ impl CudaCompute {
         };
         let layouts = self.plan.slots.len() / model.config().layers;
         self.make_room(model.config(), size, layouts)?;
-        let element_type = self.place(batch)?;
+        let element = element(self.place(batch)?);
         self.send_plan()?;
         let later = batch
             .iter()
@@ -294,9 +291,8 @@ impl CudaCompute {
             rows: size.rows,
             logits: if later { 0 } else { size.logits },
             later,
-            element: element(element_type),
-            attention: self.attention_shape(size.rows),
-            alone: size.rows == size.sequences && self.seed.is_multiple_of(2),
+            element,
+            attention: self.attention_shape(size, element)?,
             tile,
         };
         if size.rows > 0 {
@@ -392,16 +388,18 @@ impl CudaCompute {
     }
 
     fn send_plan(&mut self) -> Result<(), CudaError> {
-        let layers = self.config().layers;
         let scratch = self.scratch.as_mut().expect("room was made");
-        let [rows, sequences, slots, map, end] = places_of(scratch.size, scratch.layouts, layers);
+        let places = scratch.places;
+        let end = places.end;
         let mut put = |at: usize, bytes: &[u8]| {
             scratch.host_plan[at..at + bytes.len()].copy_from_slice(bytes);
         };
-        put(rows, bytemuck::cast_slice(&self.plan.rows));
-        put(sequences, bytemuck::cast_slice(&self.plan.sequences));
-        put(slots, bytemuck::cast_slice(&self.plan.slots));
-        put(map, bytemuck::cast_slice(&self.plan.map));
+        put(places.rows, bytemuck::cast_slice(&self.plan.rows));
+        put(places.sequences, bytemuck::cast_slice(&self.plan.sequences));
+        put(places.slots, bytemuck::cast_slice(&self.plan.slots));
+        put(places.tiles, bytemuck::cast_slice(&self.plan.tiles));
+        put(places.sights, bytemuck::cast_slice(&self.plan.sights));
+        put(places.map, bytemuck::cast_slice(&self.plan.map));
         // SAFETY: both have `end` bytes, and the host's are not written before the pass was waited for.
         let sent = unsafe {
             result::memcpy_htod_async(
@@ -433,44 +431,6 @@ impl CudaCompute {
         };
         self.device.check("fetching what a pass has found", fetched)
     }
-
-    /// How the attention of so many rows is shared: blocks enough to keep the device busy, and as much room as they need.
-    fn attention_shape(&self, rows: usize) -> AttentionShape {
-        let config = self.config();
-        let group = config.group();
-        let heads = (1..=4)
-            .rev()
-            .find(|heads| group.is_multiple_of(*heads))
-            .unwrap_or(1);
-        let blocks = rows * config.heads / heads;
-        // Shapes that change with every few tokens would be as many graphs.
-        let units = self.plan.units.next_multiple_of(16);
-        let fits =
-            |room: usize| attention_bytes(heads, config.head_dim, room, 8) <= self.device.shared();
-        let most = (1..).take_while(|room| fits(2 * room)).last().unwrap_or(1) * 2;
-        let mut cluster = 1;
-        if self.device.has_clusters() && rows <= SHARED_ROWS {
-            while cluster < 8 && (blocks * cluster < BUSY || units.div_ceil(cluster) > most) {
-                cluster *= 2;
-            }
-        }
-        if self.seed != 0 && self.device.has_clusters() && rows <= 7 {
-            cluster = 1 << (mixed(self.seed, 2) % 4);
-        }
-        // Without room for all, one block goes through them piece by piece.
-        if units.div_ceil(cluster) > most {
-            cluster = 1;
-        }
-        let mut room = (units.div_ceil(cluster) + 1).next_multiple_of(2).min(most);
-        if self.seed != 0 && cluster == 1 {
-            room = room.min(2 + 2 * (mixed(self.seed, 3) % 4) as usize);
-        }
-        AttentionShape {
-            cluster,
-            room,
-            heads,
-        }
-    }
 }
 
 impl Drop for CudaCompute {
@@ -481,7 +441,7 @@ impl Drop for CudaCompute {
 }
 
 /// A number that looks random: SplitMix64 (Steele, Lea and Flood 2014).
-fn mixed(seed: u64, number: u64) -> u64 {
+pub(super) fn mixed(seed: u64, number: u64) -> u64 {
     let mut mixed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

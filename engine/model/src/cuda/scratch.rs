@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::context::Device;
 use super::memory::{Buffer, Pinned};
-use super::plan::{RowArgument, SequenceArgument, SlotsArgument};
+use super::plan::{
+    RowArgument, RowTileArgument, SequenceArgument, SightArgument, SlotsArgument, kinds,
+};
 use crate::compute::PassSize;
 use crate::config::ModelConfig;
 use crate::device::CudaError;
@@ -19,13 +21,12 @@ pub(super) struct Scratch {
     pub(super) packed: Buffer<f32>,
     pub(super) wide: Buffer<f32>,
     pub(super) queries: Buffer<f32>,
-    pub(super) window_queries: Buffer<f32>,
-    pub(super) sink_queries: Buffer<f32>,
     pub(super) keys: Buffer<f32>,
     pub(super) values: Buffer<f32>,
     pub(super) branch: Buffer<f32>,
     pub(super) logits: Buffer<f32>,
     pub(super) angles: Buffer<f32>,
+    pub(super) places: Places,
     /// What the plan says, and the same on the host.
     pub(super) plan: Buffer<u8>,
     pub(super) host_plan: Pinned<u8>,
@@ -34,15 +35,13 @@ pub(super) struct Scratch {
 }
 
 /// The f32 of each buffer for a pass.
-pub(super) fn lengths(config: &ModelConfig, size: PassSize) -> [usize; 11] {
+pub(super) fn lengths(config: &ModelConfig, size: PassSize) -> [usize; 9] {
     let queries = config.heads * config.head_dim;
     let keys = config.kv_heads * config.head_dim;
     [
         size.rows * config.hidden,
         size.rows.max(size.logits) * config.hidden.max(queries),
         size.rows * config.feed_forward,
-        size.rows * queries,
-        size.rows * queries,
         size.rows * queries,
         size.rows * keys,
         size.rows * keys,
@@ -53,12 +52,38 @@ pub(super) fn lengths(config: &ModelConfig, size: PassSize) -> [usize; 11] {
 }
 
 /// Where the parts of the plan lie in its buffer.
-pub(super) fn places_of(size: PassSize, layouts: usize, layers: usize) -> [usize; 5] {
-    let sequences = size.rows * size_of::<RowArgument>();
-    let slots = sequences + size.sequences * size_of::<SequenceArgument>();
-    let map = slots + layouts * layers * size_of::<SlotsArgument>();
-    let end = map + (size.logits * size_of::<u32>()).next_multiple_of(16);
-    [0, sequences, slots, map, end]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub(super) rows: usize,
+    pub(super) sequences: usize,
+    pub(super) slots: usize,
+    /// For each kind of layer.
+    pub(super) tiles: usize,
+    pub(super) sights: usize,
+    /// The rows of logits.
+    pub(super) map: usize,
+    pub(super) end: usize,
+}
+
+impl Places {
+    pub(super) fn of(size: PassSize, layouts: usize, config: &ModelConfig) -> Self {
+        let kinds = kinds(config).count();
+        let tiles = size.rows * size_of::<RowArgument>();
+        let sights = tiles + kinds * size.rows * size_of::<RowTileArgument>();
+        let slots = sights + kinds * size.rows * size_of::<SightArgument>();
+        let sequences = slots + layouts * config.layers * size_of::<SlotsArgument>();
+        let map = sequences + size.sequences * size_of::<SequenceArgument>();
+        let end = map + (size.logits * size_of::<u32>()).next_multiple_of(16);
+        Self {
+            rows: 0,
+            sequences,
+            slots,
+            tiles,
+            sights,
+            map,
+            end,
+        }
+    }
 }
 
 impl Scratch {
@@ -73,15 +98,13 @@ impl Scratch {
             packed,
             wide,
             queries,
-            window,
-            sink,
             keys,
             values,
             branch,
             logits,
             angles,
         ] = lengths(config, size).map(|length| Buffer::<f32>::new(device, length));
-        let end = places_of(size, layouts, config.layers)[4];
+        let end = Places::of(size, layouts, config).end;
         Ok(Self {
             size,
             layouts,
@@ -89,13 +112,12 @@ impl Scratch {
             packed: packed?,
             wide: wide?,
             queries: queries?,
-            window_queries: window?,
-            sink_queries: sink?,
             keys: keys?,
             values: values?,
             branch: branch?,
             logits: logits?,
             angles: angles?,
+            places: Places::of(size, layouts, config),
             plan: Buffer::new(device, end)?,
             host_plan: Pinned::new(device, end)?,
             ranks: Buffer::new(device, size.logits)?,
@@ -103,14 +125,12 @@ impl Scratch {
         })
     }
 
-    pub(super) fn floats(&self) -> [&Buffer<f32>; 11] {
+    pub(super) fn floats(&self) -> [&Buffer<f32>; 9] {
         [
             &self.residual,
             &self.packed,
             &self.wide,
             &self.queries,
-            &self.window_queries,
-            &self.sink_queries,
             &self.keys,
             &self.values,
             &self.branch,

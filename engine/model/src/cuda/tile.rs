@@ -10,6 +10,20 @@ pub(super) const FEW_ROWS: usize = 4;
 /// Threads of a block of few rows at most.
 const MOST_THREADS: usize = 512;
 
+/// Registers of a processor, and of a thread of a block of few rows.
+const REGISTERS: usize = 65536;
+const FEW_REGISTERS: usize = 128;
+
+/// What a product sums over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inner {
+    pub(super) segments: usize,
+    /// Two, where the outputs of two matrices are made together.
+    pub(super) matrices: usize,
+    /// Chains of a segment at most.
+    pub(super) chains: usize,
+}
+
 /// The tile of a product's block, and which kernel makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tile {
@@ -83,11 +97,11 @@ impl Tile {
     }
 
     /// Threads of a block.
-    pub(super) fn threads(self, segments: usize, matrices: usize) -> usize {
+    pub(super) fn threads(self, inner: Inner) -> usize {
         match self {
             Self::Few { columns, .. } => {
                 // As many rounds as are needed, and no idle threads in the last one.
-                let units = matrices * segments;
+                let units = inner.matrices * inner.segments;
                 let rounds = (units * columns).div_ceil(MOST_THREADS);
                 let threads = units.div_ceil(rounds) * columns;
                 threads.next_multiple_of(32).max(64)
@@ -96,18 +110,44 @@ impl Tile {
         }
     }
 
-    /// Bytes of shared memory of a block, as the kernels lay it out. `chains` are those of a segment at most.
-    pub(super) fn bytes(self, segments: usize, matrices: usize, chains: usize) -> usize {
+    /// Blocks that share the tiles of outputs, of which there are as many as `tiles.0` for each of `tiles.1` tiles of rows, and their
+    /// shared memory. Blocks of few rows make several tiles, where not all could be on the device at once.
+    pub(super) fn blocks(
+        self,
+        tiles: (usize, usize),
+        inner: Inner,
+        shared: usize,
+    ) -> (usize, usize) {
+        let bytes = self.bytes(inner, 2);
+        let at_once = match self {
+            Self::Few { .. } if bytes <= shared => {
+                (REGISTERS / (self.threads(inner) * FEW_REGISTERS)).min(shared / bytes)
+            }
+            _ => 0,
+        };
+        let slots = at_once * BUSY / tiles.1;
+        if slots == 0 || tiles.0 <= slots {
+            return (tiles.0, self.bytes(inner, 1));
+        }
+        let rounds = tiles.0.div_ceil(slots);
+        (tiles.0.div_ceil(rounds), bytes)
+    }
+
+    /// Bytes of shared memory of a block, as the kernels lay it out. Of few rows, chains and scales have so many `buffers`.
+    pub(super) fn bytes(self, inner: Inner, buffers: usize) -> usize {
+        let Inner {
+            segments,
+            matrices,
+            chains,
+        } = inner;
         let floats = match self {
-            // Activations, scales, sums, what the norms are, results, and chains.
+            // Activations, scales, chains, sums, and what the norms are.
             Self::Few { rows, columns } => {
                 let cells = matrices * chains * segments;
                 rows * segments * (SEGMENT + 4)
-                    + 2 * cells * columns
                     + rows * segments
                     + rows
-                    + 2 * rows * columns
-                    + cells * rows * columns
+                    + buffers * cells * columns * (2 + rows)
             }
             // Activations, widened weights, chains, scales, and sums; activations and scales twice.
             Self::Many { rows, warps } => {

@@ -328,6 +328,6 @@ mod tests {
     fn what_is_handed_to_kernels_has_their_sizes() {
         use crate::cuda::plan;
         assert_eq!(size_of::<MatrixArgument>(), 24);
-        assert_eq!(plan::sizes(), [32, 24, 32, 40, 176, 168, 192]);
+        assert_eq!(plan::sizes(), [16, 24, 16, 16, 48, 40, 176, 160, 200]);
     }
 }

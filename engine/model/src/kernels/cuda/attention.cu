@@ -1,400 +1,390 @@
-// Attention of one row over the sinks and the window of its session: rule ATTENTION of docs/numerics.md.
+// Attention of rows that are alone in their session: of generation, of any number of sessions.
 //
-// A block, or a cluster of blocks, takes the query heads that share one key head, HEADS of them. Scores come first, a lane for
-// each key; then the greatest of them; then weights, and for each unit of 32 keys a chain of weighted values; last, the chains
-// are folded in ascending order. Blocks of a cluster take runs of units and push their chains to whichever folds them. A key
-// that is not visible is in no chain.
+// A cluster of blocks takes the query heads of a row that share one key head, HEADS of them. Each block has a run of the units of
+// 32 keys, and each of its warps every n-th of them, of n warps. A warp copies keys, then values, into a ring of stages of its own, and
+// begins before the kernel waits for the one before it: all but the row's own position was there before the pass. Scores come
+// first, then the greatest of all blocks, then weights, and for each unit the chain of weighted values. Chains go to the block
+// of the cluster that folds them, in ascending order.
 #include <cooperative_groups.h>
 
-#include "rotation.cuh"
+#include "attention.cuh"
+#include "copies.cuh"
 
 namespace groups = cooperative_groups;
 
-constexpr int ATTENTION_THREADS = 256;
-// Blocks of a cluster at most.
-constexpr int MOST_BLOCKS = 8;
-// Values that are on their way at once.
-constexpr int AHEAD = 16;
+// Warps of a block, and blocks of a cluster, at most.
+constexpr int MOST_WARPS = 8, MOST_BLOCKS = 8;
 
-struct Attention {
-    // What was made before attention, and, where `alone` is set, is finished here: no row of the pass sees another one.
-    Rotation made;
-    float *out;
-    float scale;
-    // Units that a block has room for at once.
-    u32 room;
-    u32 cluster;
-    u32 alone;
-};
+// How the 32 keys, or values, of a segment lie in a stage: as in the slab, but that of keys each 32 dimensions of 16 keys are
+// shifted, so that the lanes that read at once hit different banks. Behind them stand the scales of int8.
+template <int ELEMENT> struct Stage {
+    static constexpr int WIDTH = ELEMENT == ELEMENT_F16 ? 2 : ELEMENT == ELEMENT_F32 ? 4 : 1;
+    // Bytes of 32 dimensions of 16 keys.
+    static constexpr int BLOCK = SEGMENT * LANES * WIDTH;
+    static constexpr int SHIFTS = 128;
+    // Dimensions that a lane puts in place at once: those of a scale.
+    static constexpr int STEP = ELEMENT == ELEMENT_INT8 ? SEGMENT : 1;
 
-// The segments of 32 keys that a row may see: those of the sinks, then the window's. A unit makes one chain: a segment, or the
-// last of the sinks and the first of the window where both are the same 32 positions.
-struct Seen {
-    u64 first;
-    u64 low;
-    u64 last;
-    u64 sink_end;
-    // The slot of the window's first segment, and where the ring ends.
-    u32 window_slot;
-    u32 end_slot;
-    u32 ring;
-    int sinks;
-    int segments;
-    bool joined;
+    __device__ static int shift(int half, int dimensions) { return half * 64 + dimensions % 2 * 32; }
+    // Where the scales begin.
+    __device__ static int scales(int dim) { return SEGMENT * dim * WIDTH + SHIFTS; }
+    __device__ static int bytes(int dim) { return scales(dim) + (ELEMENT == ELEMENT_INT8 ? 2 * dim : 0); }
 
-    __device__ Seen(const Slots &slots, const Row &row) {
-        low = window_start(slots, row.position);
-        last = row.last;
-        sink_end = slots.sink < last + 1 ? slots.sink : last + 1;
-        sinks = (int)((sink_end + SEGMENT - 1) / SEGMENT);
-        first = low / SEGMENT;
-        u64 end = low <= last ? last / SEGMENT + 1 : first;
-        segments = sinks + (int)(end - first);
-        joined = end > first && (u64)sinks == first + 1;
-        ring = slots.ring;
-        window_slot = slots.sink_slots + (u32)(first * SEGMENT % ring);
-        end_slot = slots.sink_slots + ring;
-    }
-    __device__ int units() const { return segments - joined; }
-    // The first segment of a unit; that of one past the last is one past the last.
-    __device__ int begin(int unit) const { return joined && unit >= sinks ? unit + 1 : unit; }
-    __device__ int end(int unit) const { return begin(unit + 1); }
-    // The keys of a segment that are seen, counted from its first.
-    __device__ void visible(int segment, int &from, int &to) const {
-        u64 start, a, b;
-        if (segment < sinks) {
-            start = (u64)segment * SEGMENT;
-            a = 0;
-            b = sink_end;
-        } else {
-            start = (first + (segment - sinks)) * SEGMENT;
-            a = low;
-            b = last + 1;
+    // Copies the segment whose first element is `from`; every lane of the warp takes part.
+    __device__ __forceinline__ static void copy(u8 *to, const Sequence &sequence, u64 from, int dim, bool keys) {
+        int lane = threadIdx.x % 32, bytes = SEGMENT / 2 * dim * WIDTH;
+        const u8 *elements = sequence.elements + from * WIDTH;
+#pragma unroll 1
+        for (int half = 0; half < 2; half++)
+#pragma unroll 4
+            for (int at = 16 * lane; at < bytes; at += 16 * 32)
+                copy_ahead(to + half * bytes + at + (keys ? shift(half, at / BLOCK) : 0), elements + half * bytes + at);
+        if (ELEMENT == ELEMENT_INT8) {
+            const u8 *scales_from = reinterpret_cast<const u8 *>(sequence.scales + from / SEGMENT);
+            for (int at = 16 * lane; at < 2 * dim; at += 16 * 32) copy_ahead(to + scales(dim) + at, scales_from + at);
         }
-        from = a <= start ? 0 : a >= start + SEGMENT ? SEGMENT : (int)(a - start);
-        to = b <= start ? 0 : b >= start + SEGMENT ? SEGMENT : (int)(b - start);
     }
-    __device__ u32 slot(int segment) const {
-        if (segment < sinks) return segment * SEGMENT;
-        // What is seen is no longer than the ring, so it wraps once at most.
-        u32 slot = window_slot + (segment - sinks) * SEGMENT;
-        return slot < end_slot ? slot : slot - ring;
+    // Puts a key, or a value, where the copy has what was there before.
+    __device__ __forceinline__ static void put_key(u8 *stage, int key, const float *x, int dim) {
+        int half = key / LANES, own = key % LANES;
+        for (int d = threadIdx.x % 32 * STEP; d < dim; d += 32 * STEP) {
+            u8 *to = stage + ((half * dim + d) * LANES + own) * WIDTH + shift(half, d / SEGMENT);
+            if (ELEMENT == ELEMENT_F16) *reinterpret_cast<__half *>(to) = __float2half_rn(x[d]);
+            if (ELEMENT == ELEMENT_F32) *reinterpret_cast<float *>(to) = x[d];
+            if (ELEMENT == ELEMENT_INT8)
+                quantise(x + d, reinterpret_cast<signed char *>(to), LANES, reinterpret_cast<u16 *>(stage + scales(dim)) + (half * (dim / SEGMENT) + d / SEGMENT) * LANES + own);
+        }
+    }
+    __device__ __forceinline__ static void put_value(u8 *stage, int key, const float *x, int dim) {
+        for (int d = threadIdx.x % 32 * STEP; d < dim; d += 32 * STEP) {
+            u8 *to = stage + (key * dim + d) * WIDTH;
+            if (ELEMENT == ELEMENT_F16) *reinterpret_cast<__half *>(to) = __float2half_rn(x[d]);
+            if (ELEMENT == ELEMENT_F32) *reinterpret_cast<float *>(to) = x[d];
+            if (ELEMENT == ELEMENT_INT8) quantise(x + d, reinterpret_cast<signed char *>(to), 1, reinterpret_cast<u16 *>(stage + scales(dim)) + (key * dim + d) / SEGMENT);
+        }
     }
 };
 
-template <int ELEMENT> __device__ __forceinline__ float element_at(const Sequence &sequence, u64 at, float scale) {
-    if (ELEMENT == ELEMENT_F16) return __half2float(reinterpret_cast<const __half *>(sequence.elements)[at]);
-    if (ELEMENT == ELEMENT_F32) return reinterpret_cast<const float *>(sequence.elements)[at];
-    return product((float)reinterpret_cast<const signed char *>(sequence.elements)[at], scale);
+// Two neighbouring elements of a stage.
+template <int ELEMENT> __device__ __forceinline__ float2 pair_at(const u8 *at, float2 by) {
+    if (ELEMENT == ELEMENT_F16) return __half22float2(*reinterpret_cast<const __half2 *>(at));
+    if (ELEMENT == ELEMENT_F32) return *reinterpret_cast<const float2 *>(at);
+    char2 pair = *reinterpret_cast<const char2 *>(at);
+    return make_float2(product((float)pair.x, by.x), product((float)pair.y, by.y));
 }
 
-__device__ __forceinline__ float widened(u16 scale) { return __uint_as_float((u32)scale << 16); }
-
-// Scores of the 32 keys of a segment for HEADS queries, a key for each lane.
+// Scores of the 32 keys of a stage for HEADS queries. Lane l has keys 2 (l % 16) and the one after it, and each half of the warp
+// every second chain of 32 dimensions; both halves have the result.
 template <int ELEMENT, int HEADS>
-__device__ __forceinline__ void score(const Sequence &sequence, u64 keys, int dim, const float *queries, float scale, float (&scores)[HEADS]) {
-    int lane = threadIdx.x % 32;
-    u64 own = keys + (u64)(lane / LANES * LANES) * dim + lane % LANES;
+__device__ __forceinline__ void score_stage(const u8 *stage, int dim, const float *queries, float scale, float2 (&scores)[HEADS]) {
+    int lane = threadIdx.x % 32, chain = lane / 16, half = lane % 16 / 8, own = lane % 8 * 2, chains = dim / SEGMENT;
 #pragma unroll
-    for (int h = 0; h < HEADS; h++) scores[h] = 0.0f;
-    for (int segment = 0; segment < dim / SEGMENT; segment++) {
-        u64 at = own + (u64)segment * SEGMENT * LANES;
-        float by = 1.0f;
-        if (ELEMENT == ELEMENT_INT8) by = widened(sequence.scales[at / (LANES * SEGMENT) * LANES + at % LANES]);
-        float key[SEGMENT], c[HEADS];
+    for (int h = 0; h < HEADS; h++) scores[h] = make_float2(0.0f, 0.0f);
+#pragma unroll 1
+    for (int first = 0; first < chains; first += 2) {
+        int mine = first + chain;
+        float2 c[HEADS];
 #pragma unroll
-        for (int k = 0; k < SEGMENT; k++) key[k] = element_at<ELEMENT>(sequence, at + k * LANES, by);
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) c[h] = 0.0f;
-#pragma unroll
-        for (int k = 0; k < SEGMENT; k += 4)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                float4 q = *reinterpret_cast<const float4 *>(queries + h * dim + segment * SEGMENT + k);
-                c[h] = fused(q.x, key[k], c[h]);
-                c[h] = fused(q.y, key[k + 1], c[h]);
-                c[h] = fused(q.z, key[k + 2], c[h]);
-                c[h] = fused(q.w, key[k + 3], c[h]);
+        for (int h = 0; h < HEADS; h++) c[h] = make_float2(0.0f, 0.0f);
+        if (mine < chains) {
+            const u8 *from = stage + ((half * dim + mine * SEGMENT) * LANES + own) * Stage<ELEMENT>::WIDTH + Stage<ELEMENT>::shift(half, mine);
+            float2 by = make_float2(1.0f, 1.0f);
+            if (ELEMENT == ELEMENT_INT8) {
+                const u16 *scales = reinterpret_cast<const u16 *>(stage + Stage<ELEMENT>::scales(dim)) + (half * chains + mine) * LANES + own;
+                by = make_float2(widened(scales[0]), widened(scales[1]));
             }
+            const float *mine_of = queries + mine * SEGMENT;
+#pragma unroll 2
+            for (int k = 0; k < SEGMENT; k += 4) {
+                float2 key[4];
 #pragma unroll
-        for (int h = 0; h < HEADS; h++) scores[h] = sum(scores[h], c[h]);
+                for (int i = 0; i < 4; i++) key[i] = pair_at<ELEMENT>(from + (k + i) * LANES * Stage<ELEMENT>::WIDTH, by);
+#pragma unroll
+                for (int h = 0; h < HEADS; h++) {
+                    float4 query = *reinterpret_cast<const float4 *>(mine_of + h * dim + k);
+                    float of[4] = {query.x, query.y, query.z, query.w};
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        c[h].x = fused(of[i], key[i].x, c[h].x);
+                        c[h].y = fused(of[i], key[i].y, c[h].y);
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+            float2 other = make_float2(__shfl_xor_sync(0xffffffffu, c[h].x, 16), __shfl_xor_sync(0xffffffffu, c[h].y, 16));
+            float2 even = chain ? other : c[h], odd = chain ? c[h] : other;
+            scores[h] = make_float2(sum(scores[h].x, even.x), sum(scores[h].y, even.y));
+            if (first + 1 < chains) scores[h] = make_float2(sum(scores[h].x, odd.x), sum(scores[h].y, odd.y));
+        }
     }
 #pragma unroll
-    for (int h = 0; h < HEADS; h++) scores[h] = product(scores[h], scale);
+    for (int h = 0; h < HEADS; h++) scores[h] = make_float2(product(scores[h].x, scale), product(scores[h].y, scale));
 }
 
-// Two neighbouring dimensions of a value.
-template <int ELEMENT> __device__ __forceinline__ float2 pair_at(const Sequence &sequence, u64 at) {
-    if (ELEMENT == ELEMENT_F16)
-        return __half22float2(*reinterpret_cast<const __half2 *>(reinterpret_cast<const __half *>(sequence.elements) + at));
-    if (ELEMENT == ELEMENT_F32) return *reinterpret_cast<const float2 *>(reinterpret_cast<const float *>(sequence.elements) + at);
-    float by = widened(sequence.scales[at / SEGMENT]);
-    char2 pair = *reinterpret_cast<const char2 *>(sequence.elements + at);
-    return make_float2(product((float)(signed char)pair.x, by), product((float)(signed char)pair.y, by));
+// Goes on with the chains of dimensions `d` and the one after it over the 32 values of a stage, and with the sums of weights. Rows
+// of weights are `pitch` apart; a key of negative weight is not seen.
+template <int ELEMENT, int HEADS>
+__device__ __forceinline__ void add_stage(const u8 *stage, int dim, int d, const float *weights, int pitch, float2 (&c)[HEADS], float (&s)[HEADS]) {
+    const u16 *scales = reinterpret_cast<const u16 *>(stage + Stage<ELEMENT>::scales(dim));
+#pragma unroll 2
+    for (int k = 0; k < SEGMENT; k += 4) {
+        float2 value[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float by = ELEMENT == ELEMENT_INT8 ? widened(scales[((k + i) * dim + d) / SEGMENT]) : 1.0f;
+            value[i] = pair_at<ELEMENT>(stage + ((k + i) * dim + d) * Stage<ELEMENT>::WIDTH, make_float2(by, by));
+        }
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+            float4 weight = *reinterpret_cast<const float4 *>(weights + h * pitch + k);
+            float of[4] = {weight.x, weight.y, weight.z, weight.w};
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (of[i] < 0.0f) continue;
+                s[h] = sum(s[h], of[i]);
+                c[h].x = fused(of[i], value[i].x, c[h].x);
+                c[h].y = fused(of[i], value[i].y, c[h].y);
+            }
+        }
+    }
 }
 
 template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const Attention &args) {
     extern __shared__ float4 attention_shared[];
-    __shared__ float maxima[ATTENTION_THREADS / 32][HEADS], peak[HEADS], totals[HEADS];
-#if __CUDA_ARCH__ >= 900
-    __shared__ float peaks[MOST_BLOCKS][HEADS];
-#endif
+    __shared__ float maxima[MOST_BLOCKS * MOST_WARPS][HEADS];
     begin_next();
+#if __CUDA_ARCH__ >= 900
+    // Others write into a block's shared memory once all blocks of the cluster have said that they are there.
+    groups::cluster_group::arrival_token there = groups::this_cluster().barrier_arrive();
+#endif
     const Rotation &made = args.made;
-    int dim = made.dim, group = made.heads / made.kv_heads, parts = group / HEADS;
-    int rank = blockIdx.x % args.cluster, which = blockIdx.x / args.cluster;
-    int kv_head = which / parts, head = kv_head * group + which % parts * HEADS;
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    int capacity = (args.room + 1) * SEGMENT;
-    float *queries = reinterpret_cast<float *>(attention_shared), *sink_queries = queries + HEADS * dim, *folded = sink_queries + HEADS * dim;
-    float *scores = folded + HEADS * dim, *sums = scores + HEADS * capacity, *chains = sums + HEADS * args.room * args.cluster;
-    // The plan was there before the pass began, and so was all of the cache but the row's own position: what this block needs of
-    // it is on its way while the kernel before this one still runs.
-    Row row = made.rows[blockIdx.y];
-    Sequence sequence = made.sequences[row.sequence];
-    Slots slots = made.slots[sequence.layout * made.layers];
-    Seen seen(slots, row);
-    u64 all = (u64)(slots.sink_slots + slots.ring) * dim;
-    u64 keys = slots.start + kv_head * all, values = slots.start + (made.kv_heads + kv_head) * all;
-    int units = seen.units(), first = units * rank / args.cluster, end = units * (rank + 1) / args.cluster;
-    if (args.alone) {
-        constexpr int WIDTH = ELEMENT == ELEMENT_F16 ? 2 : ELEMENT == ELEMENT_F32 ? 4 : 1;
-        int lines = SEGMENT * dim * WIDTH / 128;
-        for (int i = threadIdx.x; i < (seen.begin(end) - seen.begin(first)) * 2 * lines; i += blockDim.x) {
-            int segment = seen.begin(first) + i / (2 * lines);
-            u64 at = ((i % (2 * lines) < lines ? keys : values) + (u64)seen.slot(segment) * dim) * WIDTH + i % lines * 128;
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(sequence.elements + at));
-        }
-    }
-    wait_for_last();
-    u64 own_head = (u64)blockIdx.y * made.heads + head, own_key = (u64)blockIdx.y * made.kv_heads + kv_head;
-    if (args.alone) {
-        // Scratch of what comes later holds what is not rotated yet.
-        float *q = folded, *k = scores, *v = k + dim, *turned_k = v + dim, *parts_of = turned_k + dim;
-        fetch_heads(q, made.queries + own_head * dim, made.query_bias ? made.query_bias + head * dim : nullptr, HEADS * dim);
-        // The last block of a cluster has the row's own position.
-        bool writes = rank + 1 == (int)args.cluster;
-        if (writes) {
-            fetch_heads(k, made.keys + own_key * dim, made.key_bias ? made.key_bias + kv_head * dim : nullptr, dim);
-            fetch_heads(v, made.values + own_key * dim, made.value_bias ? made.value_bias + kv_head * dim : nullptr, dim);
-        }
-        __syncthreads();
-        if (made.query_norm) normalise_heads(q, HEADS, dim, made.query_norm, made.epsilon, parts_of);
-        if (made.key_norm && writes) normalise_heads(k, 1, dim, made.key_norm, made.epsilon, parts_of);
-        const float *angles = angles_of(made.angles, made.own_angles, row.angles, made.places, dim);
-        const float *sink_angles = angles_of(made.sink_angles, made.own_sink_angles, row.sink_angles, made.places, dim);
-        for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
-            queries[i] = turned(q + i / dim * dim, angles, i % dim, dim);
-            sink_queries[i] = seen.sinks > 0 ? turned(q + i / dim * dim, sink_angles, i % dim, dim) : 0.0f;
-        }
-        if (writes) {
-            for (int i = threadIdx.x; i < dim; i += blockDim.x) turned_k[i] = turned(k, angles, i, dim);
-            __syncthreads();
-            write_to_slab(made, sequence, slots, row.position, kv_head, 1, turned_k, v);
-        }
-        __syncthreads();
-    } else {
-        for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
-            queries[i] = made.window_queries[own_head * dim + i];
-            sink_queries[i] = seen.sinks > 0 ? made.sink_queries[own_head * dim + i] : 0.0f;
-        }
-    }
-    for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) folded[i] = 0.0f;
-    if (threadIdx.x < HEADS) totals[threadIdx.x] = 0.0f;
-    __syncthreads();
+    int dim = made.dim, cluster = 1 << args.cluster, rank = blockIdx.x, head = blockIdx.y * HEADS;
+    int kv_head = args.parts == 1 ? blockIdx.y : blockIdx.y / args.parts, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = 1 << args.warps;
+    // Of each query, a block of the cluster folds so many dimensions.
+    int share = dim >> args.cluster, part = HEADS * share, capacity = (args.room + 1) * SEGMENT, all_units = args.room << args.cluster;
+    u8 *stages = reinterpret_cast<u8 *>(attention_shared);
+    int stage_bytes = Stage<ELEMENT>::bytes(dim), count = args.stages;
+    float *queries = reinterpret_cast<float *>(stages + warps * count * stage_bytes), *sink_queries = queries + HEADS * dim;
+    float *x = sink_queries + HEADS * dim, *v = x + (HEADS + 1) * dim, *turned_k = v + dim, *angles = turned_k + dim;
+    float *scores = angles + 4 * dim, *chains = scores + HEADS * capacity, *sums = chains + all_units * part;
+    stages += warp * count * stage_bytes;
 
-    // The units of this block, and the pieces of them that there is room for; several pieces only without a cluster.
-    bool whole = end - first <= (int)args.room;
+    // The plan was there before the pass began, and so was all of the cache but the row's own position.
+    RowTile tile = args.tiles[blockIdx.z];
+    Row row = made.rows[blockIdx.z];
+    Sight sight = made.sights[blockIdx.z];
+    Sequence sequence = made.sequences[tile.sequence];
+    Slots slots = made.slots[tile.layout * made.layers];
+    u64 all = (u64)slots.count * dim, first_key = slots.start + kv_head * all, first_value = slots.start + (made.kv_heads + kv_head) * all;
+    int units = tile.units(), first = units * rank >> args.cluster, end = units * (rank + 1) >> args.cluster, base = tile.begin(first);
+    // The warp's units, and among its segments the second one of a joined unit.
+    int own_units = first + warp < end ? ((end - first - warp - 1) >> args.warps) + 1 : 0;
+    int twin = -1, into = tile.sinks - 1 - first - warp;
+    if (tile.joined && into >= 0 && (into & (warps - 1)) == 0 && into >> args.warps < own_units) twin = (into >> args.warps) + 1;
+    int own_segments = own_units + (twin >= 0);
+    auto segment_at = [&](int index) {
+        bool later = twin >= 0 && index >= twin;
+        return tile.begin(first + warp + (index - later) * warps) + (index == twin);
+    };
+    // Copies of the warp: its keys, then its values. A commit for each, and empty ones at the end, so that they can be counted.
+    int copied = 0;
+    u8 *copy_to = stages;
+    auto copy = [&]() {
+        if (copied < 2 * own_segments) {
+            bool is_key = copied < own_segments;
+            u64 from = (is_key ? first_key : first_value) + (u64)tile.slot(segment_at(is_key ? copied : copied - own_segments)) * dim;
+            Stage<ELEMENT>::copy(copy_to, sequence, from, dim, is_key);
+        }
+        copies_end();
+        copied++;
+        copy_to += stage_bytes;
+        if (copy_to == stages + count * stage_bytes) copy_to = stages;
+    };
+#pragma unroll 1
+    for (int index = 0; index < count; index++) copy();
+    const float *own_angles = angles_of(made.angles, made.own_angles, row.angles, made.places, dim);
+    const float *sink_angles = angles_of(made.sink_angles, made.own_sink_angles, row.sink_angles, made.places, dim);
+    for (int i = threadIdx.x; i < 2 * dim; i += blockDim.x) {
+        angles[i] = own_angles[i];
+        angles[2 * dim + i] = sink_angles[i];
+    }
+    __syncthreads();
+    wait_for_last();
+
+    // The last block of a cluster has the row's own position. Heads are finished by a warp each: the queries, the key, the value.
+    bool writes = rank + 1 == cluster;
+    for (int i = warp; i < (writes ? HEADS + 2 : HEADS); i += warps) {
+        bool is_query = i < HEADS, is_key = i == HEADS;
+        int h = is_query ? head + i : kv_head;
+        u64 at = ((u64)blockIdx.z * (is_query ? made.heads : made.kv_heads) + h) * dim;
+        const float *from = (is_query ? made.queries : is_key ? made.keys : made.values) + at;
+        const float *bias = is_query ? made.query_bias : is_key ? made.key_bias : made.value_bias;
+        const float *norm = is_query ? made.query_norm : is_key ? made.key_norm : nullptr;
+        // The value lies behind the key.
+        float *own = x + i * dim;
+        finish_head(own, from, bias ? bias + h * dim : nullptr, norm, made.epsilon, dim);
+        if (!is_query && !is_key) continue;
+        float *to = is_query ? queries + i * dim : turned_k;
+        for (int d = lane; d < dim; d += 32) {
+            to[d] = turned(own, angles, d, dim);
+            if (is_query) sink_queries[i * dim + d] = tile.sinks > 0 ? turned(own, angles + 2 * dim, d, dim) : 0.0f;
+        }
+    }
+    __syncthreads();
+    // The own position is the last that is seen, and a sink while there are no others.
+    int own_segment = writes ? tile.segments - 1 : -1, own_place = sight.slot % SEGMENT;
+
+    u8 *stage = stages;
+    auto next_stage = [&]() {
+        stage += stage_bytes;
+        if (stage == stages + count * stage_bytes) stage = stages;
+    };
     float most[HEADS];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) most[h] = -INFINITY;
-    int base = seen.begin(first);
-    for (int segment = base + warp; segment < seen.begin(end); segment += warps) {
-        float found[HEADS];
-        score<ELEMENT, HEADS>(sequence, keys + (u64)seen.slot(segment) * dim, dim, segment < seen.sinks ? sink_queries : queries, args.scale, found);
-        int from, to;
-        seen.visible(segment, from, to);
-        bool is_seen = from <= lane && lane < to;
+#pragma unroll 1
+    for (int index = 0; index < own_segments; index++, next_stage()) {
+        int segment = segment_at(index), two = lane % 16 * 2, from, to;
+        wait_for_all_but(count - 1);
+        __syncwarp();
+        if (segment == own_segment) {
+            Stage<ELEMENT>::put_key(stage, own_place, turned_k, dim);
+            __syncwarp();
+        }
+        float2 found[HEADS];
+        score_stage<ELEMENT, HEADS>(stage, dim, segment < tile.sinks ? sink_queries : queries, args.scale, found);
+        tile.visible(segment, sight, from, to);
+        bool one = from <= two && two < to, other = from <= two + 1 && two + 1 < to;
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
-            if (is_seen && found[h] > most[h]) most[h] = found[h];
-            if (whole) scores[h * capacity + (segment - base) * SEGMENT + lane] = found[h];
+            if (one && found[h].x > most[h]) most[h] = found[h].x;
+            if (other && found[h].y > most[h]) most[h] = found[h].y;
+            if (lane < 16) *reinterpret_cast<float2 *>(scores + h * capacity + (segment - base) * SEGMENT + two) = found[h];
         }
+        __syncwarp();
+        copy();
     }
+    // The greatest of the warp goes to all blocks of the cluster.
+#pragma unroll
+    for (int h = 0; h < HEADS; h++)
+#pragma unroll
+        for (int offset = 8; offset > 0; offset /= 2) {
+            float other = __shfl_xor_sync(0xffffffffu, most[h], offset);
+            most[h] = other > most[h] ? other : most[h];
+        }
+#if __CUDA_ARCH__ >= 900
+    groups::this_cluster().barrier_wait(std::move(there));
+    if (lane < cluster) {
+        float *theirs = groups::this_cluster().map_shared_rank(&maxima[0][0], lane) + (rank * warps + warp) * HEADS;
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) theirs[h] = most[h];
+    }
+    groups::this_cluster().sync();
+#else
+    if (lane == 0)
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) maxima[warp][h] = most[h];
+    __syncthreads();
+#endif
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
+        most[h] = -INFINITY;
+        for (int w = lane; w < warps << args.cluster; w += 32) most[h] = maxima[w][h] > most[h] ? maxima[w][h] : most[h];
+#pragma unroll
         for (int offset = 16; offset > 0; offset /= 2) {
             float other = __shfl_xor_sync(0xffffffffu, most[h], offset);
             most[h] = other > most[h] ? other : most[h];
         }
-        if (lane == 0) maxima[warp][h] = most[h];
     }
-    __syncthreads();
-    if (threadIdx.x < HEADS) {
-        float found = -INFINITY;
-        for (int w = 0; w < warps; w++) found = maxima[w][threadIdx.x] > found ? maxima[w][threadIdx.x] : found;
-        peak[threadIdx.x] = found;
-    }
-    __syncthreads();
-#if __CUDA_ARCH__ >= 900
-    if (args.cluster > 1) {
-        groups::cluster_group cluster = groups::this_cluster();
-        if (threadIdx.x < args.cluster * HEADS) {
-            int h = threadIdx.x % HEADS;
-            cluster.map_shared_rank(&peaks[0][0], threadIdx.x / HEADS)[rank * HEADS + h] = peak[h];
-        }
-        cluster.sync();
-        if (threadIdx.x < HEADS) {
-            float found = -INFINITY;
-            for (u32 other = 0; other < args.cluster; other++) {
-                float value = peaks[other][threadIdx.x];
-                found = value > found ? value : found;
-            }
-            peak[threadIdx.x] = found;
-        }
-        __syncthreads();
-    }
-#endif
 
-    for (int piece = first; piece < end || piece == first; piece += args.room) {
-        int piece_end = piece + (int)args.room < end ? piece + (int)args.room : end;
-        base = seen.begin(piece);
-        int segments = seen.begin(piece_end) - base;
-        if (!whole) {
-            for (int segment = warp; segment < segments; segment += warps) {
-                float found[HEADS];
-                int at = base + segment;
-                score<ELEMENT, HEADS>(sequence, keys + (u64)seen.slot(at) * dim, dim, at < seen.sinks ? sink_queries : queries, args.scale, found);
+    // Weights of the warp's keys; those of keys that are not seen are negative.
+#pragma unroll 1
+    for (int index = 0; index < own_segments; index++) {
+        int segment = segment_at(index), from, to;
+        tile.visible(segment, sight, from, to);
+        float *at = scores + (segment - base) * SEGMENT + lane;
 #pragma unroll
-                for (int h = 0; h < HEADS; h++) scores[h * capacity + segment * SEGMENT + lane] = found[h];
-            }
-            __syncthreads();
+        for (int h = 0; h < HEADS; h++, at += capacity) {
+            float weight = exponential(__fsub_rn(*at, most[h]));
+            *at = from <= lane && lane < to ? weight : -1.0f;
         }
-        // Weights; those of keys that are not seen are never read.
-        for (int i = threadIdx.x; i < HEADS * segments * SEGMENT; i += blockDim.x) {
-            int h = i / (segments * SEGMENT), at = h * capacity + i % (segments * SEGMENT);
-            scores[at] = exponential(__fsub_rn(scores[at], peak[h]));
+    }
+    __syncwarp();
+#pragma unroll 1
+    for (int unit = first + warp; unit < end; unit += warps) {
+        int segment = tile.begin(unit), both = tile.end(unit) - segment;
+        if (both > 1) wait_for_all_but(0);
+        else wait_for_all_but(count - 1);
+        __syncwarp();
+        u8 *last = stage;
+        if (both > 1) {
+            next_stage();
+            last = stage;
+            stage = stage == stages ? stages + (count - 1) * stage_bytes : stage - stage_bytes;
         }
-        __syncthreads();
-        for (int i = threadIdx.x; i < HEADS * (piece_end - piece); i += blockDim.x) {
-            int h = i % HEADS, unit = piece + i / HEADS;
-            float s = 0.0f;
-            for (int segment = seen.begin(unit); segment < seen.end(unit); segment++) {
-                const float *weights = scores + h * capacity + (segment - base) * SEGMENT;
-                int from, to;
-                seen.visible(segment, from, to);
-                if (from == 0 && to == SEGMENT) {
+        if (segment + both - 1 == own_segment) Stage<ELEMENT>::put_value(last, own_place, v, dim);
+        __syncwarp();
+        const float *weights = scores + (segment - base) * SEGMENT;
+#pragma unroll 1
+        for (int d = 2 * lane; d < dim; d += 64) {
+            float2 c[HEADS];
+            float s[HEADS];
 #pragma unroll
-                    for (int k = 0; k < SEGMENT; k += 4) {
-                        float4 w = *reinterpret_cast<const float4 *>(weights + k);
-                        s = sum(sum(sum(sum(s, w.x), w.y), w.z), w.w);
-                    }
-                } else {
-                    for (int k = from; k < to; k++) s = sum(s, weights[k]);
-                }
+            for (int h = 0; h < HEADS; h++) {
+                c[h] = make_float2(0.0f, 0.0f);
+                s[h] = 0.0f;
             }
-            if (args.cluster == 1) sums[(unit - piece) * HEADS + h] = s;
+#pragma unroll 1
+            for (int i = 0; i < both; i++) add_stage<ELEMENT, HEADS>(i ? last : stage, dim, d, weights + i * SEGMENT, capacity, c, s);
+            // Chains go to the block that folds them.
+            int block = d / share;
+            float *theirs = chains;
 #if __CUDA_ARCH__ >= 900
-            else
-                for (u32 other = 0; other < args.cluster; other++)
-                    groups::this_cluster().map_shared_rank(sums, other)[unit * HEADS + h] = s;
+            theirs = groups::this_cluster().map_shared_rank(chains, block);
 #endif
-        }
-        for (int unit = piece + warp; unit < piece_end; unit += warps) {
-            for (int d = 2 * lane; d < dim; d += 64) {
-                float2 c[HEADS];
+            theirs += unit * part + d - block * share;
 #pragma unroll
-                for (int h = 0; h < HEADS; h++) c[h] = make_float2(0.0f, 0.0f);
-                for (int segment = seen.begin(unit); segment < seen.end(unit); segment++) {
-                    const float *weights = scores + (segment - base) * SEGMENT;
-                    u64 at = values + (u64)seen.slot(segment) * dim + d;
-                    int from, to;
-                    seen.visible(segment, from, to);
-                    if (from == 0 && to == SEGMENT) {
-#pragma unroll
-                        for (int k = 0; k < SEGMENT; k += AHEAD) {
-                            float2 value[AHEAD];
-#pragma unroll
-                            for (int i = 0; i < AHEAD; i++) value[i] = pair_at<ELEMENT>(sequence, at + (u64)(k + i) * dim);
-#pragma unroll
-                            for (int i = 0; i < AHEAD; i += 4)
-#pragma unroll
-                                for (int h = 0; h < HEADS; h++) {
-                                    float4 w = *reinterpret_cast<const float4 *>(weights + h * capacity + k + i);
-                                    float ws[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-                                    for (int j = 0; j < 4; j++) {
-                                        c[h].x = fused(ws[j], value[i + j].x, c[h].x);
-                                        c[h].y = fused(ws[j], value[i + j].y, c[h].y);
-                                    }
-                                }
-                        }
-                    } else {
-                        for (int k = from; k < to; k++) {
-                            float2 value = pair_at<ELEMENT>(sequence, at + (u64)k * dim);
-#pragma unroll
-                            for (int h = 0; h < HEADS; h++) {
-                                float w = weights[h * capacity + k];
-                                c[h].x = fused(w, value.x, c[h].x);
-                                c[h].y = fused(w, value.y, c[h].y);
-                            }
-                        }
-                    }
-                }
-#pragma unroll
-                for (int h = 0; h < HEADS; h++) {
-                    if (args.cluster == 1) *reinterpret_cast<float2 *>(chains + ((unit - piece) * HEADS + h) * dim + d) = c[h];
+            for (int h = 0; h < HEADS; h++) *reinterpret_cast<float2 *>(theirs + h * share) = c[h];
+            // Every lane has the sums, and the first ones have the first dimensions: one for each block.
+            if (d < 2 * cluster) {
+                float *their_sums = sums;
 #if __CUDA_ARCH__ >= 900
-                    else {
-                        // Each block folds a part of the outputs: its chains go there.
-                        int part = HEADS * dim / args.cluster, at = h * dim + d;
-                        float *theirs = groups::this_cluster().map_shared_rank(chains, at / part);
-                        *reinterpret_cast<float2 *>(theirs + unit * part + at % part) = c[h];
-                    }
+                their_sums = groups::this_cluster().map_shared_rank(sums, lane);
 #endif
-                }
+#pragma unroll
+                for (int h = 0; h < HEADS; h++) their_sums[unit * HEADS + h] = s[h];
             }
         }
-        __syncthreads();
-        if (args.cluster == 1) {
-            for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x) {
-                float t = folded[i];
+        __syncwarp();
+        for (int i = 0; i < both; i++) {
+            copy();
+            next_stage();
+        }
+    }
+#if __CUDA_ARCH__ >= 900
+    groups::this_cluster().sync();
+#else
+    __syncthreads();
+#endif
+    for (int i = threadIdx.x; i < part; i += blockDim.x) {
+        int h = i / share, d = i - h * share;
+        float t = 0.0f, total = 0.0f;
+        const float *chain = chains + i, *s = sums + h;
 #pragma unroll 4
-                for (int unit = 0; unit < piece_end - piece; unit++) t = sum(t, chains[unit * HEADS * dim + i]);
-                folded[i] = t;
-            }
-            if (threadIdx.x < HEADS) {
-                float total = totals[threadIdx.x];
-                for (int unit = 0; unit < piece_end - piece; unit++) total = sum(total, sums[unit * HEADS + threadIdx.x]);
-                totals[threadIdx.x] = total;
-            }
-            __syncthreads();
+        for (int unit = 0; unit < units; unit++, chain += part, s += HEADS) {
+            t = sum(t, *chain);
+            total = sum(total, *s);
         }
+        args.out[((u64)blockIdx.z * made.heads + head + h) * dim + rank * share + d] = product(t, __fdiv_rn(1.0f, total));
     }
-#if __CUDA_ARCH__ >= 900
-    if (args.cluster > 1) {
-        groups::this_cluster().sync();
-        int part = HEADS * dim / args.cluster;
-        for (int i = threadIdx.x; i < part; i += blockDim.x) {
-            int at = rank * part + i, h = at / dim;
-            float t = 0.0f, total = 0.0f;
-#pragma unroll 8
-            for (int unit = 0; unit < units; unit++) {
-                t = sum(t, chains[unit * part + i]);
-                total = sum(total, sums[unit * HEADS + h]);
-            }
-            args.out[own_head * dim + at] = product(t, __fdiv_rn(1.0f, total));
-        }
-        return;
-    }
-#endif
-    for (int i = threadIdx.x; i < HEADS * dim; i += blockDim.x)
-        args.out[own_head * dim + i] = product(folded[i], __fdiv_rn(1.0f, totals[i / dim]));
+    // Not before: barriers of a cluster would wait until it can be seen.
+    if (writes && warp == 0) write_to_slab(made, sequence, slots, sight.slot, kv_head, turned_k, v);
 }
 
 #define ATTEND(NAME, ELEMENT, HEADS)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attend_##NAME##_##HEADS(                               \
-        const __grid_constant__ Attention args) {                                                                          \
+    extern "C" __global__ void __launch_bounds__(32 * MOST_WARPS, 2) attend_##NAME##_##HEADS(const __grid_constant__ Attention args) { \
         attend<ELEMENT, HEADS>(args);                                                                                      \
     }
 #define ATTEND_ALL(NAME, ELEMENT)                                                                                          \

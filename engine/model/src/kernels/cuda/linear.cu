@@ -1,8 +1,9 @@
-// Matrix products of a few rows, which wait for memory. A block makes a tile of ROWS rows by COLUMNS outputs, all of their
+// Matrix products of a few rows, which wait for memory. A block makes tiles of ROWS rows by COLUMNS outputs, all of their
 // segments: each lane makes the chain of one output in one segment, for every row of the tile, and the chains are folded in
-// ascending order at the end. So a step has every byte of its weights in flight at once. More rows are for tiles.cu.
+// ascending order at the end. More rows are for tiles.cu.
 //
-// Weights depend on nothing that was computed: they are loaded before the kernel waits for the one before it.
+// Weights depend on nothing that was computed: they are loaded before the kernel waits for the one before it, and those of a
+// block's next tile before it folds the last one's chains.
 #include "formats.cuh"
 
 // Distance of two segments of activations in shared memory: lanes that read four segments at once hit different banks.
@@ -132,48 +133,69 @@ struct Unit {
     int segment;
 };
 
+// A tile of a product: its outputs, and the panels that they are made of; a gated product has two.
+struct TileOf {
+    int index;
+    // Its first output, and which lanes of the panel it has.
+    int output;
+    int lane;
+    const u8 *panels[2];
+    u32 kinds[2];
+};
+
 template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Linear &args) {
     extern __shared__ float4 linear_shared[];
     constexpr int PARTS = 32 / COLUMNS, CELL = ROWS * COLUMNS;
     begin_next();
     int segments = args.segments;
     bool both = args.mode == GATED;
-    int matrices = both ? 2 : 1;
+    int matrices = both ? 2 : 1, tiles = 0;
+    bool minima = false;
+    for (u32 i = 0; i < args.count; i++) {
+        if (!both || i == 0) tiles += (args.products[i].matrix.rows + PANEL - 1) / PANEL * PARTS;
+        minima |= has_minimum(args.products[i].matrix.kind);
+    }
     // Cells of chains of one matrix, which has at most two chains in a segment.
     int cells = args.chains * segments;
+    // Chains and their scales are there twice where a block makes several tiles: those of one are folded while those of the next
+    // are made.
+    int buffers = gridDim.x < tiles ? 2 : 1, width = matrices * cells * COLUMNS;
     float *x = reinterpret_cast<float *>(linear_shared);
-    float2 *scales = reinterpret_cast<float2 *>(x + ROWS * segments * STRIDE);
-    float *sums = reinterpret_cast<float *>(scales + matrices * cells * COLUMNS);
-    float *inverse = sums + ROWS * segments;
-    float *results = inverse + ROWS;
-    float *chains = results + 2 * CELL;
+    float2 *all_scales = reinterpret_cast<float2 *>(x + ROWS * segments * STRIDE);
+    float *all_chains = reinterpret_cast<float *>(all_scales + buffers * width);
+    float *sums = all_chains + buffers * width * ROWS, *inverse = sums + ROWS * segments;
 
-    // The product of this block, and which of its tiles.
-    int tile = blockIdx.x, index = 0;
-    if (!both)
-        for (;; index++) {
-            int tiles = (args.products[index].matrix.rows + PANEL - 1) / PANEL * PARTS;
-            if (tile < tiles || index + 1 == args.count) break;
-            tile -= tiles;
-        }
-    int panel = tile / PARTS, lane_first = tile % PARTS * COLUMNS, first = blockIdx.y * ROWS;
-    const u8 *panel_a = panel_of(args.products[index].matrix, panel);
-    const u8 *panel_b = both ? panel_of(args.products[1].matrix, panel) : panel_a;
-    u32 kind_a = args.products[index].matrix.kind, kind_b = both ? args.products[1].matrix.kind : kind_a;
-    bool minima = has_minimum(kind_a) || has_minimum(kind_b);
-
-    int column = threadIdx.x % COLUMNS, lane = lane_first + column, step = blockDim.x / COLUMNS, units = matrices * segments;
-    Raw loaded;
+    auto tile_at = [&](int tile) {
+        TileOf found;
+        found.index = 0;
+        if (!both)
+            for (;; found.index++) {
+                int own = (args.products[found.index].matrix.rows + PANEL - 1) / PANEL * PARTS;
+                if (tile < own || found.index + 1 == args.count) break;
+                tile -= own;
+            }
+        found.lane = tile % PARTS * COLUMNS;
+        found.output = tile / PARTS * PANEL + found.lane;
+        const Matrix &matrix = args.products[found.index].matrix, &other = args.products[both ? 1 : found.index].matrix;
+        found.panels[0] = panel_of(matrix, tile / PARTS);
+        found.panels[1] = panel_of(other, tile / PARTS);
+        found.kinds[0] = matrix.kind;
+        found.kinds[1] = other.kind;
+        return found;
+    };
+    int column = threadIdx.x % COLUMNS, step = blockDim.x / COLUMNS, units = matrices * segments, own = threadIdx.x / COLUMNS, first = blockIdx.y * ROWS;
     // Units are the segments of one matrix after those of the other.
-    auto unit_at = [&](int unit) {
+    auto unit_at = [&](const TileOf &tile, int unit) {
         bool second = unit >= segments;
-        return Unit{second ? panel_b : panel_a, second ? kind_b : kind_a, second ? unit - segments : unit};
+        return Unit{second ? tile.panels[1] : tile.panels[0], second ? tile.kinds[1] : tile.kinds[0], second ? unit - segments : unit};
     };
-    auto load = [&](const Unit &unit, Raw &to) {
-        WITH_KIND(unit.kind, (load_raw<KIND>(unit.panel, unit.segment, lane, to)));
+    auto load = [&](const TileOf &tile, int number, Raw &to) {
+        Unit unit = unit_at(tile, number);
+        WITH_KIND(unit.kind, (load_raw<KIND>(unit.panel, unit.segment, tile.lane + column, to)));
     };
-    int own = threadIdx.x / COLUMNS;
-    if (own < units) load(unit_at(own), loaded);
+    TileOf tile = tile_at(blockIdx.x);
+    Raw loaded;
+    if (own < units) load(tile, own, loaded);
     wait_for_last();
 
     stage<ROWS>(args, first, x);
@@ -184,38 +206,45 @@ template <int ROWS, int COLUMNS> __device__ __forceinline__ void linear(const Li
         sum_segments<ROWS>(segments, x, sums);
     }
     __syncthreads();
-    for (int unit = own; unit < units; unit += step) {
-        Unit now = unit_at(unit);
-        Raw ahead;
-        if (unit + step < units) load(unit_at(unit + step), ahead);
-        int cell = unit >= segments ? cells : 0;
-        WITH_KIND(now.kind, {
-            cell += now.segment * Shape<KIND>::CHAINS;
-            make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, lane), x + now.segment * ROWS * STRIDE, chains + cell * CELL + column);
-            if (!Shape<KIND>::PLAIN)
-                for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
-                    scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
-        });
-        loaded = ahead;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < matrices * CELL; i += blockDim.x) {
-        int which = i / CELL, r = i / COLUMNS % ROWS, c = i % COLUMNS, at = which * cells;
-        float t = 0.0f;
-        WITH_KIND(which ? kind_b : kind_a,
-                  (t = fold_chains<KIND, ROWS, COLUMNS>(segments, chains + at * CELL + r * COLUMNS + c, scales + at * COLUMNS + c, sums + r, t)));
-        results[i] = t;
-    }
-    if (both) __syncthreads();
-
-    const Product &target = args.products[index];
-    for (int i = threadIdx.x; i < CELL; i += blockDim.x) {
-        int row = first + i / COLUMNS, output = panel * PANEL + lane_first + i % COLUMNS;
-        if (row >= args.rows || output >= target.matrix.rows) continue;
-        float *out = target.out + row * target.stride + output;
-        if (both) *out = gated(results[i], results[CELL + i], args.gelu);
-        else if (args.mode == ACCUMULATE) *out = sum(*out, results[i]);
-        else *out = results[i];
+    for (int number = blockIdx.x, parity = 0; number < tiles; number += gridDim.x, parity ^= 1) {
+        bool more = number + (int)gridDim.x < tiles;
+        TileOf next = more ? tile_at(number + gridDim.x) : tile;
+        float2 *scales = all_scales + parity * width;
+        float *chains = all_chains + parity * width * ROWS;
+        for (int unit = own; unit < units; unit += step) {
+            Unit now = unit_at(tile, unit);
+            Raw ahead;
+            if (unit + step < units) load(tile, unit + step, ahead);
+            else if (more) load(next, own, ahead);
+            int cell = unit >= segments ? cells : 0;
+            WITH_KIND(now.kind, {
+                cell += now.segment * Shape<KIND>::CHAINS;
+                make_chains<KIND COMMA ROWS COMMA COLUMNS>(weights_of<KIND>(loaded, now.panel, now.segment, tile.lane + column), x + now.segment * ROWS * STRIDE, chains + cell * CELL + column);
+                if (!Shape<KIND>::PLAIN)
+                    for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++)
+                        scales[(cell + chain) * COLUMNS + column] = decode_scales<KIND>(loaded.scales, chain);
+            });
+            loaded = ahead;
+        }
+        __syncthreads();
+        // An output, or the gate and what it is for in neighbouring lanes.
+        const Product &target = args.products[tile.index];
+        for (int i = threadIdx.x; i < matrices * CELL; i += blockDim.x) {
+            int which = both ? i % 2 : 0, item = both ? i / 2 : i, r = item / COLUMNS, c = item % COLUMNS, at = which * cells;
+            float t = 0.0f;
+            WITH_KIND(which ? tile.kinds[1] : tile.kinds[0],
+                      (t = fold_chains<KIND, ROWS, COLUMNS>(segments, chains + at * CELL + r * COLUMNS + c, scales + at * COLUMNS + c, sums + r, t)));
+            if (both) {
+                float up = __shfl_down_sync(matrices * CELL < 32 ? 0xffffu : 0xffffffffu, t, 1);
+                if (which) continue;
+                t = gated(t, up, args.gelu);
+            }
+            int row = first + r, output = tile.output + c;
+            if (row >= args.rows || output >= target.matrix.rows) continue;
+            float *out = target.out + row * target.stride + output;
+            *out = args.mode == ACCUMULATE ? sum(*out, t) : t;
+        }
+        tile = next;
     }
 }
 

@@ -68,11 +68,8 @@ __device__ __forceinline__ float inverse_root(float total, int length, float eps
     return __fdiv_rn(1.0f, __fsqrt_rn(sum(__fdiv_rn(total, (float)length), epsilon)));
 }
 
-// One row of a pass: a token of a session. Written by the host.
+// One row of a pass: a token of a session. Written by the host, as all of the following.
 struct Row {
-    u64 position;
-    // The last position that it sees.
-    u64 last;
     u32 token;
     u32 sequence;
     // Where its angles lie in the tables: at its position, and for sinks.
@@ -90,20 +87,57 @@ struct Sequence {
     u32 unused;
 };
 
-// Where the keys and values of one layer lie in a slab, and which of them a query sees: `LayerLayout` of kv.rs.
+// Where the keys and values of one layer lie in a slab: its first element, and the slots of a head.
 struct Slots {
-    u64 sink;
-    // 0: everything is seen.
-    u64 window;
     u64 start;
-    u32 sink_slots;
+    u32 count;
+    u32 unused;
+};
+
+// What a row sees in layers of one kind, counted from the first key of the first segment that its tile looks at in the window: from
+// `low` on, before `end`; and so many of the sinks. And the slot of its own position.
+struct Sight {
+    int low;
+    int end;
+    int sinks;
+    u32 slot;
+};
+
+// Neighbouring rows of a session, and the segments of 32 keys that they may see in layers of one kind: those of the sinks, then
+// the window's. A unit makes one chain: a segment, or the last of the sinks and the first of the window where both are the same
+// 32 positions: then they are joined.
+struct RowTile {
+    u32 first;
+    u32 rows;
+    int sinks;
+    int segments;
+    // The slot of the window's first segment, and where the ring ends.
+    u32 window_slot;
+    u32 end_slot;
     u32 ring;
+    u32 joined;
+    // The session, and which of the pass's layouts it has.
+    u32 sequence;
+    u32 layout;
+    u32 unused[2];
+
+    __device__ __forceinline__ int units() const { return segments - (int)joined; }
+    // The first segment of a unit; that of one past the last is one past the last.
+    __device__ __forceinline__ int begin(int unit) const { return unit + (joined && unit >= sinks); }
+    __device__ __forceinline__ int end(int unit) const { return begin(unit + 1); }
+    // The keys of a segment that a row sees, counted from its first: from `from` on, before `to`; both may be out of it.
+    __device__ __forceinline__ void visible(int segment, const Sight &sight, int &from, int &to) const {
+        bool in_sinks = segment < sinks;
+        int first = (in_sinks ? segment : segment - sinks) * SEGMENT;
+        from = (in_sinks ? 0 : sight.low) - first;
+        to = (in_sinks ? sight.sinks : sight.end) - first;
+    }
+    __device__ __forceinline__ u32 slot(int segment) const {
+        if (segment < sinks) return segment * SEGMENT;
+        // What is seen is no longer than the ring, so it wraps once at most.
+        u32 slot = window_slot + (segment - sinks) * SEGMENT;
+        return slot < end_slot ? slot : slot - ring;
+    }
 };
 
 enum Element { ELEMENT_F16 = 0, ELEMENT_F32 = 1, ELEMENT_INT8 = 2 };
-
-__device__ __forceinline__ u64 window_start(const Slots &slots, u64 position) {
-    if (slots.window == 0) return 0;
-    u64 low = position + 1 > slots.window ? position + 1 - slots.window : 0;
-    return low > slots.sink ? low : slots.sink;
-}

@@ -9,6 +9,8 @@ struct Rotation {
     const Sequence *sequences;
     // The layouts of this layer: `layers` apart.
     const Slots *slots;
+    // What rows see in layers of this one's kind.
+    const Sight *sights;
     u32 layers;
     u32 heads;
     u32 kv_heads;
@@ -27,8 +29,6 @@ struct Rotation {
     const float *sink_angles;
     const float *own_angles;
     const float *own_sink_angles;
-    float *window_queries;
-    float *sink_queries;
     u32 places;
     float epsilon;
     u32 element;
@@ -39,35 +39,31 @@ __device__ __forceinline__ const float *angles_of(const float *table, const floa
     return place < places ? table + (u64)place * 2 * dim : own + (u64)(place - places) * 2 * dim;
 }
 
-__device__ __forceinline__ u32 slot_of(const Slots &slots, u64 position) {
-    return position < slots.sink ? (u32)position : slots.sink_slots + (u32)(position % slots.ring);
-}
-
-// Copies whole heads to shared memory, with their bias.
-__device__ __forceinline__ void fetch_heads(float *to, const float *from, const float *bias, int count) {
-    for (int i = threadIdx.x; i < count; i += blockDim.x) to[i] = bias ? sum(from[i], bias[i]) : from[i];
-}
-
-// Normalises each of `heads` heads in shared memory; every thread of the block takes part. `chains` has room for a number of
-// each segment. Ends with a barrier.
-__device__ __forceinline__ void normalise_heads(float *x, int heads, int dim, const float *weights, float epsilon, float *chains) {
-    int segments = dim / SEGMENT;
-    for (int i = threadIdx.x; i < heads * segments; i += blockDim.x) {
+// Copies a head to shared memory, with its bias, and normalises it; each where the model does so. For one warp.
+__device__ __forceinline__ void finish_head(float *x, const float *from, const float *bias, const float *norm, float epsilon, int dim) {
+    int lane = threadIdx.x % 32, segments = dim / SEGMENT;
+    for (int d = lane; d < dim; d += 32) x[d] = bias ? sum(from[d], bias[d]) : from[d];
+    __syncwarp();
+    if (!norm) return;
+    float total = 0.0f;
+    for (int first = 0; first < segments; first += 32) {
         float c = 0.0f;
-#pragma unroll 8
-        for (int k = 0; k < SEGMENT; k++) c = fused(x[i * SEGMENT + k], x[i * SEGMENT + k], c);
-        chains[i] = c;
+        if (first + lane < segments) {
+            const float4 *own = reinterpret_cast<const float4 *>(x + (first + lane) * SEGMENT);
+#pragma unroll 4
+            for (int k = 0; k < SEGMENT / 4; k++) {
+                float4 v = own[k];
+                c = fused(v.x, v.x, c);
+                c = fused(v.y, v.y, c);
+                c = fused(v.z, v.z, c);
+                c = fused(v.w, v.w, c);
+            }
+        }
+        for (int segment = 0; segment < 32 && first + segment < segments; segment++) total = sum(total, __shfl_sync(0xffffffffu, c, segment));
     }
-    __syncthreads();
-    for (int head = threadIdx.x; head < heads; head += blockDim.x) {
-        float total = 0.0f;
-        for (int segment = 0; segment < segments; segment++) total = sum(total, chains[head * segments + segment]);
-        chains[head * segments] = inverse_root(total, dim, epsilon);
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < heads * dim; i += blockDim.x)
-        x[i] = product(product(x[i], chains[i / dim * segments]), __ldg(weights + i % dim));
-    __syncthreads();
+    float by = inverse_root(total, dim, epsilon);
+    for (int d = lane; d < dim; d += 32) x[d] = product(product(x[d], by), __ldg(norm + d));
+    __syncwarp();
 }
 
 // Rule ROTARY: each product and sum rounded on its own.
@@ -94,40 +90,36 @@ __device__ __forceinline__ void quantise(const float *block, signed char *quants
     }
 }
 
-// Writes the rotated keys and the values of `count` heads, from head `first` on, into the slot of a position. They lie in shared
-// memory; the block has passed a barrier since they were written.
-__device__ __forceinline__ void write_to_slab(const Rotation &args, const Sequence &sequence, const Slots &slots, u64 position, int first, int count, const float *keys, const float *values) {
-    int dim = args.dim;
-    u32 slot = slot_of(slots, position);
-    u64 all = (u64)(slots.sink_slots + slots.ring) * dim;
-    u64 key_first = slots.start + first * all + (u64)(slot / LANES * LANES) * dim + slot % LANES;
-    u64 value_first = slots.start + (args.kv_heads + first) * all + (u64)slot * dim;
+// Writes a head's rotated key and its value, which lie in shared memory, into a slot of the slab. For one warp.
+__device__ __forceinline__ void write_to_slab(const Rotation &args, const Sequence &sequence, const Slots &slots, u32 slot, int head, const float *key, const float *value) {
+    int lane = threadIdx.x % 32, dim = args.dim;
+    u64 all = (u64)slots.count * dim;
+    u64 key_at = slots.start + head * all + (u64)(slot / LANES * LANES) * dim + slot % LANES;
+    u64 value_at = slots.start + (args.kv_heads + head) * all + (u64)slot * dim;
     if (args.element == ELEMENT_INT8) {
         signed char *slab = reinterpret_cast<signed char *>(sequence.elements);
-        int blocks = count * dim / SEGMENT;
-        for (int i = threadIdx.x; i < 2 * blocks; i += blockDim.x) {
-            int from = i % blocks * SEGMENT, head = from / dim, d = from % dim;
+        int blocks = dim / SEGMENT;
+        for (int i = lane; i < 2 * blocks; i += 32) {
+            int d = i % blocks * SEGMENT;
             if (i >= blocks) {
-                u64 to = value_first + head * all + d;
-                quantise(values + from, slab + to, 1, sequence.scales + to / SEGMENT);
+                u64 to = value_at + d;
+                quantise(value + d, slab + to, 1, sequence.scales + to / SEGMENT);
             } else {
-                u64 to = key_first + head * all + (u64)d * LANES;
-                quantise(keys + from, slab + to, LANES, sequence.scales + to / (LANES * SEGMENT) * LANES + to % LANES);
+                u64 to = key_at + (u64)d * LANES;
+                quantise(key + d, slab + to, LANES, sequence.scales + to / (LANES * SEGMENT) * LANES + to % LANES);
             }
         }
         return;
     }
-    for (int i = threadIdx.x; i < count * dim; i += blockDim.x) {
-        int head = i / dim, d = i % dim;
-        u64 key_at = key_first + head * all + (u64)d * LANES, value_at = value_first + head * all + d;
+    for (int d = lane; d < dim; d += 32) {
         if (args.element == ELEMENT_F16) {
             __half *slab = reinterpret_cast<__half *>(sequence.elements);
-            slab[key_at] = __float2half_rn(keys[i]);
-            slab[value_at] = __float2half_rn(values[i]);
+            slab[key_at + d * LANES] = __float2half_rn(key[d]);
+            slab[value_at + d] = __float2half_rn(value[d]);
         } else {
             float *slab = reinterpret_cast<float *>(sequence.elements);
-            slab[key_at] = keys[i];
-            slab[value_at] = values[i];
+            slab[key_at + d * LANES] = key[d];
+            slab[value_at + d] = value[d];
         }
     }
 }

@@ -123,34 +123,31 @@ extern "C" __global__ void add_branch(const float *branch, const float *bias, co
     }
 }
 
-// Finishes queries, keys and values, and writes keys and values into the slab. One block a row. For rows that see others of the
+// Finishes keys and values, and writes them into the slab. One block a row, and a warp for a head. For rows that see others of the
 // same pass; a row that is alone in its session does this in its attention.
 extern "C" __global__ void rotate_and_store(const __grid_constant__ Rotation args) {
     extern __shared__ float rotation_shared[];
     begin_next();
-    wait_for_last();
+    int dim = args.dim, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    float *angles = rotation_shared, *k = angles + 2 * dim + warp * 3 * dim, *v = k + dim, *turned_k = v + dim;
+    // All of this was there before the pass began.
     Row row = args.rows[blockIdx.x];
     Sequence sequence = args.sequences[row.sequence];
     Slots slots = args.slots[sequence.layout * args.layers];
-    int dim = args.dim, queries = args.heads * dim, keys = args.kv_heads * dim;
-    float *q = rotation_shared, *k = q + queries, *v = k + keys, *turned_k = v + keys, *chains = turned_k + keys;
-    u64 at = blockIdx.x;
-    fetch_heads(q, args.queries + at * queries, args.query_bias, queries);
-    fetch_heads(k, args.keys + at * keys, args.key_bias, keys);
-    fetch_heads(v, args.values + at * keys, args.value_bias, keys);
+    u32 slot = args.sights[blockIdx.x].slot;
+    const float *from = angles_of(args.angles, args.own_angles, row.angles, args.places, dim);
+    for (int i = threadIdx.x; i < 2 * dim; i += blockDim.x) angles[i] = from[i];
     __syncthreads();
-    if (args.query_norm) normalise_heads(q, args.heads, dim, args.query_norm, args.epsilon, chains);
-    if (args.key_norm) normalise_heads(k, args.kv_heads, dim, args.key_norm, args.epsilon, chains);
-    const float *angles = angles_of(args.angles, args.own_angles, row.angles, args.places, dim);
-    const float *sink_angles = angles_of(args.sink_angles, args.own_sink_angles, row.sink_angles, args.places, dim);
-    for (int i = threadIdx.x; i < queries; i += blockDim.x) {
-        const float *head = q + i / dim * dim;
-        args.window_queries[at * queries + i] = turned(head, angles, i % dim, dim);
-        if (slots.sink > 0) args.sink_queries[at * queries + i] = turned(head, sink_angles, i % dim, dim);
+    wait_for_last();
+    for (int head = warp; head < args.kv_heads; head += blockDim.x / 32) {
+        u64 at = ((u64)blockIdx.x * args.kv_heads + head) * dim;
+        finish_head(v, args.values + at, args.value_bias ? args.value_bias + head * dim : nullptr, nullptr, 0.0f, dim);
+        finish_head(k, args.keys + at, args.key_bias ? args.key_bias + head * dim : nullptr, args.key_norm, args.epsilon, dim);
+        for (int d = lane; d < dim; d += 32) turned_k[d] = turned(k, angles, d, dim);
+        __syncwarp();
+        write_to_slab(args, sequence, slots, slot, head, turned_k, v);
+        __syncwarp();
     }
-    for (int i = threadIdx.x; i < keys; i += blockDim.x) turned_k[i] = turned(k + i / dim * dim, angles, i % dim, dim);
-    __syncthreads();
-    write_to_slab(args, sequence, slots, row.position, 0, args.kv_heads, turned_k, v);
 }
 
 // A number whose order is that of logits, and, among equals, the reverse of their ids. What is no number is below all others,

@@ -2,6 +2,7 @@
 // widens the weights of a segment into shared memory of its own, and makes the tile's chains of that segment, each lane those of
 // ROWS / 4 rows and 4 outputs. Then the block folds the chains of its warps, in ascending order, and goes on to the next
 // segments, whose activations and weights are on their way meanwhile.
+#include "copies.cuh"
 #include "formats.cuh"
 
 // Lanes of a warp over the rows of a tile, and over its outputs.
@@ -16,16 +17,6 @@ constexpr int WIDENED = PANEL * PITCH + 8 * (LANE_COLUMNS - 1);
 __device__ __forceinline__ int widened_at(int column) {
     int own = column % LANE_COLUMNS;
     return (own * COLUMN_LANES + column / LANE_COLUMNS) * PITCH + 8 * own;
-}
-
-__device__ __forceinline__ void copy_ahead(float *to, const float *from, bool there) {
-    u32 shared = (u32)__cvta_generic_to_shared(to);
-    // Zeros where there is nothing to copy.
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int LATER> __device__ __forceinline__ void wait_for_copies() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
 }
 
 // Writes the weights of the lane's output as numbers, without their scale.
