@@ -55,7 +55,9 @@ impl Alone {
     fn bytes(self, dim: usize, element: u32) -> usize {
         let width = [2, 4, 1][element as usize];
         let scales = if element == 2 { 2 * dim } else { 0 };
-        let stage = SEGMENT * dim * width + 128 + scales;
+        // Its blocks are shifted, so that lanes hit different banks.
+        let shifts = (dim + 63) / 128 * 128 + 64 + dim;
+        let stage = SEGMENT * dim * width + shifts + scales;
         let queries = (3 * self.heads + 7) * dim;
         let scores = self.heads * (self.room + 1) * SEGMENT;
         let chains = self.room * self.cluster * (self.heads * dim / self.cluster + self.heads);

@@ -21,13 +21,15 @@ template <int ELEMENT> struct Stage {
     static constexpr int WIDTH = ELEMENT == ELEMENT_F16 ? 2 : ELEMENT == ELEMENT_F32 ? 4 : 1;
     // Bytes of 32 dimensions of 16 keys.
     static constexpr int BLOCK = SEGMENT * LANES * WIDTH;
-    static constexpr int SHIFTS = 128;
+    static constexpr int SHIFT = 32;
     // Dimensions that a lane puts in place at once: those of a scale.
     static constexpr int STEP = ELEMENT == ELEMENT_INT8 ? SEGMENT : 1;
 
-    __device__ static int shift(int half, int dimensions) { return half * 64 + dimensions % 2 * 32; }
+    // Each block is shifted by 8 banks more than the one before it, and the second half by 16 banks beside the first.
+    __device__ static int half_shift(int dim) { return (dim + SHIFT + 31) / 128 * 128 + 2 * SHIFT; }
+    __device__ static int shift(int half, int block, int dim) { return half * half_shift(dim) + block * SHIFT; }
     // Where the scales begin.
-    __device__ static int scales(int dim) { return SEGMENT * dim * WIDTH + SHIFTS; }
+    __device__ static int scales(int dim) { return SEGMENT * dim * WIDTH + half_shift(dim) + dim; }
     __device__ static int bytes(int dim) { return scales(dim) + (ELEMENT == ELEMENT_INT8 ? 2 * dim : 0); }
 
     // Copies the segment whose first element is `from`; every lane of the warp takes part.
@@ -38,7 +40,7 @@ template <int ELEMENT> struct Stage {
         for (int half = 0; half < 2; half++)
 #pragma unroll 4
             for (int at = 16 * lane; at < bytes; at += 16 * 32)
-                copy_ahead(to + half * bytes + at + (keys ? shift(half, at / BLOCK) : 0), elements + half * bytes + at);
+                copy_ahead(to + half * bytes + at + (keys ? shift(half, at / BLOCK, dim) : 0), elements + half * bytes + at);
         if (ELEMENT == ELEMENT_INT8) {
             const u8 *scales_from = reinterpret_cast<const u8 *>(sequence.scales + from / SEGMENT);
             for (int at = 16 * lane; at < 2 * dim; at += 16 * 32) copy_ahead(to + scales(dim) + at, scales_from + at);
@@ -48,7 +50,7 @@ template <int ELEMENT> struct Stage {
     __device__ __forceinline__ static void put_key(u8 *stage, int key, const float *x, int dim) {
         int half = key / LANES, own = key % LANES;
         for (int d = threadIdx.x % 32 * STEP; d < dim; d += 32 * STEP) {
-            u8 *to = stage + ((half * dim + d) * LANES + own) * WIDTH + shift(half, d / SEGMENT);
+            u8 *to = stage + ((half * dim + d) * LANES + own) * WIDTH + shift(half, d / SEGMENT, dim);
             if (ELEMENT == ELEMENT_F16) *reinterpret_cast<__half *>(to) = __float2half_rn(x[d]);
             if (ELEMENT == ELEMENT_F32) *reinterpret_cast<float *>(to) = x[d];
             if (ELEMENT == ELEMENT_INT8)
@@ -87,7 +89,7 @@ __device__ __forceinline__ void score_stage(const u8 *stage, int dim, const floa
 #pragma unroll
         for (int h = 0; h < HEADS; h++) c[h] = make_float2(0.0f, 0.0f);
         if (mine < chains) {
-            const u8 *from = stage + ((half * dim + mine * SEGMENT) * LANES + own) * Stage<ELEMENT>::WIDTH + Stage<ELEMENT>::shift(half, mine);
+            const u8 *from = stage + ((half * dim + mine * SEGMENT) * LANES + own) * Stage<ELEMENT>::WIDTH + Stage<ELEMENT>::shift(half, mine, dim);
             float2 by = make_float2(1.0f, 1.0f);
             if (ELEMENT == ELEMENT_INT8) {
                 const u16 *scales = reinterpret_cast<const u16 *>(stage + Stage<ELEMENT>::scales(dim)) + (half * chains + mine) * LANES + own;
