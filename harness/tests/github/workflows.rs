@@ -254,22 +254,22 @@ const STEPS: [(&str, &str, i32); 13] = [
     ),
     (
         "integration.yml",
-        "cargo run --locked --bin harness -- doctor --platform \"$PLATFORM\"",
+        "cargo run --locked --features \"$FEATURES\" --bin harness -- doctor --platform \"$PLATFORM\"",
         NEEDS_SUITES + 3,
     ),
     (
         "integration.yml",
-        "cargo run --locked --bin harness -- prewarm --platform \"$PLATFORM\"",
+        "cargo run --locked --features \"$FEATURES\" --bin harness -- prewarm --platform \"$PLATFORM\"",
         NEEDS_SUITES + 4,
     ),
     (
         "integration.yml",
-        "cargo run --locked --bin harness -- gate --platform \"$PLATFORM\" --tier \"$TIER\" --out evidence",
+        "cargo run --locked --features \"$FEATURES\" --bin harness -- gate --platform \"$PLATFORM\" --tier \"$TIER\" --out evidence",
         NEEDS_SUITES + 3,
     ),
     (
         "integration.yml",
-        "cargo run --locked --bin harness -- verify --platform \"$PLATFORM\" --base HEAD --format github evidence/*.json",
+        "cargo run --locked --features \"$FEATURES\" --bin harness -- verify --platform \"$PLATFORM\" --base HEAD --format github evidence/*.json",
         0,
     ),
     (
@@ -356,6 +356,7 @@ fn each_step_is_run_here_as_it_stands_there() {
             ("SHA", head.clone()),
             ("TIER", "fast".to_owned()),
             ("PLATFORM", platform.to_owned()),
+            ("FEATURES", String::new()),
             ("HF_HOME", cache.path().display().to_string()),
             ("HF_HUB_OFFLINE", "1".to_owned()),
         ]

@@ -24,6 +24,8 @@ pub struct MemoryNeed {
     pub scratch_bytes: u64,
     /// Cached beginnings of prompts.
     pub prefix_bytes: u64,
+    /// Whether the sessions' KV caches lie in the memory of a GPU, whose room is checked there.
+    pub on_device: bool,
 }
 
 /// How much memory a server may take.
@@ -113,7 +115,10 @@ enum Whose {
 impl MemoryNeed {
     /// The need with every session in use.
     fn total(&self) -> u128 {
-        self.capacity as u128 * u128::from(self.slab_bytes) + self.fixed()
+        match self.on_device {
+            true => self.fixed(),
+            false => self.capacity as u128 * u128::from(self.slab_bytes) + self.fixed(),
+        }
     }
 
     /// The need with no session.
@@ -157,13 +162,11 @@ impl MemoryNeed {
 /// The arithmetic.
 impl fmt::Display for MemoryNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} sessions x {} of KV cache + {} of weights",
-            self.capacity,
-            bytes(self.slab_bytes),
-            bytes(self.model_bytes)
-        )?;
+        if !self.on_device {
+            let (capacity, slab) = (self.capacity, bytes(self.slab_bytes));
+            write!(f, "{capacity} sessions x {slab} of KV cache + ")?;
+        }
+        write!(f, "{} of weights", bytes(self.model_bytes))?;
         if self.scratch_bytes > 0 {
             write!(f, " + {} of scratch", bytes(self.scratch_bytes))?;
         }
@@ -182,6 +185,13 @@ impl TooLittleMemory {
             Whose::Limit => "--memory-limit is",
         };
         let arithmetic = format!("{need}, but {has} {}", bytes(*room));
+        if need.on_device {
+            let prefix = u128::from(need.prefix_bytes);
+            return match need.fixed() - prefix <= u128::from(*room) {
+                true => format!("{arithmetic}: use a smaller --prefix-cache-bytes"),
+                false => format!("{arithmetic}: use a smaller model"),
+            };
+        }
         let left = u128::from(*room).saturating_sub(need.fixed());
         match left.checked_div(u128::from(need.slab_bytes)) {
             Some(0) | None if need.prefix_bytes > 0 => {
@@ -225,6 +235,7 @@ mod tests {
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
             prefix_bytes: 0,
+            on_device: false,
         };
         assert_eq!(need.check(484 * MIB), Ok(()));
         assert!(need.check(484 * MIB - 1).is_err());
@@ -238,6 +249,7 @@ mod tests {
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
             prefix_bytes: 0,
+            on_device: false,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert_eq!(
@@ -268,6 +280,7 @@ mod tests {
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
             prefix_bytes: 0,
+            on_device: false,
         };
         let error = need.check(1024 * MIB).expect_err("too much").to_string();
         assert!(
@@ -284,6 +297,7 @@ mod tests {
             model_bytes: 100 * MIB,
             scratch_bytes: 0,
             prefix_bytes: 96 * MIB,
+            on_device: false,
         };
         assert_eq!(need.check(244 * MIB), Ok(()));
         let error = need.check(243 * MIB).expect_err("too much").to_string();
@@ -300,6 +314,26 @@ mod tests {
     }
 
     #[test]
+    fn caches_on_a_device_are_no_memory_of_the_host() {
+        let need = MemoryNeed {
+            capacity: 1000,
+            slab_bytes: 24 * MIB,
+            model_bytes: 100 * MIB,
+            scratch_bytes: 50 * MIB,
+            prefix_bytes: 96 * MIB,
+            on_device: true,
+        };
+        assert_eq!(need.check_limit(246 * MIB), Ok(()));
+        let said = |limit| need.check_limit(limit).expect_err("too much").to_string();
+        assert_eq!(
+            said(245 * MIB),
+            "100.0 MiB of weights + 50.0 MiB of scratch + 96.0 MiB of cached prompts = 246.0 MiB, but --memory-limit is \
+             245.0 MiB: use a smaller --prefix-cache-bytes"
+        );
+        assert!(said(149 * MIB).ends_with(": use a smaller model"));
+    }
+
+    #[test]
     fn products_beyond_64_bits_are_refused_not_wrapped() {
         let need = MemoryNeed {
             capacity: usize::MAX,
@@ -307,6 +341,7 @@ mod tests {
             model_bytes: 0,
             scratch_bytes: 0,
             prefix_bytes: 0,
+            on_device: false,
         };
         assert!(need.check(u64::MAX).is_err());
     }
@@ -319,6 +354,7 @@ mod tests {
             model_bytes: 100 * MIB,
             prefix_bytes: 0,
             scratch_bytes: 50 * MIB,
+            on_device: false,
         };
         assert_eq!(need.check_limit(534 * MIB), Ok(()));
         let error = need

@@ -53,6 +53,7 @@ mod tests {
         model_bytes: 30,
         scratch_bytes: 0,
         prefix_bytes: 0,
+        on_device: false,
     };
 
     fn bytes(flags: &[&str], machine: u64) -> Result<u64, String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kakeya_core::SlabPool;
-use kakeya_model::{Compute, KvLayout, LogitRows, Model, SequenceInput};
+use kakeya_model::{Compute, CudaError, Isa, KvLayout, LogitRows, Model, SequenceInput};
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
@@ -83,11 +83,12 @@ pub(super) struct Batched {
     model: Arc<Model>,
     compute: Compute,
     sessions: Vec<SinkWindowVerifier>,
+    prompt: Vec<u32>,
     tokens: Vec<u32>,
 }
 
 impl Batched {
-    /// `count` sessions with the same prompt.
+    /// `count` sessions that are to have the same prompt.
     pub(super) fn new(
         model: &Arc<Model>,
         options: &EngineOptions,
@@ -102,6 +103,7 @@ impl Batched {
             model_bytes: model.weight_bytes() as u64,
             scratch_bytes: 0,
             prefix_bytes: 0,
+            on_device: options.compute.isa == Isa::Cuda,
         };
         need.check(memory::machine_bytes()?)?;
         let mut compute = Compute::new(options.compute)?;
@@ -109,21 +111,16 @@ impl Batched {
         let sessions = (0..count)
             .map(|_| {
                 let slab = pool.acquire()?;
-                let mut session = SinkWindowVerifier::new(
-                    Arc::clone(model),
-                    options.cache,
-                    Arc::clone(&layout),
-                    slab,
-                )?;
-                session.prefill(&mut compute, prompt, LogitRows::None);
-                Ok(session)
+                let (model, layout) = (Arc::clone(model), Arc::clone(&layout));
+                Ok(SinkWindowVerifier::new(model, options.cache, layout, slab)?)
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             model: Arc::clone(model),
             compute,
             sessions,
-            tokens: (0..count as u32).collect(),
+            prompt: prompt.to_vec(),
+            tokens: Vec::new(),
         })
     }
 
@@ -135,8 +132,27 @@ impl Batched {
         phases(&self.compute, tokens)
     }
 
-    /// Tokens a second of all sessions while each generates `generated` more, greedily.
+    /// Brings every session to the end of its prompt: where its slab still has that, by forgetting what came after.
+    fn go_back(&mut self) -> Result<(), CudaError> {
+        let depth = self.prompt.len() as u64;
+        for session in &mut self.sessions {
+            if session.still_holds(depth) {
+                session.rewind(depth);
+            } else {
+                session.reset();
+                session.prefill(&mut self.compute, &self.prompt, LogitRows::None);
+            }
+        }
+        self.tokens.clear();
+        self.tokens.extend(0..self.sessions.len() as u32);
+        self.compute.fault().cloned().map_or(Ok(()), Err)
+    }
+
+    /// Tokens a second of all sessions while each generates `generated` after its prompt, greedily.
     pub(super) fn decode(&mut self, generated: usize) -> anyhow::Result<f64> {
+        self.compute.pause_profile(true);
+        self.go_back()?;
+        self.compute.pause_profile(false);
         let start = Instant::now();
         for _ in 0..generated {
             let mut batch: Vec<SequenceInput<'_>> = self

@@ -339,6 +339,7 @@ impl Memory {
             model_bytes,
             scratch_bytes: 0,
             prefix_bytes: 0,
+            on_device: false,
         };
         let weight_bytes = weights.map(|bytes| bytes as u64);
         Ok(Self {
