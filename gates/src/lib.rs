@@ -48,13 +48,3 @@ pub use suites::registry;
 pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {
     kakeya_suite::run_case(case, context, kakeya_model::forward_passes)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shipped_registry_is_well_formed() {
-        assert_eq!(check_registry(&registry()), Ok(()));
-    }
-}
