@@ -106,7 +106,7 @@ impl Batched {
             on_device: options.compute.isa == Isa::Cuda,
         };
         need.check(memory::machine_bytes()?)?;
-        let mut compute = Compute::new(options.compute)?;
+        let compute = Compute::new(options.compute)?;
         let mut pool = SlabPool::of(shape, count, || compute.storage(shape))?;
         let sessions = (0..count)
             .map(|_| {
