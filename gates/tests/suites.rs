@@ -1,7 +1,8 @@
 //! The gate's suites under `cargo test`: the same registry, the same model, the fast tier.
 //!
 //! Names are `suite::case`. Cases run one after the other unless `--test-threads` says otherwise, because
-//! they share a few cores and a loaded model. `KAKEYA_TIER=full` runs the full tier.
+//! they share a few cores and a loaded model. `KAKEYA_TIER=full` runs the full tier, and `KAKEYA_SUITES=model,grpc` these suites
+//! alone.
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -35,7 +36,7 @@ fn run() -> Result<ExitCode, Error> {
     };
     let shared = Arc::new(Shared::new(tier)?);
     // Trials own what they run for as long as the process lives.
-    let suites: &'static [Suite] = Box::leak(registry().into_boxed_slice());
+    let suites: &'static [Suite] = Box::leak(asked(registry())?.into_boxed_slice());
     let mut trials = Vec::new();
     for suite in suites {
         let context = Arc::new(OnceLock::new());
@@ -49,6 +50,25 @@ fn run() -> Result<ExitCode, Error> {
         return Err("no suite has a case, so nothing would be tested".into());
     }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// The suites that `KAKEYA_SUITES` names, in the order of the registry; all of them where it is not set.
+fn asked(suites: Vec<Suite>) -> Result<Vec<Suite>, Error> {
+    let Ok(text) = std::env::var("KAKEYA_SUITES") else {
+        return Ok(suites);
+    };
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    let known: Vec<&str> = suites.iter().map(Suite::id).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(name)) {
+        let known = known.join(", ");
+        return Err(
+            format!("KAKEYA_SUITES: there is no suite {name:?}: expected some of {known}").into(),
+        );
+    }
+    Ok(suites
+        .into_iter()
+        .filter(|suite| names.contains(&suite.id()))
+        .collect())
 }
 
 /// What the trials share: one loaded model, and one context per suite.
