@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 /// A call that did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,7 @@ impl ClientError {
 
     /// The error that a call ended with.
     pub(crate) fn of(address: &str, status: Status) -> Self {
+        let status = overdue(status);
         match status.source() {
             // Only a connection has a cause; what a server says comes as a text.
             Some(cause) if status.code() == Code::Unavailable => Self::unreachable(address, cause),
@@ -79,6 +80,20 @@ impl ClientError {
             Self::Address { .. } | Self::Key | Self::Route | Self::Contract(_) => None,
         }
     }
+}
+
+/// A deadline that passes here before the server's answer comes is one all the same: tonic tells it as CANCELLED, and
+/// which of the two clocks is first is chance.
+fn overdue(status: Status) -> Status {
+    if causes(&status).any(<dyn Error>::is::<TimeoutExpired>) {
+        Status::deadline_exceeded("the call's deadline has passed before an answer came")
+    } else {
+        status
+    }
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |&error| error.source())
 }
 
 fn innermost(error: &dyn Error) -> String {
@@ -137,6 +152,17 @@ mod tests {
                 "{part}"
             );
         }
+    }
+
+    #[test]
+    fn a_deadline_is_one_whoever_notices_it() {
+        let here = Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(here.code(), Code::Cancelled, "tonic's own reading");
+        let error = ClientError::of("127.0.0.1:1", here);
+        assert_eq!(error.code(), Some(Code::DeadlineExceeded), "{error}");
+        assert!(error.to_string().contains("more time"), "{error}");
+        let left = ClientError::of("127.0.0.1:1", Status::cancelled("the client left"));
+        assert_eq!(left.code(), Some(Code::Cancelled), "{left}");
     }
 
     #[test]
