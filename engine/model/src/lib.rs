@@ -17,6 +17,7 @@ mod config;
 #[expect(unsafe_code, reason = "the driver and its memory are raw")]
 mod cuda;
 pub mod device;
+mod draw;
 mod error;
 #[expect(unsafe_code, reason = "the kernels are called")]
 pub mod head;
@@ -44,6 +45,7 @@ pub use compute::{
 };
 pub use config::{Activation, LayerKind, ModelConfig, RopeConfig, RopeScaling};
 pub use device::CudaError;
+pub use draw::{Draw, Drawer};
 pub use error::ModelError;
 pub use inspect::Inspection;
 pub use isa::{Isa, IsaError};

@@ -2,10 +2,11 @@
 //!
 //! The draw for a token is a function of the seed and of the token's absolute position alone (a counter-based
 //! generator: ChaCha with 8 rounds, the seed as its key and the position as its stream), so it cannot depend
-//! on chunking, on the batch, or on tokens that were proposed and rejected. Probabilities are computed in f64
-//! with a software `exp`, so that every platform draws the same token from the same logits.
+//! on chunking, on the batch, or on tokens that were proposed and rejected. What tokens weigh, and which one is drawn, is
+//! rule DRAW of `docs/numerics.md`: every platform draws the same token from the same logits.
 
 use kakeya_core::{GenerateParams, Sampling, TokenSet};
+use kakeya_model::{Draw, Drawer};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -16,17 +17,12 @@ use crate::adjust::Adjuster;
 pub struct Sampler {
     /// Where no penalty and no bias is asked for there is none, and the logits are used as they lie.
     adjuster: Option<Adjuster>,
-    draw: Draw,
-}
-
-/// Draws from logits that are adjusted already.
-#[derive(Clone, Debug)]
-struct Draw {
     sampling: Sampling,
     seed: u64,
-    /// Token ids, kept between draws to save the allocation.
-    order: Vec<u32>,
-    weights: Vec<f64>,
+    drawer: Drawer,
+    /// The tokens that are allowed and their logits, kept between draws to save the allocation.
+    allowed: Vec<u32>,
+    logits: Vec<f32>,
 }
 
 impl Sampler {
@@ -34,9 +30,19 @@ impl Sampler {
     /// Without a seed it takes a random one.
     #[must_use]
     pub fn new(params: &GenerateParams, vocabulary: usize, history: &[u32]) -> Self {
+        let seed = params.sampling.seed.unwrap_or_else(|| {
+            getrandom::u64().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the system gave no randomness: the clock seeds this generation");
+                std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64)
+            })
+        });
         Self {
             adjuster: Adjuster::new(params, vocabulary, history),
-            draw: Draw::new(params.sampling),
+            sampling: params.sampling,
+            seed,
+            drawer: Drawer::default(),
+            allowed: Vec::new(),
+            logits: Vec::new(),
         }
     }
 
@@ -49,27 +55,52 @@ impl Sampler {
     ///
     /// Asking changes nothing: a token that was emitted is told to [`Sampler::note`].
     pub fn next(&mut self, logits: &[f32], position: u64) -> u32 {
-        self.draw(logits, position, None)
+        let draw = self.draw(position);
+        let logits = match &mut self.adjuster {
+            Some(adjuster) => adjuster.adjust(logits),
+            None => logits,
+        };
+        match draw {
+            Some(draw) => self.drawer.draw(logits, &draw) as u32,
+            None => greedy(logits),
+        }
     }
 
     /// The same, from the tokens of `allowed` alone, one or more of those that have logits: as if the others had a
     /// logit of minus infinity before anything is cut off.
     pub fn next_allowed(&mut self, logits: &[f32], position: u64, allowed: &TokenSet) -> u32 {
-        self.draw(logits, position, Some(allowed))
-    }
-
-    fn draw(&mut self, logits: &[f32], position: u64, allowed: Option<&TokenSet>) -> u32 {
+        let draw = self.draw(position);
         let logits = match &mut self.adjuster {
             Some(adjuster) => adjuster.adjust(logits),
             None => logits,
         };
-        self.draw.next(logits, position, allowed)
+        self.allowed.clear();
+        self.allowed.extend(allowed.iter());
+        self.logits.clear();
+        let of_allowed = self.allowed.iter().map(|id| logits[*id as usize]);
+        self.logits.extend(of_allowed);
+        let place = match draw {
+            Some(draw) => self.drawer.draw(&self.logits, &draw),
+            None => greedy(&self.logits) as usize,
+        };
+        self.allowed[place]
+    }
+
+    /// How the token for `position` is drawn; `None` where the largest logit is taken.
+    fn draw(&self, position: u64) -> Option<Draw> {
+        (self.sampling.temperature != 0.0).then(|| Draw {
+            temperature: self.sampling.temperature,
+            top_k: self.sampling.top_k,
+            top_p: self.sampling.top_p,
+            min_p: self.sampling.min_p,
+            random: random(self.seed, position),
+        })
     }
 
     /// Whether it takes the greatest logit as it is: then nobody needs to look at the others.
     #[must_use]
     pub fn takes_greatest(&self) -> bool {
-        self.adjuster.is_none() && self.draw.sampling.temperature == 0.0
+        self.adjuster.is_none() && self.sampling.temperature == 0.0
     }
 
     /// Takes note of a token that was emitted: the penalties count it from now on.
@@ -80,101 +111,13 @@ impl Sampler {
     }
 }
 
-impl Draw {
-    fn new(sampling: Sampling) -> Self {
-        let seed = sampling.seed.unwrap_or_else(|| {
-            getrandom::u64().unwrap_or_else(|error| {
-                tracing::warn!(%error, "the system gave no randomness: the clock seeds this generation");
-                std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64)
-            })
-        });
-        Self {
-            sampling,
-            seed,
-            order: Vec::new(),
-            weights: Vec::new(),
-        }
-    }
-
-    fn next(&mut self, logits: &[f32], position: u64, allowed: Option<&TokenSet>) -> u32 {
-        self.order.clear();
-        match allowed {
-            None if self.sampling.temperature == 0.0 => return greedy(logits),
-            None => self.order.extend(0..logits.len() as u32),
-            Some(allowed) => self.order.extend(allowed.iter()),
-        }
-        if self.sampling.temperature == 0.0 {
-            return greedy_of(&self.order, logits);
-        }
-        self.rank(logits);
-        let peak = f64::from(logits[self.order[0] as usize]);
-        let temperature = f64::from(self.sampling.temperature);
-        self.weights.clear();
-        self.weights.extend(
-            self.order
-                .iter()
-                .map(|id| libm::exp((f64::from(logits[*id as usize]) - peak) / temperature)),
-        );
-        let kept = self.nucleus().min(self.likely());
-        let total: f64 = self.weights[..kept].iter().sum();
-        let mut left = self.uniform(position) * total;
-        for (id, weight) in self.order[..kept].iter().zip(&self.weights) {
-            left -= weight;
-            if left < 0.0 {
-                return *id;
-            }
-        }
-        self.order[kept - 1]
-    }
-
-    /// Ids by falling logit, rising id among equals, cut to `top_k`.
-    fn rank(&mut self, logits: &[f32]) {
-        let by_logit = |a: &u32, b: &u32| {
-            logits[*b as usize]
-                .total_cmp(&logits[*a as usize])
-                .then(a.cmp(b))
-        };
-        let keep = self.sampling.top_k as usize;
-        if keep > 0 && keep < self.order.len() {
-            self.order.select_nth_unstable_by(keep, by_logit);
-            self.order.truncate(keep);
-        }
-        self.order.sort_unstable_by(by_logit);
-    }
-
-    /// How many of the ranked tokens reach `top_p` together.
-    fn nucleus(&self) -> usize {
-        if self.sampling.top_p >= 1.0 {
-            return self.weights.len();
-        }
-        let bound = f64::from(self.sampling.top_p) * self.weights.iter().sum::<f64>();
-        let mut sum = 0.0;
-        for (index, weight) in self.weights.iter().enumerate() {
-            sum += weight;
-            if sum >= bound {
-                return index + 1;
-            }
-        }
-        self.weights.len()
-    }
-
-    /// How many of the ranked tokens are at least `min_p` times as likely as the first, whose weight is 1.
-    fn likely(&self) -> usize {
-        let least = f64::from(self.sampling.min_p);
-        if least == 0.0 {
-            return self.weights.len();
-        }
-        self.weights.partition_point(|weight| *weight >= least)
-    }
-
-    /// A number from 0 up to, and without, 1.
-    fn uniform(&self, position: u64) -> f64 {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&self.seed.to_le_bytes());
-        let mut rng = ChaCha8Rng::from_seed(key);
-        rng.set_stream(position);
-        (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
+/// The random bits of a position.
+fn random(seed: u64, position: u64) -> u64 {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(position);
+    rng.next_u64()
 }
 
 /// The index of the largest logit, the lowest among equals.
@@ -197,17 +140,6 @@ pub fn greedy(logits: &[f32]) -> u32 {
     // Nothing is larger than the first if that is no number.
     let found = logits.iter().position(|value| *value == largest);
     found.unwrap_or(0) as u32
-}
-
-/// The same of the ids in `order`, which is ascending and not empty.
-fn greedy_of(order: &[u32], logits: &[f32]) -> u32 {
-    let mut best = order[0];
-    for id in order {
-        if logits[*id as usize] > logits[best as usize] {
-            best = *id;
-        }
-    }
-    best
 }
 
 #[cfg(test)]

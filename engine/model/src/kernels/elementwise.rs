@@ -3,7 +3,7 @@
 
 use crate::FREE_ORDER;
 use crate::config::SEGMENT;
-use crate::simd::{LANES, Vector};
+use crate::simd::{LANES, Vector, exp};
 
 /// Where a packed row goes: see [`super::linear::Activations`] for the order.
 #[derive(Clone, Copy)]
@@ -44,6 +44,27 @@ impl PackedRow {
             *self.sums.add(segment * self.rows + self.row) = sum;
         }
     }
+}
+
+/// `out[i] = exp((x[i] - peak) / temperature)`: rule DRAW of `docs/numerics.md`.
+///
+/// # Safety
+/// The processor has the instructions of `V`; `out` is as long as `x`.
+#[inline(always)]
+pub(crate) unsafe fn terms<V: Vector>(x: &[f32], peak: f32, temperature: f32, out: &mut [f32]) {
+    let whole = x.len() / LANES * LANES;
+    let (mut rest, mut found) = ([0.0; LANES], [0.0; LANES]);
+    rest[..x.len() - whole].copy_from_slice(&x[whole..]);
+    // SAFETY: every index below stays under `whole`, which both are at least as long as, by the caller.
+    unsafe {
+        let (peak, temperature) = (V::splat(peak), V::splat(temperature));
+        for at in (0..whole).step_by(LANES) {
+            let x = V::load(x.as_ptr().add(at));
+            exp(x.sub(peak).div(temperature)).store(out.as_mut_ptr().add(at));
+        }
+        exp(V::load(rest.as_ptr()).sub(peak).div(temperature)).store(found.as_mut_ptr());
+    }
+    out[whole..].copy_from_slice(&found[..x.len() - whole]);
 }
 
 /// The sum of a vector's lanes, in the order that is fastest: for [`FREE_ORDER`] only.

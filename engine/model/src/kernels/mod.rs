@@ -28,6 +28,7 @@ pub(crate) struct Kernels {
     pub(crate) norm: unsafe fn(&[f32], &[f32], f32, PackedRow),
     pub(crate) norm_heads: unsafe fn(&mut [f32], &[f32], f32),
     pub(crate) norm_and_add: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(crate) terms: unsafe fn(&[f32], f32, f32, &mut [f32]),
     pub(crate) product: unsafe fn(&Product<'_>, usize, usize),
     pub(crate) gated: unsafe fn(&Gated<'_>, usize, usize),
     pub(crate) f16: CacheKernels<*mut u16>,
@@ -82,6 +83,12 @@ macro_rules! kernels {
             unsafe fn norm_and_add(x: &[f32], weights: &[f32], epsilon: f32, to: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { elementwise::norm_and_add::<V>(x, weights, epsilon, to) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn terms(x: &[f32], peak: f32, temperature: f32, out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { elementwise::terms::<V>(x, peak, temperature, out) }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -215,6 +222,7 @@ macro_rules! kernels {
                 norm,
                 norm_heads,
                 norm_and_add,
+                terms,
                 product,
                 gated,
                 f16: cache(),
@@ -260,5 +268,18 @@ impl Kernels {
             Isa::Neon => instances::neon::KERNELS,
             _ => instances::scalar::KERNELS,
         }
+    }
+
+    /// `exp((logit - peak) / temperature)` of each logit.
+    pub(crate) fn terms_of(
+        self,
+        logits: &[f32],
+        peak: f32,
+        temperature: f32,
+        terms: &mut Vec<f32>,
+    ) {
+        terms.resize(logits.len(), 0.0);
+        // SAFETY: `Kernels::of` checked the instructions, and there are as many terms as logits.
+        unsafe { (self.terms)(logits, peak, temperature, terms) };
     }
 }

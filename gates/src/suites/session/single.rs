@@ -2,7 +2,7 @@
 
 use kakeya_core::{
     AdmissionPolicy, Consumer, EngineError, EngineHandle, GenerateEvent, GenerateParams,
-    InvalidArgument,
+    InvalidArgument, Sampling,
 };
 use kakeya_runtime::{EngineConfig, StepLoop};
 
@@ -19,6 +19,10 @@ pub fn cases() -> Vec<Case> {
         Case::fast(
             "a_single_generation_says_what_a_session_would",
             says_what_a_session_would,
+        ),
+        Case::fast(
+            "generations_side_by_side_draw_what_each_draws_alone",
+            draw_what_each_draws_alone,
         ),
         Case::fast(
             "a_single_generation_leaves_nothing_behind",
@@ -111,6 +115,66 @@ fn says_what_a_session_would(context: &SuiteContext) -> CaseResult {
             finish(other).await?;
         }
         ensure_nothing_left(engine, "four generations").await
+    })
+}
+
+/// A GPU draws beside the pass where several may be in it; a generation that is stepped by itself draws from the logits.
+fn draw_what_each_draws_alone(context: &SuiteContext) -> CaseResult {
+    let prompt = prose(context, 40)?;
+    let hot = seeded(24, 11);
+    let of = |sampling: Sampling| GenerateParams {
+        sampling,
+        ..hot.clone()
+    };
+    let free = Sampling {
+        top_k: 0,
+        top_p: 1.0,
+        temperature: 1.0,
+        ..hot.sampling
+    };
+    let asked = [
+        of(free),
+        of(Sampling { top_k: 3, ..free }),
+        of(Sampling { top_p: 0.8, ..free }),
+        of(Sampling { min_p: 0.1, ..free }),
+        of(Sampling {
+            temperature: 2.0,
+            top_k: 400,
+            top_p: 0.999,
+            min_p: 1e-4,
+            ..free
+        }),
+        of(Sampling {
+            presence_penalty: 1.0,
+            ..free
+        }),
+        greedy(24),
+    ];
+    let config = EngineConfig {
+        capacity: asked.len(),
+        active: asked.len(),
+        ..small(context)
+    };
+    with_loop(context, config.clone(), async |engine| {
+        let mut side_by_side = Vec::new();
+        for params in &asked {
+            side_by_side.push(complete(engine, &prompt, params.clone()).await?);
+        }
+        let mut streams = Vec::new();
+        for (events, params) in side_by_side.into_iter().zip(&asked) {
+            let found = finish(events).await?;
+            let alone = solo(context, &config, &prompt, params.clone())?;
+            found.ensure_same_as(&format!("{:?}", params.sampling), &alone)?;
+            streams.push(found.tokens);
+        }
+        let last = &streams[streams.len() - 1];
+        ensure!(
+            streams[..streams.len() - 1]
+                .iter()
+                .all(|drawn| drawn != last),
+            "a stream that is drawn is the greedy one: {streams:?}"
+        );
+        Ok(())
     })
 }
 
