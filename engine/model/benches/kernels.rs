@@ -6,10 +6,13 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kakeya_model::Isa;
 use kakeya_model::probe::{Kernel, Probe, ProbeShape};
 
+use kakeya_model::{Draw, Drawer, Isa};
+
 const ROWS: [usize; 5] = [1, 4, 16, 64, 512];
+/// Logits of SmolLM2, and of Gemma 3.
+const VOCABULARIES: [usize; 2] = [49_152, 262_144];
 
 fn kernels(criterion: &mut Criterion) {
     let isa = match Isa::from_env() {
@@ -37,5 +40,42 @@ fn kernels(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, kernels);
+/// A token, from a few logits that stand out and many that do not.
+fn draws(criterion: &mut Criterion) {
+    for (name, top_k, top_p) in [
+        ("all", 0, 1.0),
+        ("top_p 0.9", 0, 0.9),
+        ("top_k 40, top_p 0.95", 40, 0.95),
+    ] {
+        let mut group = criterion.benchmark_group(format!("draw/{name}"));
+        for vocabulary in VOCABULARIES {
+            let noise = |at: usize| ((at * 7919 + 13) % 4001) as f32 / 250.0 - 8.0;
+            let mut logits: Vec<f32> = (0..vocabulary).map(noise).collect();
+            for at in 0..20 {
+                logits[at * 997] += 12.0 + 0.3 * at as f32;
+            }
+            let (mut drawer, mut random) = (Drawer::default(), 0_u64);
+            group.bench_with_input(
+                BenchmarkId::from_parameter(vocabulary),
+                &logits,
+                |bencher, logits| {
+                    bencher.iter(|| {
+                        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                        let draw = Draw {
+                            temperature: 0.9,
+                            top_k,
+                            top_p,
+                            min_p: 0.0,
+                            random,
+                        };
+                        drawer.draw(black_box(logits), &draw)
+                    });
+                },
+            );
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, kernels, draws);
 criterion_main!(benches);
