@@ -7,7 +7,6 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kakeya_model::probe::{Kernel, Probe, ProbeShape};
-
 use kakeya_model::{Draw, Drawer, Isa};
 
 const ROWS: [usize; 5] = [1, 4, 16, 64, 512];

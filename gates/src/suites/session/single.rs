@@ -118,7 +118,7 @@ fn says_what_a_session_would(context: &SuiteContext) -> CaseResult {
     })
 }
 
-/// A GPU draws beside the pass where several may be in it; a generation that is stepped by itself draws from the logits.
+/// Generations of every kind of draw share passes, and one that is stepped by itself draws the same.
 fn draw_what_each_draws_alone(context: &SuiteContext) -> CaseResult {
     let prompt = prose(context, 40)?;
     let hot = seeded(24, 11);
