@@ -85,6 +85,16 @@ impl Isa {
         }
     }
 
+    /// How many chunks of a layout a pass may take of one session, one after the other in each layer: a GPU makes products
+    /// of more rows in less time for each, and a processor does not.
+    #[must_use]
+    pub fn chunks(self) -> usize {
+        match self {
+            Self::Cuda => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether this machine can run it.
     #[must_use]
     pub fn is_supported(self) -> bool {

@@ -6,7 +6,7 @@ use kakeya_core::{EngineError, InvalidArgument, SessionId};
 
 use crate::engine::Engine;
 use crate::pass::Pass;
-use crate::verifier::MAX_CHUNK;
+use crate::verifier::longest_append;
 
 /// One append, done a slice at a time so that other sessions get their turns in between.
 ///
@@ -17,6 +17,8 @@ pub struct AppendCoordinator {
     id: SessionId,
     tokens: Vec<u32>,
     done: usize,
+    /// Tokens that a pass may have of it.
+    longest: usize,
     /// When the first of them went into a pass.
     since: Option<Instant>,
 }
@@ -61,6 +63,7 @@ impl AppendCoordinator {
             id: id.clone(),
             tokens,
             done: 0,
+            longest: longest_append(engine.config().isa),
             since: None,
         })
     }
@@ -94,7 +97,7 @@ impl AppendCoordinator {
         self.tokens.len() - self.done
     }
 
-    /// Adds up to `slice` more tokens to a pass (at most [`MAX_CHUNK`]; at least one). Returns how many.
+    /// Adds up to `slice` more tokens to a pass (at most [`longest_append`]; at least one). Returns how many.
     pub fn join(&mut self, pass: &mut Pass, slice: usize) -> usize {
         self.since.get_or_insert_with(Instant::now);
         let chunk = self.chunk(slice);
@@ -137,7 +140,7 @@ impl AppendCoordinator {
     }
 
     fn chunk(&self, slice: usize) -> &[u32] {
-        let count = self.left().min(slice.clamp(1, MAX_CHUNK));
+        let count = self.left().min(slice.clamp(1, self.longest));
         &self.tokens[self.done..][..count]
     }
 
@@ -148,7 +151,7 @@ impl AppendCoordinator {
     pub fn append(engine: &mut Engine, id: &SessionId, tokens: &[u32]) -> Result<u64, EngineError> {
         let mut append = Self::begin(engine, id, tokens.to_vec(), Instant::now())?;
         while !append.is_done() {
-            append.step(engine, MAX_CHUNK, Instant::now())?;
+            append.step(engine, append.longest, Instant::now())?;
         }
         Ok(engine.history(id)?.len() as u64)
     }

@@ -33,4 +33,4 @@ pub use sampler::Sampler;
 pub use snapshot::{SnapshotCodec, StateDigest};
 pub use speculation::Speculation;
 pub use step_loop::{StepLoop, StepLoopThread};
-pub use verifier::{MAX_CHUNK, SinkWindowVerifier};
+pub use verifier::{MAX_CHUNK, SinkWindowVerifier, longest_append};

@@ -39,7 +39,7 @@ impl Pass {
         self.pieces.clear();
     }
 
-    /// Adds the next tokens of a session: 1 to [`MAX_CHUNK`](crate::MAX_CHUNK) of them, each in the vocabulary.
+    /// Adds the next tokens of a session: 1 to [`longest_append`](crate::longest_append) of them, each in the vocabulary.
     /// A session can be in a pass once. `last_logits` asks for the logits after the last token.
     pub fn push(&mut self, id: &SessionId, tokens: &[u32], last_logits: bool) {
         let rows = if last_logits {

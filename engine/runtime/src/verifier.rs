@@ -8,11 +8,19 @@
 use std::sync::Arc;
 
 use kakeya_core::{CacheConfig, CacheInspector, KVSlab, KvStorage, SlabShape};
-use kakeya_model::{Compute, CudaError, KvLayout, LayerLengths, LogitRows, Model, SequenceInput};
+use kakeya_model::{
+    Compute, CudaError, Isa, KvLayout, LayerLengths, LogitRows, Model, SequenceInput,
+};
 use thiserror::Error;
 
-/// Positions that one forward pass may add to a session.
+/// Positions that a slab has room for beyond those that are cached: a processor's pass adds so many to a session at most.
 pub const MAX_CHUNK: usize = 256;
+
+/// Positions that a pass on `isa` may add to a session.
+#[must_use]
+pub fn longest_append(isa: Isa) -> usize {
+    MAX_CHUNK * isa.chunks()
+}
 
 /// A slab that does not fit the model and the cache policy.
 #[derive(Debug, Error)]
@@ -131,10 +139,11 @@ impl SinkWindowVerifier {
         self.layout.cached_positions(self.committed) * per_position as u64
     }
 
-    /// Appends tokens and commits them, [`MAX_CHUNK`] at a time. Afterwards `compute.logits(0)` holds the
+    /// Appends tokens and commits them, [`longest_append`] at a time. Afterwards `compute.logits(0)` holds the
     /// rows asked for *of the last chunk*.
     pub fn prefill(&mut self, compute: &mut Compute, tokens: &[u32], rows: LogitRows) {
-        let mut chunks = tokens.chunks(MAX_CHUNK).peekable();
+        let longest = longest_append(compute.options().isa);
+        let mut chunks = tokens.chunks(longest).peekable();
         while let Some(chunk) = chunks.next() {
             let rows = if rows == LogitRows::Last && chunks.peek().is_some() {
                 LogitRows::None
@@ -146,7 +155,7 @@ impl SinkWindowVerifier {
         }
     }
 
-    /// Runs up to [`MAX_CHUNK`] tokens at the current position, without committing them. A block that is
+    /// Runs up to [`longest_append`] tokens at the current position, without committing them. A block that is
     /// still in flight is dropped first. Returns the logits asked for, row-major.
     ///
     /// # Panics

@@ -93,7 +93,8 @@ impl LogitRows {
 
 /// One session's part of a forward pass.
 pub struct SequenceInput<'a> {
-    /// New tokens, each below the vocabulary's size; at most the layout's `max_chunk`.
+    /// New tokens, each below the vocabulary's size; at most the layout's `max_chunk`, or, of one sequence of a pass,
+    /// [`Isa::chunks`] times that.
     pub tokens: &'a [u32],
     /// The position of the first one.
     pub start: u64,
@@ -311,7 +312,7 @@ impl Compute {
     /// When a token is outside the vocabulary, a sequence has more tokens than its layout allows, or its
     /// slab has another shape: callers check these first, and going on would corrupt a session.
     pub fn forward(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
-        check(model, batch);
+        check(model, batch, self.options.isa.chunks());
         on_backend!(&mut self.backend, backend => backend.forward(model, batch));
     }
 
@@ -347,7 +348,13 @@ impl Compute {
     }
 }
 
-fn check(model: &Model, batch: &[SequenceInput<'_>]) {
+fn check(model: &Model, batch: &[SequenceInput<'_>], chunks: usize) {
+    let longer =
+        |sequence: &&SequenceInput<'_>| sequence.tokens.len() > sequence.layout.max_chunk();
+    assert!(
+        batch.iter().filter(longer).count() <= 1,
+        "more than one sequence of a pass is longer than a chunk"
+    );
     for sequence in batch {
         let vocabulary = model.config.vocabulary;
         assert!(
@@ -358,7 +365,7 @@ fn check(model: &Model, batch: &[SequenceInput<'_>]) {
             "a token is outside the vocabulary"
         );
         assert!(
-            sequence.tokens.len() <= sequence.layout.max_chunk(),
+            sequence.tokens.len() <= chunks * sequence.layout.max_chunk(),
             "a chunk is longer than the layout allows"
         );
         let elements = match &*sequence.storage {

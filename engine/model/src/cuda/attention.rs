@@ -1,10 +1,13 @@
 //! How attention is shared among blocks, and its launches.
 
+use std::ops::Range;
+
 use super::context::Launch;
 use super::graph::Shape;
 use super::kernels::{argument, plain};
 use super::plan::{
-    AttentionArgument, RotationArgument, RowTileArgument, TILE_ROWS, kind_of, kinds,
+    AttentionArgument, RotationArgument, RowArgument, RowTileArgument, SightArgument, Step,
+    TILE_ROWS, kind_of, kinds,
 };
 use super::run::{BUSY, CudaCompute, mixed};
 use crate::compute::PassSize;
@@ -35,6 +38,16 @@ pub(super) enum AttentionShape {
         room: usize,
         tiles: usize,
     },
+}
+
+impl AttentionShape {
+    /// Tiles of all rows.
+    pub(super) fn tiles(self, rows: usize) -> usize {
+        match self {
+            Self::Alone(_) => rows,
+            Self::Tiles { tiles, .. } => tiles,
+        }
+    }
 }
 
 /// How the attention of rows is shared that are alone.
@@ -152,14 +165,24 @@ impl CudaCompute {
     pub(super) fn rotate(
         &self,
         rotation: &RotationArgument,
-        shape: Shape,
+        step: &Range<Step>,
     ) -> Result<(), CudaError> {
         let config = self.config();
+        let rows = step.end.rows - step.start.rows;
+        let from = |all: u64, bytes: usize| all + (step.start.rows * bytes) as u64;
+        let keys = config.kv_heads * config.head_dim * size_of::<f32>();
+        let rotation = RotationArgument {
+            rows: from(rotation.rows, size_of::<RowArgument>()),
+            sights: from(rotation.sights, size_of::<SightArgument>()),
+            keys: from(rotation.keys, keys),
+            values: from(rotation.values, keys),
+            ..*rotation
+        };
         // A warp for each of at most eight heads at once: the key as it is and as it was, and the value; angles for all.
         let warps = config.kv_heads.min(8);
         let floats = (3 * warps + 2) * config.head_dim;
-        let launch = plain((shape.rows, 1), 32 * warps, floats * size_of::<f32>());
-        self.launch("rotate_and_store", launch, &mut [argument(rotation)])
+        let launch = plain((rows, 1), 32 * warps, floats * size_of::<f32>());
+        self.launch("rotate_and_store", launch, &mut [argument(&rotation)])
     }
 
     pub(super) fn attend(
@@ -167,13 +190,15 @@ impl CudaCompute {
         made: RotationArgument,
         layer: usize,
         shape: Shape,
+        step: &Range<Step>,
     ) -> Result<(), CudaError> {
         let (config, scratch) = (self.config(), self.scratch());
-        let (tiles, heads) = match shape.attention {
-            AttentionShape::Alone(alone) => (shape.rows, alone.heads),
-            AttentionShape::Tiles { heads, tiles, .. } => (tiles, heads),
+        let heads = match shape.attention {
+            AttentionShape::Alone(alone) => alone.heads,
+            AttentionShape::Tiles { heads, .. } => heads,
         };
-        let before = kind_of(config, layer) * tiles * size_of::<RowTileArgument>();
+        let before = kind_of(config, layer) * shape.attention.tiles(shape.rows) + step.start.tiles;
+        let before = before * size_of::<RowTileArgument>();
         let element = ["f16", "f32", "int8"][shape.element as usize];
         let attend = AttentionArgument {
             made,
@@ -200,7 +225,8 @@ impl CudaCompute {
                 };
                 (format!("attend_{element}_{heads}"), launch, attend)
             }
-            AttentionShape::Tiles { heads, room, tiles } => {
+            AttentionShape::Tiles { heads, room, .. } => {
+                let tiles = step.end.tiles - step.start.tiles;
                 let shared = tile_bytes(heads, config.head_dim, room);
                 let launch = plain((config.heads / heads, tiles), TILE_THREADS, shared);
                 let attend = AttentionArgument {

@@ -1,11 +1,13 @@
 //! Passes that come again and again, launched as a whole.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstreamCaptureMode};
 
 use super::attention::AttentionShape;
+use super::plan::Step;
 use super::run::CudaCompute;
 use crate::device::CudaError;
 
@@ -16,6 +18,8 @@ const MOST_GRAPHS: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     pub(super) rows: usize,
+    /// What a layer stores and attends to first.
+    pub(super) first: Step,
     pub(super) logits: usize,
     /// Whether the logits are to be made later.
     pub(super) later: bool,
@@ -23,6 +27,20 @@ pub(super) struct Shape {
     pub(super) attention: AttentionShape,
     /// Rows of a tile of a product at most.
     pub(super) tile: usize,
+}
+
+impl Shape {
+    /// What a layer stores and attends to, one after the other.
+    pub(super) fn steps(self) -> impl Iterator<Item = Range<Step>> {
+        let all = Step {
+            rows: self.rows,
+            tiles: self.attention.tiles(self.rows),
+        };
+        let steps = [Step::default()..self.first, self.first..all];
+        steps
+            .into_iter()
+            .filter(|step| step.start.rows < step.end.rows)
+    }
 }
 
 /// A pass that was captured: launched as a whole.

@@ -35,13 +35,18 @@ impl CudaCompute {
             self.project(layer, shape)?;
             let rotation = self.rotation(layer, index, shape);
             let alone = matches!(shape.attention, AttentionShape::Alone(_));
-            if !alone || (last && shape.logits == 0 && !shape.later) {
-                self.rotate(&rotation, shape)?;
+            let ends_here = last && shape.logits == 0 && !shape.later;
+            for step in shape.steps() {
+                if !alone || ends_here {
+                    self.rotate(&rotation, &step)?;
+                }
+                if !ends_here {
+                    self.attend(rotation, index, shape, &step)?;
+                }
             }
-            if last && shape.logits == 0 && !shape.later {
+            if ends_here {
                 return Ok(());
             }
-            self.attend(rotation, index, shape)?;
             let out = &layer.attention_out;
             let attended = Input::Rows(&scratch.packed, config.heads * config.head_dim);
             let norm = layer.post_attention_norm.as_ref();

@@ -147,7 +147,7 @@ pub(super) struct AttentionArgument {
 }
 
 /// One sequence of the pass.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Part {
     pub(super) first_logits: usize,
     pub(super) logits: usize,
@@ -171,6 +171,16 @@ pub(super) struct Plan {
     pub(super) own_angles: bool,
     /// The most units of 32 keys that a row sees in a layer.
     pub(super) units: usize,
+    /// Rows that a layer stores and attends to first, and their tiles. What is left is the second chunk of a session: its
+    /// keys may take the places of some that the first chunk sees.
+    pub(super) first: Step,
+}
+
+/// Rows from one on, and tiles from one on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Step {
+    pub(super) rows: usize,
+    pub(super) tiles: usize,
 }
 
 impl Plan {
@@ -186,8 +196,20 @@ impl Plan {
         self.own_angles = false;
         self.units = 1;
         let total = batch.iter().map(|sequence| sequence.tokens.len()).sum();
+        // The second chunk of a session is the end of the pass.
+        let beyond = |sequence: &SequenceInput<'_>| {
+            let chunk = sequence.layout.max_chunk();
+            sequence.tokens.len().saturating_sub(chunk)
+        };
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_by_key(|index| beyond(&batch[*index]) > 0);
+        self.first.rows = total - batch.iter().map(beyond).sum::<usize>();
+        self.sequences
+            .resize(batch.len(), SequenceArgument::default());
+        self.parts.resize(batch.len(), Part::default());
         let mut known: Vec<&KvLayout> = Vec::new();
-        for (index, sequence) in batch.iter().enumerate() {
+        for &index in &order {
+            let sequence = &batch[index];
             let same = |other: &&KvLayout| **other == *sequence.layout;
             let layout = known.iter().position(same).unwrap_or_else(|| {
                 known.push(sequence.layout);
@@ -195,16 +217,13 @@ impl Plan {
                 self.slots.extend(slots);
                 known.len() - 1
             });
-            self.sequences.push(SequenceArgument {
-                layout: layout as u32,
-                ..SequenceArgument::default()
-            });
+            self.sequences[index].layout = layout as u32;
             let count = sequence.tokens.len();
             let first = sequence.logits.first(count);
-            self.parts.push(Part {
+            self.parts[index] = Part {
                 first_logits: self.map.len(),
                 logits: count - first,
-            });
+            };
             for (offset, token) in sequence.tokens.iter().enumerate() {
                 let position = sequence.start + offset as u64;
                 let row = self.rows.len();
@@ -225,11 +244,15 @@ impl Plan {
         }
         for (kind, _) in kinds(&model.config) {
             let mut row = 0;
-            for (index, sequence) in batch.iter().enumerate() {
+            for &index in &order {
+                let sequence = &batch[index];
                 self.see(sequence.layout.of(kind), sequence, (index, row));
                 row += sequence.tokens.len();
             }
         }
+        let tiles = self.tiles.len() / kinds(&model.config).count();
+        let rows = self.first.rows as u32;
+        self.first.tiles = self.tiles[..tiles].partition_point(|tile| tile.first < rows);
     }
 
     /// What the rows of a session, whose place in the batch and whose first row are given, see in a layer.

@@ -289,6 +289,7 @@ impl CudaCompute {
         };
         let shape = Shape {
             rows: size.rows,
+            first: self.plan.first,
             logits: if later { 0 } else { size.logits },
             later,
             element,

@@ -17,7 +17,7 @@ use crate::generate::HISTORY_AHEAD;
 use crate::pass::Pass;
 use crate::prefix::{KeptPrefix, Sharing};
 use crate::speculation::{MAX_DRAFTED_ROWS, Speculation, Speculator};
-use crate::verifier::{MAX_CHUNK, SinkWindowVerifier};
+use crate::verifier::{SinkWindowVerifier, longest_append};
 pub(crate) use lives::Ending;
 
 /// What a session holds of the engine.
@@ -187,7 +187,7 @@ fn largest_pass(config: &EngineConfig) -> PassSize {
     let sequences = config.active.max(1);
     PassSize {
         sequences,
-        rows: MAX_CHUNK + sequences,
+        rows: longest_append(config.isa) + sequences,
         logits: sequences + MAX_DRAFTED_ROWS.min(sequences * config.drafts),
     }
 }

@@ -40,11 +40,11 @@ pub(super) struct Pacing {
 }
 
 impl Pacing {
-    /// The rows of prompts that the next pass may have beside `decoding` rows. 0 asks for a pass without, to see
+    /// The rows of prompts that the next pass may have beside `decoding` rows: at most `longest` where nobody decodes. 0 asks for a pass without, to see
     /// how long it takes.
-    pub(super) fn slice(&self, decoding: usize) -> usize {
+    pub(super) fn slice(&self, decoding: usize, longest: usize) -> usize {
         if decoding == 0 {
-            return MAX_CHUNK;
+            return longest;
         }
         let quiet = match self.quiet.get(decoding - 1) {
             Some(Some(quiet)) if quiet.age < STALE => quiet.least(),
@@ -119,7 +119,7 @@ mod tests {
 
     impl Machine {
         fn run(&self, pacing: &mut Pacing, decoding: usize) -> (usize, f64) {
-            let slice = pacing.slice(decoding);
+            let slice = pacing.slice(decoding, MAX_CHUNK);
             let millis = self.fixed + self.row * slice as f64;
             pacing.ran(decoding, slice, Duration::from_secs_f64(millis / 1e3));
             (slice, millis)
@@ -128,16 +128,20 @@ mod tests {
 
     #[test]
     fn alone_a_prompt_gets_whole_chunks() {
-        assert_eq!(Pacing::default().slice(0), MAX_CHUNK);
+        assert_eq!(Pacing::default().slice(0, 2 * MAX_CHUNK), 2 * MAX_CHUNK);
     }
 
     #[test]
     fn the_first_pass_beside_a_stream_is_quiet() {
         let mut pacing = Pacing::default();
-        assert_eq!(pacing.slice(3), 0);
+        assert_eq!(pacing.slice(3, MAX_CHUNK), 0);
         pacing.ran(3, 0, Duration::from_millis(4));
-        assert_eq!(pacing.slice(3), 1);
-        assert_eq!(pacing.slice(2), 0, "another number of streams is not known");
+        assert_eq!(pacing.slice(3, MAX_CHUNK), 1);
+        assert_eq!(
+            pacing.slice(2, MAX_CHUNK),
+            0,
+            "another number of streams is not known"
+        );
     }
 
     #[test]
@@ -189,6 +193,6 @@ mod tests {
         pacing.ran(1, 0, Duration::from_millis(500));
         pacing.ran(1, 1, Duration::from_millis(11));
         pacing.ran(1, 14, Duration::from_millis(24));
-        assert!(matches!(pacing.slice(1), 10 | 11));
+        assert!(matches!(pacing.slice(1, MAX_CHUNK), 10 | 11));
     }
 }

@@ -14,6 +14,7 @@ use super::work::{Asked, End, Work};
 use crate::engine::{Engine, internal};
 use crate::generate::{Accepted, Emitted, GenerationCoordinator, Step};
 use crate::speculation::{Load, MAX_DRAFTED_ROWS};
+use crate::verifier::longest_append;
 
 /// Whether a turn found anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,8 @@ impl Jobs {
         let load = self.costs.load(decoding).filter(|_| prompts == 0);
         self.join_generations(engine, load, prompts == 0, &mut lists);
         let drafted = lists.members.iter().map(|member| member.drafts).sum();
-        let slice = self.pacing.slice(decoding);
+        let longest = longest_append(engine.config().isa);
+        let slice = self.pacing.slice(decoding, longest);
         let read = self.join_appends(engine, slice, prompts, &mut lists);
         if !self.pass.is_empty() {
             let metrics = engine.metrics();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use kakeya_core::{CacheConfig, CacheInspector, PositionPolicy, SessionId, Window};
-use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, MAX_CHUNK};
+use kakeya_runtime::{AppendCoordinator, Engine, EngineConfig, longest_append};
 
 use crate::context::SuiteContext;
 use crate::suite::Case;
@@ -53,12 +53,13 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn a_cold_append_equals_a_fresh_verifier(context: &SuiteContext) -> CaseResult {
+    let longest = longest_append(context.isa());
     for length in [
         1,
         SMALL_LIMIT - 1,
         SMALL_LIMIT,
         SMALL_LIMIT + 1,
-        MAX_CHUNK + 9,
+        longest + 9,
     ] {
         let mut engine = engine(context)?;
         let tokens = prose(context, length)?;
@@ -69,7 +70,7 @@ fn a_cold_append_equals_a_fresh_verifier(context: &SuiteContext) -> CaseResult {
         let passes = engine.stats().forward_passes;
         ensure_eq!(
             passes,
-            length.div_ceil(MAX_CHUNK) as u64,
+            length.div_ceil(longest) as u64,
             "forward passes of a cold append of {length}"
         );
     }
@@ -121,7 +122,9 @@ fn the_slices_of_an_append_do_not_show(context: &SuiteContext) -> CaseResult {
         }
         ensure_eq!(
             steps,
-            tokens.len().div_ceil(slice.clamp(1, MAX_CHUNK)),
+            tokens
+                .len()
+                .div_ceil(slice.clamp(1, longest_append(context.isa()))),
             "steps of {slice}"
         );
         ensure_eq!(
