@@ -20,6 +20,8 @@ const FINEST: u32 = 28;
 
 /// How a token is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "cuda", derive(bytemuck::Pod, bytemuck::Zeroable))]
+#[repr(C)]
 pub struct Draw {
     /// Divides the logits; above 0.
     pub temperature: f32,

@@ -10,6 +10,8 @@ use kakeya_core::{
     InvalidArgument, Producer, SessionId, StopReason, TrySend,
 };
 
+use kakeya_model::Draw;
+
 use crate::constrained::Constrained;
 use crate::engine::Engine;
 use crate::logprobs::token_logprobs;
@@ -84,6 +86,8 @@ struct Logits<'a> {
     all: &'a dyn Fn() -> &'a [f32],
     /// The token with the greatest, where it is known.
     greatest: Option<u32>,
+    /// One that was drawn from them already, and how.
+    drawn: Option<(Draw, u32)>,
 }
 
 /// What became of the drafts behind an emitted token.
@@ -199,6 +203,7 @@ impl GenerationCoordinator {
         let logits = Logits {
             all: &|| kept,
             greatest: kept.greatest(),
+            drawn: kept.drawn(),
         };
         let drawn = self.draw(engine, events, logits, length as u64, None)?;
         // Whatever is drawn is the next token, where nothing in particular is hoped for.
@@ -238,6 +243,7 @@ impl GenerationCoordinator {
             let logits = Logits {
                 all: &|| logits,
                 greatest: None,
+                drawn: None,
             };
             match self.draw(engine, events, logits, at as u64, Some(*draft)) {
                 Ok(Some(Emitted::Token(_))) => count += 1,
@@ -270,8 +276,8 @@ impl GenerationCoordinator {
         }
         let token = match (self.drawn.take(), &mut self.constrained) {
             (Some((at, token)), _) if at == position => token,
-            (_, None) => match logits.greatest.filter(|_| self.sampler.takes_greatest()) {
-                Some(greatest) => greatest,
+            (_, None) => match self.known(logits, position) {
+                Some(token) => token,
                 None => self.sampler.next((logits.all)(), position),
             },
             (_, Some(constrained)) => {
@@ -310,6 +316,22 @@ impl GenerationCoordinator {
             (form == Form::Complete).then_some(StopReason::Complete)
         };
         Ok(Some(Emitted::Token(token)))
+    }
+
+    /// How the token for `position` is drawn, where a GPU may do so beside the pass that makes its logits.
+    pub(crate) fn draw_ahead(&self, position: u64) -> Option<Draw> {
+        let is_free = self.constrained.is_none();
+        is_free.then(|| self.sampler.draw_ahead(position)).flatten()
+    }
+
+    /// The token for `position`, where it was found beside the pass.
+    fn known(&self, logits: Logits<'_>, position: u64) -> Option<u32> {
+        if self.sampler.takes_greatest() {
+            return logits.greatest;
+        }
+        let asked = self.sampler.draw_ahead(position)?;
+        let (draw, token) = logits.drawn?;
+        (draw == asked).then_some(token)
     }
 
     /// Takes note that the emitted token is in the cache.

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use kakeya_core::{EngineError, SessionId};
-use kakeya_model::{LogitRows, SequenceInput};
+use kakeya_model::{Draw, LogitRows, SequenceInput};
 
 use crate::engine::{Engine, SessionState};
 
@@ -25,6 +25,8 @@ struct Piece {
     first: usize,
     count: usize,
     rows: LogitRows,
+    /// How the token after the last is drawn, where that is known and may be done beside the pass.
+    draw: Option<Draw>,
     /// The session's, while the pass runs.
     state: Option<Box<SessionState>>,
     /// Which of the sessions that did run this one is.
@@ -51,14 +53,23 @@ impl Pass {
     }
 
     /// Adds the next token of a session, and behind it what may come next. How much of that is kept is said after the
-    /// pass, by [`Engine::keep`].
-    pub(crate) fn push_drafted(&mut self, id: &SessionId, token: u32, drafts: &[u32]) {
+    /// pass, by [`Engine::keep`]. Where nothing comes behind it, the token after it may be drawn beside the pass.
+    pub(crate) fn push_drafted(
+        &mut self,
+        id: &SessionId,
+        token: u32,
+        drafts: &[u32],
+        draw: Option<Draw>,
+    ) {
         let rows = if drafts.is_empty() {
             LogitRows::Last
         } else {
             LogitRows::All
         };
         self.add(id, &[token], drafts, rows);
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.draw = draw.filter(|_| drafts.is_empty());
+        }
     }
 
     fn add(&mut self, id: &SessionId, tokens: &[u32], drafts: &[u32], rows: LogitRows) {
@@ -70,6 +81,7 @@ impl Pass {
             first,
             count: tokens.len() + drafts.len(),
             rows,
+            draw: None,
             state: None,
             ran: 0,
             outcome: Ok(()),
@@ -131,7 +143,10 @@ impl Engine {
         for piece in &mut pass.pieces {
             if let Some(state) = &mut piece.state {
                 let tokens = &pass.tokens[piece.first..][..piece.count];
-                batch.push(state.verifier.begin_block(tokens, piece.rows));
+                batch.push(SequenceInput {
+                    draw: piece.draw,
+                    ..state.verifier.begin_block(tokens, piece.rows)
+                });
             }
         }
         if !batch.is_empty() {

@@ -86,6 +86,13 @@ impl Sampler {
         self.allowed[place]
     }
 
+    /// How the token for `position` is drawn from the logits as they are; `None` where they are adjusted first, or the largest
+    /// is taken.
+    #[must_use]
+    pub fn draw_ahead(&self, position: u64) -> Option<Draw> {
+        self.draw(position).filter(|_| self.adjuster.is_none())
+    }
+
     /// How the token for `position` is drawn; `None` where the largest logit is taken.
     fn draw(&self, position: u64) -> Option<Draw> {
         (self.sampling.temperature != 0.0).then(|| Draw {

@@ -209,6 +209,7 @@ impl SinkWindowVerifier {
             lengths: &mut self.lengths,
             logits: rows,
             both_ways: false,
+            draw: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use crate::cuda::LogitsOnDevice;
 #[cfg(feature = "cuda")]
 use crate::device::CudaError;
+use crate::draw::Draw;
 
 /// The logits for a session's next token; none before its first.
 ///
@@ -16,6 +17,7 @@ use crate::device::CudaError;
 pub struct KeptLogits {
     host: OnceCell<Vec<f32>>,
     greatest: Option<u32>,
+    drawn: Option<(Draw, u32)>,
     #[cfg(feature = "cuda")]
     device: Option<LogitsOnDevice>,
 }
@@ -33,6 +35,12 @@ impl KeptLogits {
         self.greatest
     }
 
+    /// The token that was drawn from them beside the pass, and how, if one was.
+    #[must_use]
+    pub fn drawn(&self) -> Option<(Draw, u32)> {
+        self.drawn
+    }
+
     /// Keeps a copy of `logits`.
     pub(crate) fn set(&mut self, logits: &[f32]) {
         let mut host = self.host.take().unwrap_or_default();
@@ -40,9 +48,11 @@ impl KeptLogits {
         host.extend_from_slice(logits);
         self.host = OnceCell::from(host);
         self.greatest = None;
+        self.drawn = None;
     }
 
-    /// Lets `fill` put logits in their place on the GPU, of which `greatest` is the greatest.
+    /// Lets `fill` put logits in their place on the GPU, of which `greatest` is the greatest, and from which a token may have been
+    /// `drawn`.
     ///
     /// # Errors
     /// What `fill` says: there are none then.
@@ -50,10 +60,12 @@ impl KeptLogits {
     pub(crate) fn set_on_device(
         &mut self,
         greatest: u32,
+        drawn: Option<(Draw, u32)>,
         fill: impl FnOnce(&mut Option<LogitsOnDevice>) -> Result<(), CudaError>,
     ) -> Result<(), CudaError> {
         self.host = OnceCell::new();
         self.greatest = Some(greatest);
+        self.drawn = drawn;
         fill(&mut self.device)
     }
 }

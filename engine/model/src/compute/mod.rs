@@ -21,6 +21,7 @@ pub use profile::Phase;
 #[cfg(feature = "cuda")]
 use crate::cuda::CudaCompute;
 use crate::device::CudaError;
+use crate::draw::Draw;
 use crate::error::ModelError;
 use crate::isa::Isa;
 use crate::kv::{KvLayout, LayerLengths};
@@ -109,6 +110,8 @@ pub struct SequenceInput<'a> {
     /// Whether the new tokens see each other, those behind them included: for models that fill in a block. A model that
     /// reads from left to right has `false`.
     pub both_ways: bool,
+    /// How a token may be drawn after the last of them: a GPU does so beside the pass, and keeps it with the logits.
+    pub draw: Option<Draw>,
 }
 
 /// Kernels, and the threads and scratch memory for their passes.

@@ -25,12 +25,13 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-const NAMES: [&str; 39] = [
+const NAMES: [&str; 40] = [
     "embed",
     "normalise",
     "add_branch",
     "rotate_and_store",
     "greatest",
+    "draw",
     "linear_1_8",
     "linear_1_32",
     "linear_2_8",
@@ -362,7 +363,10 @@ fn load(shared: usize) -> Result<HashMap<&'static str, CUfunction>, DriverError>
             .map(|name| {
                 let c_name = CString::new(name).unwrap_or_default();
                 let function = result::module::get_function(module, c_name)?;
-                if name.starts_with("linear") || name.starts_with("attend") {
+                if ["linear", "attend", "draw"]
+                    .iter()
+                    .any(|of| name.starts_with(of))
+                {
                     result::function::set_function_attribute(
                         function,
                         FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,

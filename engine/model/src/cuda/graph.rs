@@ -21,6 +21,8 @@ pub(super) struct Shape {
     /// What a layer stores and attends to first.
     pub(super) first: Step,
     pub(super) logits: usize,
+    /// Whether tokens are drawn from them.
+    pub(super) draws: bool,
     /// Whether the logits are to be made later.
     pub(super) later: bool,
     pub(super) element: u32,

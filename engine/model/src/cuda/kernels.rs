@@ -16,6 +16,11 @@ use crate::config::{Activation, SEGMENT};
 use crate::device::CudaError;
 use crate::panels::{PANEL, PanelKind};
 
+/// Blocks that draw a token together, threads of each, and their bins: as in draw.cu.
+const DRAW_BLOCKS: usize = 8;
+const DRAW_THREADS: usize = 512;
+const DRAW_BYTES: usize = 16 * DRAW_THREADS * size_of::<u64>();
+
 /// What a product takes.
 #[derive(Clone, Copy)]
 enum Input<'a> {
@@ -59,11 +64,16 @@ impl CudaCompute {
         if shape.later {
             return Ok(());
         }
-        self.make_logits(shape.logits, shape.tile)
+        self.make_logits(shape.logits, shape.draws, shape.tile)
     }
 
-    /// The logits of the rows that the plan names, and the greatest of each.
-    pub(super) fn make_logits(&self, logits: usize, tile: usize) -> Result<(), CudaError> {
+    /// The logits of the rows that the plan names, the greatest of each, and the tokens that are drawn from them.
+    pub(super) fn make_logits(
+        &self,
+        logits: usize,
+        draws: bool,
+        tile: usize,
+    ) -> Result<(), CudaError> {
         if logits == 0 {
             return Ok(());
         }
@@ -83,7 +93,29 @@ impl CudaCompute {
         let vocabulary = config.vocabulary as u32;
         let (from, to) = (scratch.logits.pointer(), scratch.ranks.pointer());
         let arguments = &mut [argument(&from), argument(&vocabulary), argument(&to)];
-        self.launch("greatest", plain((24, logits), 256, 0), arguments)
+        self.launch("greatest", plain((24, logits), 256, 0), arguments)?;
+        if !draws {
+            return Ok(());
+        }
+        let draws = scratch.plan.at(scratch.places.draws);
+        let drawn = scratch.drawn.pointer();
+        let arguments = &mut [
+            argument(&from),
+            argument(&vocabulary),
+            argument(&draws),
+            argument(&to),
+            argument(&drawn),
+        ];
+        let cluster = if self.device.has_clusters() {
+            DRAW_BLOCKS
+        } else {
+            1
+        };
+        let launch = Launch {
+            cluster,
+            ..plain((cluster, logits), DRAW_THREADS, DRAW_BYTES)
+        };
+        self.launch("draw", launch, arguments)
     }
 
     fn embed(&self, shape: Shape) -> Result<(), CudaError> {

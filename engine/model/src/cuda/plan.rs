@@ -1,10 +1,12 @@
 //! What a pass tells its kernels: its rows, its sessions, and where their keys and values lie.
 
+use bytemuck::Zeroable;
 use kakeya_core::KvElement;
 
 use super::weights::MatrixArgument;
 use crate::compute::SequenceInput;
 use crate::config::{ModelConfig, SEGMENT};
+use crate::draw::Draw;
 use crate::kv::{KvLayout, LayerLayout};
 use crate::model::Model;
 
@@ -165,6 +167,8 @@ pub(super) struct Plan {
     pub(super) sights: Vec<SightArgument>,
     /// The rows that logits are made of.
     pub(super) map: Vec<u32>,
+    /// How a token is drawn from each of them; at a temperature of 0 it is not.
+    pub(super) draws: Vec<Draw>,
     pub(super) parts: Vec<Part>,
     /// Angles of positions beyond the tables, for each rotation and each row, and behind them those of sinks.
     pub(super) angles: Vec<f32>,
@@ -192,6 +196,7 @@ impl Plan {
         self.tiles.clear();
         self.sights.clear();
         self.map.clear();
+        self.draws.clear();
         self.parts.clear();
         self.own_angles = false;
         self.units = 1;
@@ -229,6 +234,8 @@ impl Plan {
                 let row = self.rows.len();
                 if offset >= first {
                     self.map.push(row as u32);
+                    let draw = sequence.draw.filter(|_| offset + 1 == count);
+                    self.draws.push(draw.unwrap_or_else(Draw::zeroed));
                 }
                 let sink = sequence.layout.sink_query_position(position);
                 let row = RowArgument {

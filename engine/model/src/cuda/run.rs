@@ -17,8 +17,12 @@ use super::weights::ModelOnDevice;
 use crate::compute::{KeptLogits, LogitRows, PassSize, SequenceInput, count_pass};
 use crate::config::ModelConfig;
 use crate::device::CudaError;
+use crate::draw::Draw;
 use crate::isa::Isa;
 use crate::model::Model;
+
+/// What the device says of a row that the host is to draw: as in draw.cu.
+const NOT_DRAWN: u32 = u32::MAX;
 
 /// Blocks that keep a large device busy.
 pub(super) const BUSY: usize = 132;
@@ -142,11 +146,20 @@ impl CudaCompute {
         u32::MAX - rank as u32
     }
 
+    /// The token that was drawn from a row of logits, and how.
+    fn drawn(&self, at: usize) -> Option<(Draw, u32)> {
+        let asked = self.plan.draws.get(at);
+        let draw = asked.filter(|draw| draw.temperature != 0.0)?;
+        let token = self.scratch().host_drawn[at];
+        (token != NOT_DRAWN).then_some((*draw, token))
+    }
+
     pub(crate) fn keep_logits(&self, index: usize, row: usize, to: &mut KeptLogits) {
         let vocabulary = self.config().vocabulary;
-        let from = (self.plan.parts[index].first_logits + row) * vocabulary;
+        let at = self.plan.parts[index].first_logits + row;
+        let from = at * vocabulary;
         let logits = &self.scratch().logits;
-        let kept = to.set_on_device(self.greatest(index, row), |kept| {
+        let kept = to.set_on_device(self.greatest(index, row), self.drawn(at), |kept| {
             let there = kept.take().filter(|kept| {
                 kept.logits.len() == vocabulary && Arc::ptr_eq(&kept.stream, &self.stream)
             });
@@ -204,6 +217,7 @@ impl CudaCompute {
         );
         self.logits.take();
         self.states.take();
+        self.plan.draws.clear();
         self.plan.map.clear();
         self.plan.map.extend(rows.iter().map(|row| *row as u32));
         self.plan.parts[0].first_logits = 0;
@@ -287,10 +301,12 @@ impl CudaCompute {
             0 => usize::MAX,
             seed => 1 << (mixed(seed, 1) % 5),
         };
+        let draws = self.plan.draws.iter();
         let shape = Shape {
             rows: size.rows,
             first: self.plan.first,
             logits: if later { 0 } else { size.logits },
+            draws: !later && draws.into_iter().any(|draw| draw.temperature != 0.0),
             later,
             element,
             attention: self.attention_shape(size, element)?,
@@ -300,6 +316,9 @@ impl CudaCompute {
             self.launch_pass(shape)?;
         }
         self.fetch_ranks(shape.logits)?;
+        if shape.draws {
+            self.fetch_drawn(shape.logits)?;
+        }
         self.stream.wait()?;
         self.bring_back(batch);
         Ok(())
@@ -318,7 +337,7 @@ impl CudaCompute {
             });
         }
         self.send_plan()?;
-        self.make_logits(size.logits, usize::MAX)?;
+        self.make_logits(size.logits, false, usize::MAX)?;
         self.fetch_ranks(size.logits)?;
         self.stream.wait()
     }
@@ -401,6 +420,7 @@ impl CudaCompute {
         put(places.tiles, bytemuck::cast_slice(&self.plan.tiles));
         put(places.sights, bytemuck::cast_slice(&self.plan.sights));
         put(places.map, bytemuck::cast_slice(&self.plan.map));
+        put(places.draws, bytemuck::cast_slice(&self.plan.draws));
         // SAFETY: both have `end` bytes, and the host's are not written before the pass was waited for.
         let sent = unsafe {
             result::memcpy_htod_async(
@@ -431,6 +451,19 @@ impl CudaCompute {
             )
         };
         self.device.check("fetching what a pass has found", fetched)
+    }
+
+    fn fetch_drawn(&mut self, count: usize) -> Result<(), CudaError> {
+        let scratch = self.scratch.as_mut().expect("room was made");
+        // SAFETY: as above.
+        let fetched = unsafe {
+            result::memcpy_dtoh_async(
+                &mut scratch.host_drawn[..count],
+                scratch.drawn.pointer(),
+                self.stream.stream,
+            )
+        };
+        self.device.check("fetching what a pass has drawn", fetched)
     }
 }
 

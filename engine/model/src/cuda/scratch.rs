@@ -10,6 +10,7 @@ use super::plan::{
 use crate::compute::PassSize;
 use crate::config::ModelConfig;
 use crate::device::CudaError;
+use crate::draw::Draw;
 
 /// The memory of passes up to some size.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ pub(super) struct Scratch {
     pub(super) host_plan: Pinned<u8>,
     pub(super) ranks: Buffer<u64>,
     pub(super) host_ranks: Pinned<u64>,
+    /// The tokens that were drawn.
+    pub(super) drawn: Buffer<u32>,
+    pub(super) host_drawn: Pinned<u32>,
 }
 
 /// The f32 of each buffer for a pass.
@@ -60,8 +64,9 @@ pub(super) struct Places {
     /// For each kind of layer.
     pub(super) tiles: usize,
     pub(super) sights: usize,
-    /// The rows of logits.
+    /// The rows of logits, and how tokens are drawn from them.
     pub(super) map: usize,
+    pub(super) draws: usize,
     pub(super) end: usize,
 }
 
@@ -73,7 +78,8 @@ impl Places {
         let slots = sights + kinds * size.rows * size_of::<SightArgument>();
         let sequences = slots + layouts * config.layers * size_of::<SlotsArgument>();
         let map = sequences + size.sequences * size_of::<SequenceArgument>();
-        let end = map + (size.logits * size_of::<u32>()).next_multiple_of(16);
+        let draws = map + (size.logits * size_of::<u32>()).next_multiple_of(16);
+        let end = draws + (size.logits * size_of::<Draw>()).next_multiple_of(16);
         Self {
             rows: 0,
             sequences,
@@ -81,6 +87,7 @@ impl Places {
             tiles,
             sights,
             map,
+            draws,
             end,
         }
     }
@@ -122,6 +129,8 @@ impl Scratch {
             host_plan: Pinned::new(device, end)?,
             ranks: Buffer::new(device, size.logits)?,
             host_ranks: Pinned::new(device, size.logits)?,
+            drawn: Buffer::new(device, size.logits)?,
+            host_drawn: Pinned::new(device, size.logits)?,
         })
     }
 

@@ -154,21 +154,21 @@ impl Jobs {
     ) {
         let mut left = if may_draft { MAX_DRAFTED_ROWS } else { 0 };
         for (id, token) in &lists.emitted {
-            let limit = match first_of(&mut self.lines, id) {
-                Some(Work::Generate {
-                    begun: Some(generation),
-                    asked,
-                    ..
-                }) if left > 0 => {
-                    let length = engine.length(id);
-                    let room = generation.room_for_drafts(engine, length);
-                    left.min(room).min(asked.drafts_before_prompt_ends(length))
-                }
-                _ => 0,
-            };
+            let length = engine.length(id);
+            let (mut limit, mut draw) = (0, None);
+            if let Some(Work::Generate {
+                begun: Some(generation),
+                asked,
+                ..
+            }) = first_of(&mut self.lines, id)
+            {
+                let room = generation.room_for_drafts(engine, length);
+                limit = left.min(room).min(asked.drafts_before_prompt_ends(length));
+                draw = generation.draw_ahead(length as u64 + 1);
+            }
             let proposer_works =
                 engine.draft(id, *token, limit, load, &mut self.costs, &mut lists.drafts);
-            self.pass.push_drafted(id, *token, &lists.drafts);
+            self.pass.push_drafted(id, *token, &lists.drafts, draw);
             lists.members.push(Member {
                 id: id.clone(),
                 rows: 1 + lists.drafts.len(),

@@ -1,6 +1,7 @@
 // Everything that runs on the device, as one program.
 #include "attention.cu"
 #include "attention_tile.cu"
+#include "draw.cu"
 #include "linear.cu"
 #include "rows.cu"
 #include "tiles.cu"
@@ -10,3 +11,4 @@ static_assert(sizeof(Row) == 16 && sizeof(Sequence) == 24 && sizeof(Slots) == 16
 static_assert(sizeof(Sight) == 16 && sizeof(RowTile) == 48, "what rows see");
 static_assert(sizeof(Matrix) == 24 && sizeof(Product) == 40 && sizeof(Linear) == 176, "products");
 static_assert(sizeof(Rotation) == 160 && sizeof(Attention) == 200, "attention");
+static_assert(sizeof(Drawing) == 24, "draws");
