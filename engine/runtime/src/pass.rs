@@ -142,10 +142,16 @@ impl Engine {
         let mut batch = std::mem::take(&mut pass.batch);
         for piece in &mut pass.pieces {
             if let Some(state) = &mut piece.state {
+                let SessionState {
+                    verifier,
+                    next_logits,
+                    ..
+                } = &mut **state;
                 let tokens = &pass.tokens[piece.first..][..piece.count];
                 batch.push(SequenceInput {
                     draw: piece.draw,
-                    ..state.verifier.begin_block(tokens, piece.rows)
+                    kept: (piece.rows == LogitRows::Last).then_some(next_logits),
+                    ..verifier.begin_block(tokens, piece.rows)
                 });
             }
         }
@@ -184,8 +190,11 @@ impl Engine {
             LogitRows::All => Some(count - 1),
         };
         if let Some(row) = row {
-            self.compute
-                .keep_logits(piece.ran, row, &mut state.next_logits);
+            // Those after the last token are kept by the pass.
+            if piece.rows == LogitRows::All {
+                self.compute
+                    .keep_logits(piece.ran, row, &mut state.next_logits);
+            }
             if self.wants_states() {
                 let hidden = self.model().config().hidden;
                 let states = self.compute.states(piece.ran);

@@ -210,6 +210,7 @@ impl SinkWindowVerifier {
             logits: rows,
             both_ways: false,
             draw: None,
+            kept: None,
         }
     }
 

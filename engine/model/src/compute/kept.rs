@@ -1,7 +1,7 @@
 //! The logits that a session keeps for its next token.
 
-use std::cell::OnceCell;
 use std::ops::Deref;
+use std::sync::OnceLock;
 
 #[cfg(feature = "cuda")]
 use crate::cuda::LogitsOnDevice;
@@ -15,7 +15,7 @@ use crate::draw::Draw;
 /// pass, never does.
 #[derive(Debug, Default)]
 pub struct KeptLogits {
-    host: OnceCell<Vec<f32>>,
+    host: OnceLock<Vec<f32>>,
     greatest: Option<u32>,
     drawn: Option<(Draw, u32)>,
     #[cfg(feature = "cuda")]
@@ -46,34 +46,38 @@ impl KeptLogits {
         let mut host = self.host.take().unwrap_or_default();
         host.clear();
         host.extend_from_slice(logits);
-        self.host = OnceCell::from(host);
+        self.host = OnceLock::from(host);
         self.greatest = None;
         self.drawn = None;
     }
 
-    /// Lets `fill` put logits in their place on the GPU, of which `greatest` is the greatest, and from which a token may have been
-    /// `drawn`.
+    /// Lets `room` say where on the GPU logits will be put by a pass, which [`KeptLogits::found`] ends.
     ///
     /// # Errors
-    /// What `fill` says: there are none then.
+    /// What `room` says.
     #[cfg(feature = "cuda")]
-    pub(crate) fn set_on_device(
+    pub(crate) fn begin_on_device(
         &mut self,
-        greatest: u32,
-        drawn: Option<(Draw, u32)>,
-        fill: impl FnOnce(&mut Option<LogitsOnDevice>) -> Result<(), CudaError>,
-    ) -> Result<(), CudaError> {
-        self.host = OnceCell::new();
+        room: impl FnOnce(Option<LogitsOnDevice>) -> Result<LogitsOnDevice, CudaError>,
+    ) -> Result<&LogitsOnDevice, CudaError> {
+        self.host = OnceLock::new();
+        (self.greatest, self.drawn) = (None, None);
+        let device = room(self.device.take())?;
+        Ok(self.device.insert(device))
+    }
+
+    /// Takes note of what a pass has found in the logits that it put on the GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn found(&mut self, greatest: u32, drawn: Option<(Draw, u32)>) {
         self.greatest = Some(greatest);
         self.drawn = drawn;
-        fill(&mut self.device)
     }
 }
 
 impl From<Vec<f32>> for KeptLogits {
     fn from(logits: Vec<f32>) -> Self {
         Self {
-            host: OnceCell::from(logits),
+            host: OnceLock::from(logits),
             ..Self::default()
         }
     }

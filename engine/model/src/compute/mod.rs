@@ -10,7 +10,7 @@ mod processor;
 mod profile;
 mod scratch;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kakeya_core::{KvStorage, SlabError, SlabShape};
@@ -47,6 +47,32 @@ pub fn forward_passes_on(isa: Isa) -> u64 {
 /// Counts a pass that has run on `isa`.
 pub(crate) fn count_pass(isa: Isa) {
     FORWARD_PASSES[isa as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+/// Whether the time of a GPU is taken, and what it has come to, in nanoseconds.
+static DEVICE_IS_TIMED: AtomicBool = AtomicBool::new(false);
+static DEVICE_TIME: AtomicU64 = AtomicU64::new(0);
+
+/// Starts to take the time that a GPU is at work on the passes of this process, or stops. It is off at first.
+pub fn time_device(on: bool) {
+    DEVICE_IS_TIMED.store(on, Ordering::Relaxed);
+}
+
+/// The time that was taken so far, from the first kernel of a pass to the end of its last. What else a pass takes is the host's,
+/// the copies between host and device included.
+#[must_use]
+pub fn device_time() -> Duration {
+    Duration::from_nanos(DEVICE_TIME.load(Ordering::Relaxed))
+}
+
+#[cfg(feature = "cuda")]
+pub(crate) fn device_is_timed() -> bool {
+    DEVICE_IS_TIMED.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "cuda")]
+pub(crate) fn count_device_time(time: Duration) {
+    DEVICE_TIME.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
 }
 
 /// How to run the kernels. Neither changes a bit of the result.
@@ -112,6 +138,9 @@ pub struct SequenceInput<'a> {
     pub both_ways: bool,
     /// How a token may be drawn after the last of them: a GPU does so beside the pass, and keeps it with the logits.
     pub draw: Option<Draw>,
+    /// Where the logits after the last of them are kept, beside [`Compute::logits`], if they are wanted. Nothing is allocated
+    /// where it has held logits of this model before.
+    pub kept: Option<&'a mut KeptLogits>,
 }
 
 /// Kernels, and the threads and scratch memory for their passes.
@@ -316,7 +345,20 @@ impl Compute {
     /// slab has another shape: callers check these first, and going on would corrupt a session.
     pub fn forward(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
         check(model, batch, self.options.isa.chunks());
-        on_backend!(&mut self.backend, backend => backend.forward(model, batch));
+        match &mut self.backend {
+            Backend::Processor(processor) => {
+                processor.forward(model, batch);
+                for (index, sequence) in batch.iter_mut().enumerate() {
+                    if let Some(kept) = &mut sequence.kept
+                        && sequence.logits != LogitRows::None
+                    {
+                        kept.set(last_of(processor.logits(index), model.config.vocabulary));
+                    }
+                }
+            }
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.forward(model, batch),
+        }
     }
 
     /// Why the last pass failed, if it did.
@@ -349,6 +391,11 @@ impl Compute {
         assert!(rows.is_sorted_by(|one, other| one < other), "rows ascend");
         on_backend!(&mut self.backend, backend => backend.logits_of(model, rows))
     }
+}
+
+/// The last row of logits.
+pub(crate) fn last_of(logits: &[f32], vocabulary: usize) -> &[f32] {
+    &logits[logits.len().saturating_sub(vocabulary)..]
 }
 
 fn check(model: &Model, batch: &[SequenceInput<'_>], chunks: usize) {

@@ -92,7 +92,13 @@ impl CudaCompute {
         scratch.ranks.fill(0, self.stream.stream)?;
         let vocabulary = config.vocabulary as u32;
         let (from, to) = (scratch.logits.pointer(), scratch.ranks.pointer());
-        let arguments = &mut [argument(&from), argument(&vocabulary), argument(&to)];
+        let kept = scratch.plan.at(scratch.places.kept);
+        let arguments = &mut [
+            argument(&from),
+            argument(&vocabulary),
+            argument(&to),
+            argument(&kept),
+        ];
         self.launch("greatest", plain((24, logits), 256, 0), arguments)?;
         if !draws {
             return Ok(());

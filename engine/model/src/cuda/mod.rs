@@ -2,7 +2,9 @@
 //! (`src/kernels/cuda`), to the same bits.
 
 mod attention;
+mod clock;
 mod context;
+mod found;
 mod graph;
 mod kernels;
 mod memory;

@@ -169,6 +169,8 @@ pub(super) struct Plan {
     pub(super) map: Vec<u32>,
     /// How a token is drawn from each of them; at a temperature of 0 it is not.
     pub(super) draws: Vec<Draw>,
+    /// Where each of them is kept; 0 for nowhere.
+    pub(super) kept: Vec<u64>,
     pub(super) parts: Vec<Part>,
     /// Angles of positions beyond the tables, for each rotation and each row, and behind them those of sinks.
     pub(super) angles: Vec<f32>,
@@ -197,6 +199,7 @@ impl Plan {
         self.sights.clear();
         self.map.clear();
         self.draws.clear();
+        self.kept.clear();
         self.parts.clear();
         self.own_angles = false;
         self.units = 1;
@@ -236,6 +239,7 @@ impl Plan {
                     self.map.push(row as u32);
                     let draw = sequence.draw.filter(|_| offset + 1 == count);
                     self.draws.push(draw.unwrap_or_else(Draw::zeroed));
+                    self.kept.push(0);
                 }
                 let sink = sequence.layout.sink_query_position(position);
                 let row = RowArgument {

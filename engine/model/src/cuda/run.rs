@@ -6,23 +6,19 @@ use std::sync::Arc;
 use cudarc::driver::result;
 use kakeya_core::{DeviceKv, KvElement, KvStorage, SlabError, SlabShape};
 
+use super::clock::Clock;
 use super::context::Device;
 use super::graph::{Graphs, Shape};
-use super::memory::Buffer;
 use super::plan::{Plan, element};
 use super::scratch::{Scratch, lengths};
 use super::slab::SlabOnDevice;
-use super::stream::{LogitsOnDevice, Stream};
+use super::stream::Stream;
 use super::weights::ModelOnDevice;
-use crate::compute::{KeptLogits, LogitRows, PassSize, SequenceInput, count_pass};
+use crate::compute::{LogitRows, PassSize, SequenceInput, count_pass, device_is_timed};
 use crate::config::ModelConfig;
 use crate::device::CudaError;
-use crate::draw::Draw;
 use crate::isa::Isa;
 use crate::model::Model;
-
-/// What the device says of a row that the host is to draw: as in draw.cu.
-const NOT_DRAWN: u32 = u32::MAX;
 
 /// Blocks that keep a large device busy.
 pub(super) const BUSY: usize = 132;
@@ -33,7 +29,9 @@ pub(crate) struct CudaCompute {
     pub(super) stream: Arc<Stream>,
     model: Option<Arc<ModelOnDevice>>,
     config: Option<ModelConfig>,
-    scratch: Option<Scratch>,
+    pub(super) scratch: Option<Scratch>,
+    /// Made when the time is first asked for.
+    clock: Option<Clock>,
     pub(super) graphs: Graphs,
     pub(super) plan: Plan,
     /// Places on the device for slabs that lie on the host.
@@ -42,8 +40,8 @@ pub(crate) struct CudaCompute {
     pub(super) seed: u64,
     fault: Option<CudaError>,
     /// What was fetched of the last pass.
-    logits: OnceCell<Vec<f32>>,
-    states: OnceCell<Vec<f32>>,
+    pub(super) logits: OnceCell<Vec<f32>>,
+    pub(super) states: OnceCell<Vec<f32>>,
 }
 
 impl CudaCompute {
@@ -55,6 +53,7 @@ impl CudaCompute {
             model: None,
             config: None,
             scratch: None,
+            clock: None,
             graphs: Graphs::default(),
             plan: Plan::default(),
             shadows: Vec::new(),
@@ -131,69 +130,6 @@ impl CudaCompute {
         self.device.fault()
     }
 
-    pub(crate) fn logits(&self, index: usize) -> &[f32] {
-        let (vocabulary, part) = (self.config().vocabulary, self.plan.parts[index]);
-        let all = self.logits.get_or_init(|| {
-            let mut host = vec![0.0; self.plan.map.len() * vocabulary];
-            let _ = self.scratch().logits.read(0, &mut host);
-            host
-        });
-        &all[part.first_logits * vocabulary..][..part.logits * vocabulary]
-    }
-
-    pub(crate) fn greatest(&self, index: usize, row: usize) -> u32 {
-        let rank = self.scratch().host_ranks[self.plan.parts[index].first_logits + row];
-        u32::MAX - rank as u32
-    }
-
-    /// The token that was drawn from a row of logits, and how.
-    fn drawn(&self, at: usize) -> Option<(Draw, u32)> {
-        let asked = self.plan.draws.get(at);
-        let draw = asked.filter(|draw| draw.temperature != 0.0)?;
-        let token = self.scratch().host_drawn[at];
-        (token != NOT_DRAWN).then_some((*draw, token))
-    }
-
-    pub(crate) fn keep_logits(&self, index: usize, row: usize, to: &mut KeptLogits) {
-        let vocabulary = self.config().vocabulary;
-        let at = self.plan.parts[index].first_logits + row;
-        let from = at * vocabulary;
-        let logits = &self.scratch().logits;
-        let kept = to.set_on_device(self.greatest(index, row), self.drawn(at), |kept| {
-            let there = kept.take().filter(|kept| {
-                kept.logits.len() == vocabulary && Arc::ptr_eq(&kept.stream, &self.stream)
-            });
-            let there = match there {
-                Some(there) => there,
-                None => LogitsOnDevice {
-                    logits: Buffer::new(&self.device, vocabulary)?,
-                    stream: Arc::clone(&self.stream),
-                },
-            };
-            there
-                .logits
-                .copy(0, logits, from, vocabulary, self.stream.stream)?;
-            *kept = Some(there);
-            Ok(())
-        });
-        if let Err(error) = kept {
-            tracing::warn!(%error, "a session's logits are kept on the host");
-            to.set(&self.logits(index)[row * vocabulary..][..vocabulary]);
-        }
-    }
-
-    pub(crate) fn states(&self, index: usize) -> &[f32] {
-        let (hidden, part) = (self.config().hidden, self.plan.parts[index]);
-        let all = self.states.get_or_init(|| {
-            let mut host = vec![0.0; self.plan.map.len() * hidden];
-            for (row, to) in self.plan.map.iter().zip(host.chunks_exact_mut(hidden)) {
-                let _ = self.scratch().residual.read(*row as usize * hidden, to);
-            }
-            host
-        });
-        &all[part.first_logits * hidden..][..part.logits * hidden]
-    }
-
     pub(crate) fn forward(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
         count_pass(Isa::Cuda);
         self.logits.take();
@@ -218,6 +154,8 @@ impl CudaCompute {
         self.logits.take();
         self.states.take();
         self.plan.draws.clear();
+        self.plan.kept.clear();
+        self.plan.kept.resize(rows.len(), 0);
         self.plan.map.clear();
         self.plan.map.extend(rows.iter().map(|row| *row as u32));
         self.plan.parts[0].first_logits = 0;
@@ -293,6 +231,7 @@ impl CudaCompute {
         let layouts = self.plan.slots.len() / model.config().layers;
         self.make_room(model.config(), size, layouts)?;
         let element = element(self.place(batch)?);
+        self.place_logits(batch);
         self.send_plan()?;
         let later = batch
             .iter()
@@ -312,15 +251,31 @@ impl CudaCompute {
             attention: self.attention_shape(size, element)?,
             tile,
         };
+        let timed = device_is_timed();
+        if timed && self.clock.is_none() {
+            self.clock = Some(Clock::new(&self.device)?);
+        }
+        if let Some(clock) = self.clock.as_ref().filter(|_| timed) {
+            clock.begin(self.stream.stream)?;
+        }
         if size.rows > 0 {
             self.launch_pass(shape)?;
+        }
+        if let Some(clock) = self.clock.as_ref().filter(|_| timed) {
+            clock.end(self.stream.stream)?;
         }
         self.fetch_ranks(shape.logits)?;
         if shape.draws {
             self.fetch_drawn(shape.logits)?;
         }
         self.stream.wait()?;
+        if let Some(clock) = self.clock.as_ref().filter(|_| timed) {
+            clock.count()?;
+        }
         self.bring_back(batch);
+        if !later {
+            self.tell_found(batch);
+        }
         Ok(())
     }
 
@@ -421,6 +376,7 @@ impl CudaCompute {
         put(places.sights, bytemuck::cast_slice(&self.plan.sights));
         put(places.map, bytemuck::cast_slice(&self.plan.map));
         put(places.draws, bytemuck::cast_slice(&self.plan.draws));
+        put(places.kept, bytemuck::cast_slice(&self.plan.kept));
         // SAFETY: both have `end` bytes, and the host's are not written before the pass was waited for.
         let sent = unsafe {
             result::memcpy_htod_async(
@@ -435,35 +391,6 @@ impl CudaCompute {
             scratch.angles.write(0, angles)?;
         }
         Ok(())
-    }
-
-    fn fetch_ranks(&mut self, count: usize) -> Result<(), CudaError> {
-        if count == 0 {
-            return Ok(());
-        }
-        let scratch = self.scratch.as_mut().expect("room was made");
-        // SAFETY: both have so many, and the host's are not read before the pass was waited for.
-        let fetched = unsafe {
-            result::memcpy_dtoh_async(
-                &mut scratch.host_ranks[..count],
-                scratch.ranks.pointer(),
-                self.stream.stream,
-            )
-        };
-        self.device.check("fetching what a pass has found", fetched)
-    }
-
-    fn fetch_drawn(&mut self, count: usize) -> Result<(), CudaError> {
-        let scratch = self.scratch.as_mut().expect("room was made");
-        // SAFETY: as above.
-        let fetched = unsafe {
-            result::memcpy_dtoh_async(
-                &mut scratch.host_drawn[..count],
-                scratch.drawn.pointer(),
-                self.stream.stream,
-            )
-        };
-        self.device.check("fetching what a pass has drawn", fetched)
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Places {
     /// The rows of logits, and how tokens are drawn from them.
     pub(super) map: usize,
     pub(super) draws: usize,
+    /// Where logits are kept.
+    pub(super) kept: usize,
     pub(super) end: usize,
 }
 
@@ -79,7 +81,8 @@ impl Places {
         let sequences = slots + layouts * config.layers * size_of::<SlotsArgument>();
         let map = sequences + size.sequences * size_of::<SequenceArgument>();
         let draws = map + (size.logits * size_of::<u32>()).next_multiple_of(16);
-        let end = draws + (size.logits * size_of::<Draw>()).next_multiple_of(16);
+        let kept = draws + (size.logits * size_of::<Draw>()).next_multiple_of(16);
+        let end = kept + (size.logits * size_of::<u64>()).next_multiple_of(16);
         Self {
             rows: 0,
             sequences,
@@ -88,6 +91,7 @@ impl Places {
             sights,
             map,
             draws,
+            kept,
             end,
         }
     }

@@ -160,14 +160,18 @@ __device__ __forceinline__ u64 rank_of(float logit, u32 id) {
     return (u64)bits << 32 | low;
 }
 
-// Raises `best[row]` to the rank of the greatest logit of each row. Blocks of a row share it.
-extern "C" __global__ void greatest(const float *logits, u32 vocabulary, u64 *best) {
+// Raises `best[row]` to the rank of the greatest logit of each row, and copies the row to where it is kept, if it is. Blocks of a
+// row share it.
+extern "C" __global__ void greatest(const float *logits, u32 vocabulary, u64 *best, float *const *kept) {
     begin_next();
     wait_for_last();
     const float *row = logits + (u64)blockIdx.y * vocabulary;
+    float *copy = kept[blockIdx.y];
     u64 rank = 0;
     for (u32 id = blockIdx.x * blockDim.x + threadIdx.x; id < vocabulary; id += gridDim.x * blockDim.x) {
-        u64 other = rank_of(row[id], id);
+        float logit = row[id];
+        if (copy) copy[id] = logit;
+        u64 other = rank_of(logit, id);
         rank = other > rank ? other : rank;
     }
     for (int offset = 16; offset > 0; offset /= 2) {

@@ -3,22 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use kakeya_core::pipeline::Consumer;
-use kakeya_core::{EngineError, EngineHandle, GenerateEvent, GenerateParams, Sampling};
 use kakeya_model::Model;
 use kakeya_runtime::EngineConfig;
 use serde::Serialize;
 
 use super::super::engine;
 use super::super::options::EngineOptions;
+use super::streams::{Streams, WARM};
 
 /// Streams that wait.
 pub(super) const STREAMS: usize = 4;
-/// Tokens of each stream's own prompt.
-const STARTED_WITH: usize = 16;
-/// Tokens of each stream before anything is timed.
-const WARM: usize = 16;
 /// Tokens of each stream that are timed before the prompt arrives.
 const QUIET: usize = 64;
 
@@ -76,11 +70,7 @@ pub(super) fn measure(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
-    let mut streams = Streams(
-        (0..STREAMS)
-            .map(|_| runtime.block_on(stream(&engine, &prompt[..prompt.len().min(STARTED_WITH)])))
-            .collect::<Result<_, _>>()?,
-    );
+    let mut streams = Streams::open(&runtime, &engine, prompt, STREAMS)?;
     let reader = runtime.block_on(engine.create_session(String::new(), Vec::new()))?;
     streams.gaps(WARM)?;
     let quiet = streams.gaps(QUIET)?;
@@ -116,42 +106,6 @@ pub(super) fn measure(
         quiet,
         beside,
     })
-}
-
-async fn stream(
-    engine: &EngineHandle,
-    tokens: &[u32],
-) -> Result<Consumer<GenerateEvent, EngineError>, EngineError> {
-    let id = engine.create_session(String::new(), Vec::new()).await?;
-    engine.append(id.clone(), tokens.to_vec()).await?;
-    let params = GenerateParams::new(u32::MAX, Sampling::default());
-    engine.generate(id, params).await
-}
-
-struct Streams(Vec<Consumer<GenerateEvent, EngineError>>);
-
-impl Streams {
-    /// Reads `tokens` more of every stream. Returns the seconds between one token of the first and the next.
-    fn gaps(&mut self, tokens: usize) -> anyhow::Result<Vec<f64>> {
-        let mut gaps = Vec::with_capacity(tokens);
-        for _ in 0..tokens {
-            let asked = Instant::now();
-            for events in &mut self.0 {
-                let event = events
-                    .blocking_next()
-                    .context("a stream ended while it was timed")??;
-                anyhow::ensure!(
-                    matches!(
-                        event,
-                        GenerateEvent::Token(_) | GenerateEvent::Truncated { .. }
-                    ),
-                    "a stream ended while it was timed: its session is as long as it can be"
-                );
-            }
-            gaps.push(asked.elapsed().as_secs_f64());
-        }
-        Ok(gaps)
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The runs that are timed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kakeya_core::SlabPool;
-use kakeya_model::{Compute, CudaError, Isa, KvLayout, LogitRows, Model, SequenceInput};
+use kakeya_model::{
+    Compute, CudaError, Isa, KvLayout, LogitRows, Model, SequenceInput, device_time,
+};
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
@@ -13,10 +15,35 @@ use super::super::options::EngineOptions;
 use super::super::session::LocalSession;
 use super::{PhaseTime, Phases};
 
+/// How long something took, and how long of that a GPU was at work on passes.
+#[derive(Debug, Default)]
+pub(super) struct HostTime {
+    all: Duration,
+    device: Duration,
+}
+
+impl HostTime {
+    /// Takes the time of `work`.
+    pub(super) fn during<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (begun, device) = (Instant::now(), device_time());
+        let done = work();
+        self.all += begun.elapsed();
+        self.device += device_time() - device;
+        done
+    }
+
+    /// The part of the time in which no GPU was at work; `None` where none ever was, or nobody took its time.
+    pub(super) fn share(&self) -> Option<f64> {
+        let share = || 1.0 - self.device.as_secs_f64() / self.all.as_secs_f64();
+        (!self.device.is_zero()).then(share)
+    }
+}
+
 /// One session.
 pub(super) struct Single {
     session: LocalSession,
     tokens: Vec<u32>,
+    host: HostTime,
 }
 
 impl Single {
@@ -26,12 +53,22 @@ impl Single {
         tokens: Vec<u32>,
     ) -> anyhow::Result<Self> {
         let session = LocalSession::like_a_server(model, options)?;
-        Ok(Self { session, tokens })
+        Ok(Self {
+            session,
+            tokens,
+            host: HostTime::default(),
+        })
     }
 
     /// Switches the sums of phases on, from zero, or off.
     pub(super) fn profile(&mut self, on: bool) {
         self.session.compute().profile(on);
+        self.host = HostTime::default();
+    }
+
+    /// The host's part of the time that decoding took since then.
+    pub(super) fn host_share(&self) -> Option<f64> {
+        self.host.share()
     }
 
     /// The sums since then for each of `tokens`, when they are on.
@@ -63,10 +100,14 @@ impl Single {
     pub(super) fn decode(&mut self, depth: usize, generated: usize) -> anyhow::Result<f64> {
         self.without_profile(|single| single.go_to(depth))?;
         let mut token = self.tokens[depth];
+        let session = &mut self.session;
         let start = Instant::now();
-        for _ in 0..generated {
-            token = self.session.append_one(token)?;
-        }
+        self.host.during(|| {
+            for _ in 0..generated {
+                token = session.append_one(token)?;
+            }
+            anyhow::Ok(())
+        })?;
         Ok(generated as f64 / start.elapsed().as_secs_f64())
     }
 
@@ -85,6 +126,7 @@ pub(super) struct Batched {
     sessions: Vec<SinkWindowVerifier>,
     prompt: Vec<u32>,
     tokens: Vec<u32>,
+    host: HostTime,
 }
 
 impl Batched {
@@ -121,11 +163,18 @@ impl Batched {
             sessions,
             prompt: prompt.to_vec(),
             tokens: Vec::new(),
+            host: HostTime::default(),
         })
     }
 
     pub(super) fn profile(&mut self, on: bool) {
         self.compute.profile(on);
+        self.host = HostTime::default();
+    }
+
+    /// The host's part of the time that decoding took since then.
+    pub(super) fn host_share(&self) -> Option<f64> {
+        self.host.share()
     }
 
     pub(super) fn phases(&self, tokens: usize) -> Option<Phases> {
@@ -154,6 +203,13 @@ impl Batched {
         self.go_back()?;
         self.compute.pause_profile(false);
         let start = Instant::now();
+        let mut host = std::mem::take(&mut self.host);
+        host.during(|| self.steps(generated))?;
+        self.host = host;
+        Ok((generated * self.sessions.len()) as f64 / start.elapsed().as_secs_f64())
+    }
+
+    fn steps(&mut self, generated: usize) -> anyhow::Result<()> {
         for _ in 0..generated {
             let mut batch: Vec<SequenceInput<'_>> = self
                 .sessions
@@ -173,7 +229,7 @@ impl Batched {
                 self.tokens[index] = known.unwrap_or_else(|| greedy(self.compute.logits(index)));
             }
         }
-        Ok((generated * self.sessions.len()) as f64 / start.elapsed().as_secs_f64())
+        Ok(())
     }
 }
 

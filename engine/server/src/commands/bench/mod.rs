@@ -8,13 +8,14 @@
 mod arrival;
 mod measure;
 pub mod speculative;
+mod streams;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use kakeya_model::Phase;
+use kakeya_model::{Phase, time_device};
 use serde::Serialize;
 
 use super::options::{EngineArgs, Settings, positive};
@@ -25,6 +26,7 @@ use super::{Failure, Outcome, model, resident};
 use arrival::Arrival;
 use measure::{Batched, Single, pseudo_random_ids};
 use speculative::Speculative;
+use streams::StreamsRow;
 
 /// Flags of `kakeya bench`.
 #[derive(Debug, Args)]
@@ -48,6 +50,9 @@ pub struct BenchArgs {
     /// Also measure the decode of so many sessions at once, at the first depth
     #[arg(long, value_name = "B,B,..", value_delimiter = ',', value_parser = positive)]
     batch: Vec<NonZeroUsize>,
+    /// Also measure the decode of so many streams of an engine, as a server has them
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = positive)]
+    streams: Vec<NonZeroUsize>,
     /// Also measure how long 4 streams wait for their tokens while a prompt of so many tokens is read
     #[arg(long, value_name = "N", value_parser = positive)]
     arriving: Option<NonZeroUsize>,
@@ -60,7 +65,7 @@ pub struct BenchArgs {
     /// Measurements of each figure, of which the median is printed
     #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
     repeat: NonZeroUsize,
-    /// Also print where the time of a pass goes
+    /// Also print where the time of a pass goes; with a GPU, the host's part of a step
     #[arg(long)]
     profile: bool,
     /// How the figures are printed
@@ -84,6 +89,8 @@ struct Report {
     results: Vec<Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     batches: Vec<BatchRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<StreamsRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrival: Option<Arrival>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,6 +111,9 @@ struct Row {
     prefill_phases: Option<Phases>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decode_phases: Option<Phases>,
+    /// The part of the time of decoding in which no GPU was at work on a pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode_host_share: Option<f64>,
 }
 
 /// The figures of one number of sessions.
@@ -115,6 +125,9 @@ struct BatchRow {
     decode_tokens_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     phases: Option<Phases>,
+    /// The part of the time in which no GPU was at work on a pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_share: Option<f64>,
 }
 
 /// Microseconds of each phase for one token.
@@ -149,6 +162,7 @@ pub fn run(args: BenchArgs) -> Outcome {
     let arriving = args.arriving.map_or(0, NonZeroUsize::get) as u64;
     check_length(&model, &options, arriving).context("--arriving")?;
     let tokens = pseudo_random_ids(deepest + prompt.max(1), model.config().vocabulary);
+    time_device(args.profile);
     let mut bench = Single::new(&model, &options, tokens.clone())?;
     bench.decode(0, 1)?;
     let first_token_seconds = begun.elapsed().as_secs_f64();
@@ -170,6 +184,7 @@ pub fn run(args: BenchArgs) -> Outcome {
             kv_bytes,
             prefill_phases,
             decode_phases: bench.phases(repeat * generated),
+            decode_host_share: bench.host_share(),
         });
     }
     drop(bench);
@@ -185,8 +200,14 @@ pub fn run(args: BenchArgs) -> Outcome {
             depth,
             decode_tokens_per_second: decode,
             phases: batched.phases(repeat * generated * sessions),
+            host_share: batched.host_share(),
         });
     }
+    let streams = args.streams.iter().map(|count| {
+        let timed = (generated, repeat);
+        streams::measure(&model, &options, &tokens, count.get(), timed)
+    });
+    let streams = streams.collect::<anyhow::Result<_>>()?;
     let arrival = args
         .arriving
         .map(|prompt| {
@@ -222,6 +243,7 @@ pub fn run(args: BenchArgs) -> Outcome {
         weight_bytes: model.weight_bytes() as u64,
         results,
         batches,
+        streams,
         arrival,
         speculative,
     };
@@ -257,6 +279,7 @@ fn table(report: &Report) -> String {
         weight_bytes,
         results,
         batches,
+        streams,
         arrival,
         speculative,
     } = report;
@@ -295,6 +318,29 @@ fn table(report: &Report) -> String {
             "{:>8} {:>14} {:>14.1}\n",
             row.sessions, row.depth, row.decode_tokens_per_second
         );
+    }
+    if !streams.is_empty() {
+        text += &format!("\n{:>8} {:>14}\n", "streams", "decode tok/s");
+    }
+    for row in streams {
+        text += &format!("{:>8} {:>14.1}\n", row.streams, row.tokens_per_second);
+    }
+    let decodes = results
+        .iter()
+        .map(|row| (format!("decode @{}", row.depth), row.decode_host_share));
+    let batched = batches
+        .iter()
+        .map(|row| (format!("{} x @{}", row.sessions, row.depth), row.host_share));
+    let streamed = streams
+        .iter()
+        .map(|row| (format!("{} streams", row.streams), row.host_share));
+    let shares: Vec<String> = decodes
+        .chain(batched)
+        .chain(streamed)
+        .filter_map(|(name, share)| Some(format!("{name} {:.1}%", 100.0 * share?)))
+        .collect();
+    if !shares.is_empty() {
+        text += &format!("\nthe host's part of a step: {}\n", shares.join(", "));
     }
     if let Some(arrival) = arrival {
         text += &format!(
@@ -389,6 +435,7 @@ mod tests {
             kv_bytes: 23_592_960,
             prefill_phases: None,
             decode_phases,
+            decode_host_share: None,
         };
         let phases = Phase::ALL.map(|phase| PhaseTime {
             phase: phase.name(),
@@ -411,6 +458,12 @@ mod tests {
                 depth: 0,
                 decode_tokens_per_second: 400.0,
                 phases: None,
+                host_share: Some(0.0312),
+            }],
+            streams: vec![StreamsRow {
+                streams: 4,
+                tokens_per_second: 321.0,
+                host_share: None,
             }],
             arrival: None,
             speculative: None,
@@ -425,7 +478,10 @@ mod tests {
              0          123.5            6.0      1.0 GiB     22.5 MiB\n    \
              2048          123.5            6.0      unknown     22.5 MiB\n\n\
              sessions          depth   decode tok/s\n       \
-             8              0          400.0\n\n"
+             8              0          400.0\n\n \
+             streams   decode tok/s\n       \
+             4          321.0\n\n\
+             the host's part of a step: 8 x @0 3.1%\n\n"
         );
         let lines: Vec<&str> = profile.lines().collect();
         assert_eq!(lines[0], "microseconds a token   decode @2048");
