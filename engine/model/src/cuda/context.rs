@@ -25,7 +25,7 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-const NAMES: [&str; 40] = [
+const NAMES: [&str; 49] = [
     "embed",
     "normalise",
     "add_branch",
@@ -38,9 +38,18 @@ const NAMES: [&str; 40] = [
     "linear_2_32",
     "linear_4_32",
     "linear_tile_8_8",
+    "linear_tile_8_9",
+    "linear_tile_8_10",
     "linear_tile_8_16",
+    "linear_tile_8_18",
+    "linear_tile_8_20",
+    "linear_tile_8_24",
     "linear_tile_16_8",
+    "linear_tile_16_9",
+    "linear_tile_16_10",
     "linear_tile_16_16",
+    "linear_tile_16_18",
+    "linear_tile_16_20",
     "linear_tile_32_8",
     "attend_f16_1",
     "attend_f16_2",

@@ -308,8 +308,11 @@ impl CudaCompute {
             chains,
         };
         let shared = self.device.shared();
-        let fits = |tile: Tile| tile.rows() <= most && tile.bytes(inner, 1) <= shared;
-        let Some(tile) = Tile::of((panels, matrices), rows, fits) else {
+        // Blocks take some of a processor's memory for themselves, beside what one of them may have.
+        let fits = |tile: Tile, blocks: usize| {
+            tile.rows() <= most && blocks * (tile.bytes(inner, 1) + 1024) <= shared + 1024
+        };
+        let Some(tile) = Tile::of(panels, inner, rows, fits) else {
             return Err(CudaError::Failed {
                 what: "a product".to_owned(),
                 detail: format!(

@@ -14,6 +14,14 @@ const MOST_THREADS: usize = 512;
 const REGISTERS: usize = 65536;
 const FEW_REGISTERS: usize = 128;
 
+/// Warps of a block of tiles.cu that has a processor to itself, and of one that shares it with another: as many as make the fewest
+/// rounds of a product's segments, and no more than that.
+const WARPS_ALONE: [usize; 4] = [16, 18, 20, 24];
+const WARPS_SHARED: [usize; 3] = [8, 9, 10];
+
+/// The most warps of a block that shares its processor: as in tiles.cu.
+const MOST_SHARED: usize = 10;
+
 /// What a product sums over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inner {
@@ -22,6 +30,18 @@ pub(super) struct Inner {
     pub(super) matrices: usize,
     /// Chains of a segment at most.
     pub(super) chains: usize,
+}
+
+impl Inner {
+    /// Numbers of warps that can make it, those that make it in the fewest rounds first, and of these the smallest.
+    fn warps(self, of: &[usize]) -> Vec<usize> {
+        let even = of
+            .iter()
+            .filter(|warps| warps.is_multiple_of(self.matrices));
+        let mut warps: Vec<usize> = even.copied().collect();
+        warps.sort_by_key(|warps| (self.segments.div_ceil(warps / self.matrices), *warps));
+        warps
+    }
 }
 
 /// The tile of a product's block, and which kernel makes it.
@@ -43,27 +63,34 @@ impl Tile {
     }
 
     /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits. Where there
-    /// is a block for each processor, it has 16 warps; docs/performance-cuda.md has what the others were measured by.
+    /// is a block for each processor, it has 16 warps or more; docs/performance-cuda.md has what the others were measured by.
     pub(super) fn of(
-        (panels, matrices): (usize, usize),
+        panels: usize,
+        inner: Inner,
         rows: usize,
-        fits: impl Fn(Self) -> bool,
+        fits: impl Fn(Self, usize) -> bool,
     ) -> Option<Self> {
         let many = |columns: usize| panels * PANEL / columns >= 4 * BUSY;
         let blocks = |tile_rows: usize| panels * rows.div_ceil(tile_rows);
-        let mut wanted = Vec::with_capacity(10);
+        let mut wanted = Vec::with_capacity(14);
         if rows > FEW_ROWS {
+            let (alone, shared) = (inner.warps(&WARPS_ALONE), inner.warps(&WARPS_SHARED));
+            let all = |rows: usize, warps: &[usize]| {
+                let tiles = warps.iter().map(|warps| Self::many(rows, *warps));
+                tiles.collect::<Vec<_>>()
+            };
             match (
                 blocks(8) <= BUSY,
                 blocks(16) <= BUSY,
                 blocks(32) >= 2 * BUSY,
             ) {
-                (true, ..) => wanted.push(Self::many(8, 16)),
-                (_, true, _) => wanted.push(Self::many(16, 16)),
-                (.., true) if matrices == 2 => wanted.push(Self::many(32, 8)),
+                (true, ..) => wanted.extend(all(8, &alone)),
+                (_, true, _) => wanted.extend(all(16, &alone)),
+                (.., true) if inner.matrices == 2 => wanted.push(Self::many(32, 8)),
                 _ => {}
             }
-            wanted.extend([Self::many(16, 8), Self::many(8, 8)]);
+            wanted.extend(all(16, &shared));
+            wanted.extend(all(8, &shared));
         }
         if rows > 2 {
             wanted.push(Self::few(4, PANEL));
@@ -73,7 +100,13 @@ impl Tile {
         }
         wanted.push(Self::few(1, if many(PANEL) { PANEL } else { 8 }));
         wanted.push(Self::few(1, 8));
-        wanted.into_iter().find(|tile| fits(*tile))
+        let at_once = |tile: &&Self| match tile {
+            Self::Many { warps, .. } if *warps <= MOST_SHARED => fits(**tile, 2),
+            _ => fits(**tile, 1),
+        };
+        let tile = wanted.iter().find(at_once);
+        tile.or_else(|| wanted.iter().find(|tile| fits(**tile, 1)))
+            .copied()
     }
 
     pub(super) fn rows(self) -> usize {
@@ -149,13 +182,17 @@ impl Tile {
                     + rows
                     + buffers * cells * columns * (2 + rows)
             }
-            // Activations, widened weights, chains, scales, and sums; activations and scales twice.
+            // Activations, widened weights, chains and sums, and scales; of as many rounds as go on at once.
             Self::Many { rows, warps } => {
                 let share = warps / matrices;
                 let rounds = segments.div_ceil(share).min(2);
                 let widened = PANEL * (SEGMENT + 4) + 8 * 3;
+                let made = if warps > MOST_SHARED { 2 } else { 1 };
                 rounds * share * rows * (SEGMENT + 4)
-                    + warps * (widened + chains * rows * PANEL + 4 * chains * PANEL + rows)
+                    + warps
+                        * (widened
+                            + made * (chains * rows * PANEL + rows)
+                            + (made + 1) * 2 * chains * PANEL)
             }
         };
         floats * size_of::<f32>()

@@ -1,7 +1,8 @@
 // Matrix products of more than a few rows. A block makes a tile of ROWS rows by 32 outputs; its WARPS warps share the segments. A warp
 // widens the weights of a segment into shared memory of its own, and makes the tile's chains of that segment, each lane those of
 // ROWS / 4 rows and 4 outputs. Then the block folds the chains of its warps, in ascending order, and goes on to the next
-// segments, whose activations and weights are on their way meanwhile.
+// segments, whose activations and weights are on their way meanwhile. Where a block has a processor to itself, it has room for the
+// chains of two rounds: some warps make the next ones while others fold.
 #include "copies.cuh"
 #include "formats.cuh"
 
@@ -66,8 +67,10 @@ __device__ __forceinline__ void fold_either(int units, int cells, int count, boo
     else fold_units<ROWS, WIDTH, STEP, 2>(units, cells, minimum, chains, scales, sums, t);
 }
 
-template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const Linear &args) {
+template <int ROWS, int WARPS, bool ALONE> __device__ __forceinline__ void linear_tile(const Linear &args) {
     extern __shared__ float4 tile_shared[];
+    // Rounds whose chains have room, and those whose scales have: scales are written before the round that needs them.
+    constexpr int CHAIN_ROUNDS = ALONE ? 2 : 1, SCALE_ROUNDS = CHAIN_ROUNDS + 1;
     constexpr int LANE_ROWS = ROWS / ROW_LANES, WIDTH = ROWS / 8, THREADS = 32 * WARPS;
     static_assert(THREADS >= ROWS * PANEL / WIDTH, "a thread folds once");
     begin_next();
@@ -81,8 +84,9 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
     int staged = share * ROWS * PITCH;
     float *x = reinterpret_cast<float *>(tile_shared), *widened = x + (rounds > 1 ? 2 : 1) * staged;
     float *chains = widened + WARPS * WIDENED;
-    float2 *scales = reinterpret_cast<float2 *>(chains + WARPS * cells * ROWS * PANEL);
-    float *sums = reinterpret_cast<float *>(scales + 2 * WARPS * cells * PANEL);
+    int chains_of_round = WARPS * cells * ROWS * PANEL, scales_of_round = WARPS * cells * PANEL;
+    float2 *scales = reinterpret_cast<float2 *>(chains + CHAIN_ROUNDS * chains_of_round);
+    float *sums = reinterpret_cast<float *>(scales + SCALE_ROUNDS * scales_of_round);
 
     // The product of this block, and which of its panels.
     int panel = blockIdx.x, index = 0;
@@ -105,7 +109,7 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
     Raw raw;
     auto load = [&](int segment) { WITH_KIND(kind, (load_raw<KIND>(weights, segment, lane, raw))); };
     auto put = [&](int round, int segment) {
-        float2 *to = scales + (round % 2 * WARPS + warp) * cells * PANEL + lane;
+        float2 *to = scales + round % SCALE_ROUNDS * scales_of_round + warp * cells * PANEL + lane;
         WITH_KIND(kind, {
             widen<KIND>(raw, weights, segment, lane, own_weights + widened_at(lane));
             for (int chain = 0; chain < Shape<KIND>::CHAINS; chain++) to[chain * PANEL] = decode_scales<KIND>(raw.scales, chain);
@@ -122,7 +126,8 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
         int count = segments - round * share < share ? segments - round * share : share;
         const float *from = source + round * share * SEGMENT;
         float *to = x + round % 2 * staged + (staged_at * ROWS + staged_row) * PITCH + 4 * staged_k;
-        for (int segment = staged_at; segment < count; segment += AT_ONCE, from += AT_ONCE * SEGMENT, to += AT_ONCE * ROWS * PITCH) copy_ahead(to, from, there);
+        // Where warps are no multiple of what a segment takes, the last threads have none.
+        for (int segment = staged_at < AT_ONCE ? staged_at : count; segment < count; segment += AT_ONCE, from += AT_ONCE * SEGMENT, to += AT_ONCE * ROWS * PITCH) copy_ahead(to, from, there);
         copies_end();
     };
 
@@ -147,9 +152,11 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
 
     for (int round = 0; round < rounds; round++) {
         int from = round * share, count = segments - from < share ? segments - from : share, next = from + share + own;
-        wait_for_copies<0>();
-        // Activations are there, and the last round's chains are folded.
-        __syncthreads();
+        if (!ALONE || round == 0) {
+            wait_for_copies<0>();
+            // Activations are there, and the last round's chains are folded.
+            __syncthreads();
+        }
         if (round + 1 < rounds) {
             fetch(round + 1);
             if (next < segments) load(next);
@@ -163,7 +170,7 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
 #pragma unroll
                 for (int j = 0; j < LANE_COLUMNS; j++) c[r][j] = 0.0f;
             const float *at = mine + lane / COLUMN_LANES * PITCH, *by = own_weights + lane % COLUMN_LANES * PITCH;
-            float *to = own_chains + lane / COLUMN_LANES * PANEL + lane % COLUMN_LANES * LANE_COLUMNS;
+            float *to = own_chains + round % CHAIN_ROUNDS * chains_of_round + lane / COLUMN_LANES * PANEL + lane % COLUMN_LANES * LANE_COLUMNS;
             auto store = [&](float *to) {
 #pragma unroll
                 for (int r = 0; r < LANE_ROWS; r++)
@@ -203,20 +210,23 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
                     float4 v = *reinterpret_cast<const float4 *>(mine + lane * PITCH + k);
                     s = sum(sum(sum(sum(s, v.x), v.y), v.z), v.w);
                 }
-                own_sums[lane] = s;
+                own_sums[round % CHAIN_ROUNDS * WARPS * ROWS + lane] = s;
             }
             // Who is done with its weights makes room for the next.
             __syncwarp();
             if (next < segments) put(round + 1, next);
         }
+        // Where folds go on beside the next round, its activations are there too.
+        if (ALONE) wait_for_copies<0>();
         __syncthreads();
         if (folds) {
-            const float2 *by = item_scales + round % 2 * WARPS * cells * PANEL;
+            const float *made = folded + round % CHAIN_ROUNDS * chains_of_round, *s = item_sums + round % CHAIN_ROUNDS * WARPS * ROWS;
+            const float2 *by = item_scales + round % SCALE_ROUNDS * scales_of_round;
             if (both) {
-                fold_either<ROWS, WIDTH, 2>(count, cells, chains_a, minimum_a, folded, by, item_sums, t);
-                fold_either<ROWS, WIDTH, 2>(count, cells, chains_b, minimum_b, folded + cells * ROWS * PANEL, by + cells * PANEL, item_sums + ROWS, u);
+                fold_either<ROWS, WIDTH, 2>(count, cells, chains_a, minimum_a, made, by, s, t);
+                fold_either<ROWS, WIDTH, 2>(count, cells, chains_b, minimum_b, made + cells * ROWS * PANEL, by + cells * PANEL, s + ROWS, u);
             } else {
-                fold_either<ROWS, WIDTH, 1>(count, cells, chains_a, minimum_a, folded, by, item_sums, t);
+                fold_either<ROWS, WIDTH, 1>(count, cells, chains_a, minimum_a, made, by, s, t);
             }
         }
     }
@@ -232,12 +242,22 @@ template <int ROWS, int WARPS> __device__ __forceinline__ void linear_tile(const
     }
 }
 
-#define LINEAR_TILE(ROWS, WARPS, BLOCKS)                                                                                   \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) linear_tile_##ROWS##_##WARPS(const __grid_constant__ Linear args) { \
-        linear_tile<ROWS, WARPS>(args);                                                                                    \
+// Blocks of more than half the warps of a processor have it to themselves.
+#define LINEAR_TILE(ROWS, WARPS)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, WARPS > 10 ? 1 : 2) linear_tile_##ROWS##_##WARPS(const __grid_constant__ Linear args) { \
+        linear_tile<ROWS, WARPS, (WARPS > 10)>(args);                                                                      \
     }
-LINEAR_TILE(8, 8, 2)
-LINEAR_TILE(8, 16, 1)
-LINEAR_TILE(16, 8, 2)
-LINEAR_TILE(16, 16, 1)
-LINEAR_TILE(32, 8, 2)
+LINEAR_TILE(8, 8)
+LINEAR_TILE(8, 9)
+LINEAR_TILE(8, 10)
+LINEAR_TILE(8, 16)
+LINEAR_TILE(8, 18)
+LINEAR_TILE(8, 20)
+LINEAR_TILE(8, 24)
+LINEAR_TILE(16, 8)
+LINEAR_TILE(16, 9)
+LINEAR_TILE(16, 10)
+LINEAR_TILE(16, 16)
+LINEAR_TILE(16, 18)
+LINEAR_TILE(16, 20)
+LINEAR_TILE(32, 8)
