@@ -25,7 +25,7 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-const NAMES: [&str; 49] = [
+pub(super) const NAMES: [&str; 49] = [
     "embed",
     "normalise",
     "add_branch",

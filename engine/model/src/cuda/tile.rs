@@ -198,3 +198,54 @@ impl Tile {
         floats * size_of::<f32>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::context::NAMES;
+
+    fn inner(segments: usize, matrices: usize) -> Inner {
+        Inner {
+            segments,
+            matrices,
+            chains: 1,
+        }
+    }
+
+    #[test]
+    fn warps_make_the_fewest_rounds_and_are_no_more_than_that_takes() {
+        for (segments, matrices, alone, shared) in [
+            (18, 1, 18, 9),
+            // Each matrix has half of the warps, so an odd number is left out.
+            (18, 2, 18, 10),
+            (20, 1, 20, 10),
+            (32, 1, 16, 8),
+            (48, 1, 24, 10),
+            (64, 1, 24, 10),
+        ] {
+            let inner = inner(segments, matrices);
+            assert_eq!(inner.warps(&WARPS_ALONE)[0], alone, "{inner:?}");
+            assert_eq!(inner.warps(&WARPS_SHARED)[0], shared, "{inner:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_kernel_for_every_tile() {
+        const SHARED: usize = 227 * 1024;
+        let mut names = std::collections::BTreeSet::new();
+        for rows in [1, 2, 3, 4, 5, 8, 16, 31, 32, 64, 256, 512] {
+            for panels in [1, 6, 18, 30, 48, 96, 200, 1536, 8192] {
+                for (segments, matrices) in [(18, 1), (18, 2), (20, 1), (48, 1), (96, 1), (32, 2)] {
+                    let inner = inner(segments, matrices);
+                    let fits = |tile: Tile, blocks: usize| {
+                        blocks * (tile.bytes(inner, 1) + 1024) <= SHARED + 1024
+                    };
+                    let tile = Tile::of(panels, inner, rows, fits).expect("a tile");
+                    assert!(NAMES.contains(&tile.name().as_str()), "{tile:?}");
+                    names.insert(tile.name());
+                }
+            }
+        }
+        assert!(names.len() > 10, "{names:?}");
+    }
+}
