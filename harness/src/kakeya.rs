@@ -7,7 +7,7 @@ use kakeya_gates::{
     ModelFileError, SuiteContext, SuiteSettings, model_file, registry, resolver as resolver_of,
 };
 use kakeya_model::catalogue::{ResolveError, ResolvedModel, Resolver, TerminalProgress};
-use kakeya_model::{Isa, NUMERICS_VERSION, forward_passes, forward_passes_on};
+use kakeya_model::{Isa, forward_passes, forward_passes_on};
 use kakeya_suite::{Measurement, Suite, Workspace};
 
 use crate::build_facts;
@@ -53,19 +53,15 @@ impl Subject for Kakeya {
 
     /// What ran, not what was asked for: the instruction set of most of the passes so far.
     fn backend(&self, context: &SuiteContext) -> Option<Backend> {
-        let busiest = Isa::EVERY
+        let busiest = Isa::COUNTED
             .into_iter()
             .max_by_key(|isa| forward_passes_on(*isa))
             .filter(|isa| forward_passes_on(*isa) > 0);
         busiest.map(|isa| Backend {
-            device: match isa {
-                Isa::Cuda => "cuda",
-                _ => "cpu",
-            }
-            .to_owned(),
+            device: if isa.is_gpu() { "cuda" } else { "cpu" }.to_owned(),
             isa: isa.to_string(),
             threads: context.threads(),
-            numerics_version: NUMERICS_VERSION,
+            numerics_version: isa.numerics_version(),
         })
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use half::f16;
 use kakeya_core::{CacheConfig, GenerateParams, KvElement, Sampling, SlabPool};
-use kakeya_model::{Compute, ComputeOptions, LogitRows, Model, NUMERICS_VERSION, SequenceInput};
+use kakeya_model::{Compute, ComputeOptions, LogitRows, Model, SequenceInput};
 use kakeya_runtime::{Sampler, SinkWindowVerifier};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -70,7 +70,7 @@ impl Collection {
     pub fn origin(&self, model: &Model) -> Origin {
         Origin {
             model_sha256: self.model_sha256.clone(),
-            numerics: NUMERICS_VERSION,
+            numerics: self.compute.isa.numerics_version(),
             hidden: model.config().hidden,
             seed: self.seed,
             max_new: self.max_new,

@@ -1,4 +1,5 @@
-//! What runs the kernels: an instruction set of the processor, or a GPU. The bits are the same on all of them.
+//! What runs the kernels: an instruction set of the processor, or a GPU. The bits are the same on all of them, but for the fast
+//! mode of a GPU, which has its own.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +7,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::device::{self, CudaError};
+use crate::{FAST_NUMERICS_VERSION, NUMERICS_VERSION};
 
 /// What the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Isa {
     Neon,
     /// The NVIDIA GPU that [`device::select`] has chosen.
     Cuda,
+    /// The same in its fast mode: products by tensor cores, to bits of its own (`docs/numerics.md`).
+    CudaFast,
 }
 
 /// Why an instruction set cannot be used.
@@ -46,7 +50,7 @@ impl Isa {
     /// Every instruction set of a processor that this build knows, in the order of the enum.
     pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
-    /// The same, and the GPU.
+    /// The same, and the GPU: all that make the same bits.
     pub const EVERY: [Self; 5] = [
         Self::Scalar,
         Self::Avx2,
@@ -54,6 +58,31 @@ impl Isa {
         Self::Neon,
         Self::Cuda,
     ];
+
+    /// Everything that runs kernels, in the order of the enum.
+    pub const COUNTED: [Self; 6] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Neon,
+        Self::Cuda,
+        Self::CudaFast,
+    ];
+
+    /// Whether a GPU runs it.
+    #[must_use]
+    pub fn is_gpu(self) -> bool {
+        matches!(self, Self::Cuda | Self::CudaFast)
+    }
+
+    /// The version of what its bits are: [`NUMERICS_VERSION`] of the contract, or the fast mode's.
+    #[must_use]
+    pub fn numerics_version(self) -> u32 {
+        match self {
+            Self::CudaFast => FAST_NUMERICS_VERSION,
+            _ => NUMERICS_VERSION,
+        }
+    }
 
     /// The fastest instruction set of this processor. A GPU is only used when it is asked for.
     #[must_use]
@@ -70,7 +99,7 @@ impl Isa {
     /// When the processor lacks the instruction set, or the GPU cannot be used: the error says what is missing.
     pub fn check(self) -> Result<(), IsaError> {
         match self {
-            Self::Cuda => Ok(device::check()?),
+            Self::Cuda | Self::CudaFast => Ok(device::check()?),
             isa if isa.is_supported() => Ok(()),
             isa => Err(IsaError::Unsupported { isa }),
         }
@@ -80,7 +109,7 @@ impl Isa {
     #[must_use]
     pub(crate) fn of_processor(self) -> Self {
         match self {
-            Self::Cuda => Self::detect(),
+            Self::Cuda | Self::CudaFast => Self::detect(),
             isa => isa,
         }
     }
@@ -90,7 +119,7 @@ impl Isa {
     #[must_use]
     pub fn chunks(self) -> usize {
         match self {
-            Self::Cuda => 2,
+            Self::Cuda | Self::CudaFast => 2,
             _ => 1,
         }
     }
@@ -99,7 +128,7 @@ impl Isa {
     #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
-            Self::Cuda => device::check().is_ok(),
+            Self::Cuda | Self::CudaFast => device::check().is_ok(),
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
@@ -127,7 +156,7 @@ impl Isa {
             Self::Avx2 => "it needs AVX2, FMA and F16C",
             Self::Avx512 => "it needs AVX-512 F, BW, DQ and VL",
             Self::Neon => "it is aarch64's",
-            Self::Cuda => "it needs an NVIDIA GPU",
+            Self::Cuda | Self::CudaFast => "it needs an NVIDIA GPU",
         }
     }
 
@@ -176,6 +205,7 @@ impl fmt::Display for Isa {
             Self::Avx512 => "avx512",
             Self::Neon => "neon",
             Self::Cuda => "cuda",
+            Self::CudaFast => "cuda-fast",
         })
     }
 }

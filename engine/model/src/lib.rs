@@ -68,6 +68,9 @@ pub const DEBUG_ASSERTIONS: bool = cfg!(debug_assertions);
 /// Any change to the order or the rounding of a single operation raises it.
 pub const NUMERICS_VERSION: u32 = if FREE_ORDER { 0 } else { 1 };
 
+/// The version of what the fast mode of a GPU makes (`docs/numerics.md`): far from those of the contract.
+pub const FAST_NUMERICS_VERSION: u32 = 10_001;
+
 /// Whether this build reduces in whatever order is fastest, to measure what the fixed orders cost (feature
 /// `free-order`, for that benchmark alone). Its bits depend on the instruction set and on the number of rows.
 pub const FREE_ORDER: bool = cfg!(feature = "free-order");

@@ -7,7 +7,7 @@ use kakeya_core::{
     KvStorage, SessionImage, SlabShape, Snapshot, SnapshotError, SnapshotReader, SnapshotWriter,
     StateSettings,
 };
-use kakeya_model::{KvLayout, Model, NUMERICS_VERSION};
+use kakeya_model::{KvLayout, Model};
 use sha2::{Digest, Sha256};
 
 use crate::config::EngineConfig;
@@ -60,7 +60,7 @@ impl SnapshotCodec {
             settings: StateSettings::new(
                 model_sha256,
                 quantized,
-                NUMERICS_VERSION,
+                config.isa.numerics_version(),
                 vocabulary,
                 config.cache,
                 config.kv,

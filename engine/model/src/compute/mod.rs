@@ -29,13 +29,13 @@ use crate::model::Model;
 use processor::Processor;
 
 /// Forward passes of this process, by what ran them.
-static FORWARD_PASSES: [AtomicU64; Isa::EVERY.len()] =
-    [const { AtomicU64::new(0) }; Isa::EVERY.len()];
+static FORWARD_PASSES: [AtomicU64; Isa::COUNTED.len()] =
+    [const { AtomicU64::new(0) }; Isa::COUNTED.len()];
 
 /// Forward passes that this process has run, for the evidence: how much work stands behind a claim.
 #[must_use]
 pub fn forward_passes() -> u64 {
-    Isa::EVERY.into_iter().map(forward_passes_on).sum()
+    Isa::COUNTED.into_iter().map(forward_passes_on).sum()
 }
 
 /// Those of them whose kernels used `isa`.
@@ -175,7 +175,7 @@ impl Compute {
         options.isa.check()?;
         let backend = match options.isa {
             #[cfg(feature = "cuda")]
-            Isa::Cuda => Backend::Cuda(Box::new(CudaCompute::new()?)),
+            isa if isa.is_gpu() => Backend::Cuda(Box::new(CudaCompute::new(isa)?)),
             _ => Backend::Processor(Box::new(Processor::new(options)?)),
         };
         Ok(Self { backend, options })
@@ -249,7 +249,9 @@ impl Compute {
     ) -> u64 {
         match options.isa {
             // What the GPU needs is checked with the GPU's memory; here it takes no more than a copy of the logits.
-            Isa::Cuda => (size.logits * model.config().vocabulary * size_of::<f32>()) as u64,
+            isa if isa.is_gpu() => {
+                (size.logits * model.config().vocabulary * size_of::<f32>()) as u64
+            }
             _ => Processor::scratch_bytes(options, model, layout, size),
         }
     }

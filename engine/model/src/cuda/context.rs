@@ -25,7 +25,7 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-pub(super) const NAMES: [&str; 49] = [
+pub(super) const NAMES: [&str; 55] = [
     "embed",
     "normalise",
     "add_branch",
@@ -51,6 +51,12 @@ pub(super) const NAMES: [&str; 49] = [
     "linear_tile_16_18",
     "linear_tile_16_20",
     "linear_tile_32_8",
+    "linear_fast_1_1_1",
+    "linear_fast_1_1_2",
+    "linear_fast_4_1_1",
+    "linear_fast_4_1_2",
+    "linear_fast_4_2_2",
+    "linear_fast_4_4_1",
     "attend_f16_1",
     "attend_f16_2",
     "attend_f16_3",

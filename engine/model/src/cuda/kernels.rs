@@ -9,7 +9,7 @@ use super::memory::Buffer;
 use super::plan::{
     LinearArgument, Mode, ProductArgument, RotationArgument, SightArgument, SlotsArgument, kind_of,
 };
-use super::run::CudaCompute;
+use super::run::{BUSY, CudaCompute};
 use super::tile::{FEW_ROWS, Inner, Tile};
 use super::weights::{LayerOnDevice, MatrixOnDevice};
 use crate::config::{Activation, SEGMENT};
@@ -20,6 +20,11 @@ use crate::panels::{PANEL, PanelKind};
 const DRAW_BLOCKS: usize = 8;
 const DRAW_THREADS: usize = 512;
 const DRAW_BYTES: usize = 16 * DRAW_THREADS * size_of::<u64>();
+
+/// Outputs and rows of a tile of the fast mode, and threads of its blocks: as in fast.cu.
+const FAST_OUTPUTS: usize = 16;
+const FAST_ROWS: usize = 8;
+const FAST_THREADS: usize = 128;
 
 /// What a product takes.
 #[derive(Clone, Copy)]
@@ -294,6 +299,9 @@ impl CudaCompute {
             Input::Rows(_, columns) => columns,
         };
         let segments = columns / SEGMENT;
+        if self.is_fast() {
+            return self.linear_fast(linear, input, rows, columns);
+        }
         let products = &linear.products[..linear.count as usize];
         let gated = linear.mode == Mode::Gated as u32;
         let matrices = if gated { 2 } else { 1 };
@@ -348,6 +356,54 @@ impl CudaCompute {
         let (blocks, bytes) = tile.blocks(tiles, inner, shared);
         let launch = plain((blocks, tiles.1), threads, bytes);
         self.launch(&tile.name(), launch, &mut [argument(&linear)])
+    }
+
+    /// The same in the fast mode.
+    fn linear_fast(
+        &self,
+        linear: LinearArgument,
+        input: Input<'_>,
+        rows: usize,
+        columns: usize,
+    ) -> Result<(), CudaError> {
+        let x = match input {
+            Input::Rows(x, _) => x.pointer(),
+            Input::Normalised(weights) => {
+                self.normalise(weights, None, rows)?;
+                self.scratch().packed.pointer()
+            }
+        };
+        let linear = LinearArgument {
+            segments: (columns / SEGMENT) as u32,
+            x,
+            x_stride: columns as u64,
+            rows: rows as u32,
+            ..linear
+        };
+        let gated = linear.mode == Mode::Gated as u32;
+        let matrices = if gated { 2 } else { 1 };
+        let made = &linear.products[..linear.count as usize / matrices];
+        let blocks = |tiles: usize| -> usize {
+            let outputs = made.iter().map(|product| product.matrix.rows as usize);
+            outputs
+                .map(|rows| rows.div_ceil(FAST_OUTPUTS * tiles))
+                .sum()
+        };
+        // More outputs share what is staged of the rows, where there are blocks enough.
+        let most = 4 / matrices;
+        let many = blocks(most) * rows.div_ceil(4 * FAST_ROWS) >= BUSY;
+        let (row_tiles, tiles) = match (rows <= FAST_ROWS, many) {
+            (true, _) => (1, 1),
+            (_, true) => (4, most),
+            _ => (4, 1),
+        };
+        let grid = (blocks(tiles), rows.div_ceil(row_tiles * FAST_ROWS));
+        let name = format!("linear_fast_{row_tiles}_{tiles}_{matrices}");
+        self.launch(
+            &name,
+            plain(grid, FAST_THREADS, 0),
+            &mut [argument(&linear)],
+        )
     }
 
     pub(super) fn launch(

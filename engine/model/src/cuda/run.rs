@@ -25,6 +25,7 @@ pub(super) const BUSY: usize = 132;
 
 /// What passes on the device take, and what the last one left.
 pub(crate) struct CudaCompute {
+    isa: Isa,
     pub(super) device: Arc<Device>,
     pub(super) stream: Arc<Stream>,
     model: Option<Arc<ModelOnDevice>>,
@@ -45,9 +46,11 @@ pub(crate) struct CudaCompute {
 }
 
 impl CudaCompute {
-    pub(crate) fn new() -> Result<Self, CudaError> {
+    /// One for the GPU, or its fast mode.
+    pub(crate) fn new(isa: Isa) -> Result<Self, CudaError> {
         let device = Device::open()?;
         Ok(Self {
+            isa,
             stream: Arc::new(Stream::new(&device)?),
             device,
             model: None,
@@ -79,7 +82,7 @@ impl CudaCompute {
         self.device.bind()?;
         let (free, total) = self.device.memory()?;
         let config = model.config();
-        let weights = model.uploaded().missing(model);
+        let weights = model.uploaded().missing(model, self.is_fast());
         let slab = slab.bytes().unwrap_or(usize::MAX) as u64;
         let floats: usize = lengths(config, size).iter().sum();
         // Each session keeps the logits for its next token.
@@ -131,7 +134,7 @@ impl CudaCompute {
     }
 
     pub(crate) fn forward(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
-        count_pass(Isa::Cuda);
+        count_pass(self.isa);
         self.logits.take();
         self.states.take();
         self.fault = self.device.fault().cloned();
@@ -166,6 +169,11 @@ impl CudaCompute {
         self.logits(0)
     }
 
+    /// Whether products are those of the fast mode.
+    pub(super) fn is_fast(&self) -> bool {
+        self.isa == Isa::CudaFast
+    }
+
     pub(super) fn config(&self) -> &ModelConfig {
         self.config.as_ref().expect("a pass has run")
     }
@@ -179,7 +187,7 @@ impl CudaCompute {
     }
 
     fn turn_to(&mut self, model: &Model) -> Result<(), CudaError> {
-        let there = model.uploaded().on(&self.device, model)?;
+        let there = model.uploaded().on(&self.device, model, self.is_fast())?;
         if self
             .model
             .as_ref()

@@ -4,11 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::Device;
 use super::memory::Buffer;
+use crate::config::SEGMENT;
 use crate::device::CudaError;
+use crate::isa::Isa;
+use crate::kernels::Kernels;
 use crate::model::{Layer, Model, Projection};
-use crate::panels::{HALVES, PANEL, PackedMatrix};
+use crate::panels::{HALVES, PANEL, PackedMatrix, PanelKind};
 use crate::rope::Rope;
 use crate::simd::LANES;
+
+/// Outputs, and inputs, of a fragment of the fast mode.
+const FRAGMENT: usize = 16;
 
 /// Bytes that a lane loads at once.
 const PIECE: usize = 16;
@@ -69,32 +75,57 @@ pub(crate) struct LayerOnDevice {
 
 /// Where a model keeps what it is on the device.
 #[derive(Debug, Default)]
-pub(crate) struct Uploaded(Mutex<Option<Arc<ModelOnDevice>>>);
+pub(crate) struct Uploaded(Mutex<Places>);
+
+/// As the exact mode has it, and the fast one.
+#[derive(Debug, Default)]
+struct Places {
+    exact: Option<Arc<ModelOnDevice>>,
+    fast: Option<Arc<ModelOnDevice>>,
+}
+
+impl Places {
+    fn of(&mut self, fast: bool) -> &mut Option<Arc<ModelOnDevice>> {
+        match fast {
+            true => &mut self.fast,
+            false => &mut self.exact,
+        }
+    }
+}
 
 impl Uploaded {
-    /// The model on the device: as it is there, or brought there now.
+    /// The model on the device, as the exact mode or the fast one has it: as it is there, or brought there now.
     pub(crate) fn on(
         &self,
         device: &Arc<Device>,
         model: &Model,
+        fast: bool,
     ) -> Result<Arc<ModelOnDevice>, CudaError> {
-        let mut uploaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = &*uploaded {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let uploaded = places.of(fast);
+        if let Some(there) = uploaded {
             return Ok(Arc::clone(there));
         }
-        let there = Arc::new(ModelOnDevice::new(device, model)?);
+        let there = Arc::new(ModelOnDevice::new(device, model, fast)?);
         *uploaded = Some(Arc::clone(&there));
         Ok(there)
     }
 
     /// Bytes that bringing it there would take: 0 where it is there.
-    pub(crate) fn missing(&self, model: &Model) -> u64 {
-        let uploaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*uploaded {
+    pub(crate) fn missing(&self, model: &Model, fast: bool) -> u64 {
+        let mut there = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match there.of(fast) {
             Some(_) => 0,
             None => {
                 let angles = model.ropes.len() * places(model) * 2 * model.config.head_dim * 4;
-                (model.weight_bytes() + angles) as u64
+                let weights = match fast {
+                    true => {
+                        fragments_of(model).map(fragment_bytes).sum::<usize>()
+                            + model.embedding.bytes()
+                    }
+                    false => model.weight_bytes(),
+                };
+                (weights + angles) as u64
             }
         }
     }
@@ -106,8 +137,11 @@ fn places(model: &Model) -> usize {
 }
 
 impl ModelOnDevice {
-    fn new(device: &Arc<Device>, model: &Model) -> Result<Self, CudaError> {
-        let matrix = |matrix: &PackedMatrix| MatrixOnDevice::new(device, matrix);
+    fn new(device: &Arc<Device>, model: &Model, fast: bool) -> Result<Self, CudaError> {
+        let matrix = |matrix: &PackedMatrix| match fast {
+            true => MatrixOnDevice::fragments(device, matrix),
+            false => MatrixOnDevice::new(device, matrix),
+        };
         let optional = |values: &Option<Vec<f32>>| {
             values
                 .as_ref()
@@ -138,10 +172,15 @@ impl ModelOnDevice {
         };
         let places = places(model);
         Ok(Self {
-            embedding: matrix(&model.embedding)?,
+            embedding: MatrixOnDevice::new(device, &model.embedding)?,
             layers: model.layers.iter().map(layer).collect::<Result<_, _>>()?,
             output_norm: Buffer::of(device, &model.output_norm)?,
-            output: model.own_output().map(matrix).transpose()?,
+            output: match (model.own_output(), fast) {
+                (Some(output), _) => Some(matrix(output)?),
+                // The embedding has to be there as rows are looked up in it, too.
+                (None, true) => Some(matrix(&model.embedding)?),
+                (None, false) => None,
+            },
             angles: model
                 .ropes
                 .iter()
@@ -198,6 +237,29 @@ impl MatrixOnDevice {
         })
     }
 
+    /// The matrix in bf16, as a lane of fast.cu takes it.
+    fn fragments(device: &Arc<Device>, matrix: &PackedMatrix) -> Result<Self, CudaError> {
+        let of_tile = fragment_bytes(matrix) / matrix.rows.div_ceil(FRAGMENT);
+        let mut all = vec![0; fragment_bytes(matrix)];
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = matrix.rows.div_ceil(FRAGMENT).div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            for (part, out) in all.chunks_mut(share * of_tile).enumerate() {
+                scope.spawn(move || {
+                    for (index, out) in out.chunks_mut(of_tile).enumerate() {
+                        write_fragments(matrix, part * share + index, out);
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            bytes: Buffer::of(device, &all)?,
+            kind: PanelKind::Bf16 as u32,
+            rows: matrix.rows as u32,
+            panel_bytes: 0,
+        })
+    }
+
     pub(crate) fn argument(&self) -> MatrixArgument {
         MatrixArgument {
             data: self.bytes.pointer(),
@@ -205,6 +267,38 @@ impl MatrixOnDevice {
             rows: self.rows,
             panel: self.panel_bytes,
         }
+    }
+}
+
+/// Bytes of a matrix as fragments: whole tiles of outputs.
+fn fragment_bytes(matrix: &PackedMatrix) -> usize {
+    let columns = matrix.segments() * SEGMENT;
+    matrix.rows.next_multiple_of(FRAGMENT) * columns * size_of::<u16>()
+}
+
+/// The matrices that the fast mode has as fragments.
+fn fragments_of(model: &Model) -> impl Iterator<Item = &PackedMatrix> {
+    let layers = model.layers.iter().flat_map(Layer::matrices);
+    layers.chain([model.own_output().unwrap_or(&model.embedding)])
+}
+
+/// Writes a tile of 16 outputs in bf16: step after step of 16 inputs, and of each the 8 values of a lane one after the other, as
+/// `mma.m16n8k16` takes its first matrix (PTX ISA, "Matrix Fragments for mma.m16n8k16").
+fn write_fragments(matrix: &PackedMatrix, tile: usize, out: &mut [u8]) {
+    let columns = matrix.segments() * SEGMENT;
+    let mut rows = vec![0.0; FRAGMENT * columns];
+    for (index, row) in rows.chunks_exact_mut(columns).enumerate() {
+        let output = tile * FRAGMENT + index;
+        if output < matrix.rows {
+            Kernels::of(Isa::detect()).dequantise_row(matrix, output, row);
+        }
+    }
+    for (index, to) in out.chunks_exact_mut(size_of::<u16>()).enumerate() {
+        let (step, lane, value) = (index / 256, index / 8 % 32, index % 8);
+        let row = lane / 4 + value / 2 % 2 * 8;
+        let column = lane % 4 * 2 + value % 2 + value / 4 * 8;
+        let weight = rows[row * columns + step * FRAGMENT + column];
+        to.copy_from_slice(&half::bf16::from_f32(weight).to_le_bytes());
     }
 }
 
@@ -242,7 +336,7 @@ fn spread_panel(matrix: &PackedMatrix, panel: usize, out: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::panels::{Arena, Packing, PanelKind};
+    use crate::panels::{Arena, Packing};
     use crate::source::TensorBytes;
 
     /// Pieces of 16 bytes and words of 4 that a lane has of a segment, as formats.cuh has them.
@@ -320,6 +414,43 @@ mod tests {
                 }
                 let kept = (0..from.len()).filter(|at| untouched[*at]);
                 assert!(kept.into_iter().all(|at| out[at] == from[at]), "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_are_those_of_the_tensor_cores_and_end_in_zeros() {
+        let matrix = matrix(PanelKind::Q8_0);
+        let columns = matrix.segments() * SEGMENT;
+        let weight = |output: usize, input: usize| {
+            let mut row = vec![0.0; columns];
+            if output < matrix.rows {
+                Kernels::of(Isa::Scalar).dequantise_row(&matrix, output, &mut row);
+            }
+            half::bf16::from_f32(row[input])
+        };
+        assert_eq!(fragment_bytes(&matrix), 48 * columns * 2);
+        for tile in 0..3 {
+            let mut out = vec![0xff; fragment_bytes(&matrix) / 3];
+            write_fragments(&matrix, tile, &mut out);
+            let found = |step: usize, lane: usize, value: usize| {
+                let at = ((step * 32 + lane) * 8 + value) * 2;
+                half::bf16::from_le_bytes([out[at], out[at + 1]])
+            };
+            for (step, lane) in [(0, 0), (0, 31), (5, 6), (31, 17)] {
+                // Of lane l, the four registers have rows l / 4, the same and 8, and again, and columns from 2 (l % 4) on, and in the
+                // last two from 8 more.
+                let (row, column) = (tile * 16 + lane / 4, step * 16 + lane % 4 * 2);
+                let expected = [(0, 0), (8, 0), (0, 8), (8, 8)].map(|(down, right)| {
+                    [0, 1].map(|next| weight(row + down, column + right + next))
+                });
+                for (value, expected) in expected.as_flattened().iter().enumerate() {
+                    assert_eq!(
+                        found(step, lane, value),
+                        *expected,
+                        "{tile}, {step}, {lane}, {value}"
+                    );
+                }
             }
         }
     }

@@ -270,6 +270,14 @@ impl Kernels {
         }
     }
 
+    /// Output row `row` of a matrix as numbers, in `out`, which is as long as it has inputs.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn dequantise_row(self, matrix: &PackedMatrix, row: usize, out: &mut [f32]) {
+        assert!(row < matrix.rows, "the matrix has no such row");
+        // SAFETY: `Kernels::of` checked the instructions, and the row is there.
+        unsafe { (self.dequantise)(matrix, row, out) };
+    }
+
     /// `exp((logit - peak) / temperature)` of each logit.
     pub(crate) fn terms_of(
         self,

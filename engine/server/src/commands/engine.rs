@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kakeya_core::EngineHandle;
-use kakeya_model::{Isa, Model};
+use kakeya_model::Model;
 use kakeya_runtime::{Engine, EngineConfig, SinkWindowVerifier, StepLoop, StepLoopThread};
 
 use super::memory::{self, MemoryLimit, MemoryNeed};
@@ -85,7 +85,7 @@ pub fn need(model: &Model, config: &EngineConfig) -> anyhow::Result<MemoryNeed> 
         model_bytes: model.weight_bytes() as u64,
         scratch_bytes: Engine::scratch_bytes(model, config),
         prefix_bytes: config.prefix_cache_bytes,
-        on_device: config.isa == Isa::Cuda,
+        on_device: config.isa.is_gpu(),
     })
 }
 

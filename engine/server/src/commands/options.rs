@@ -61,7 +61,8 @@ struct ComputeArgs {
     /// Compute threads [default: the cores of this machine]
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
-    /// What computes: `cpu`, or `cuda`, `cuda:1` and so on for an NVIDIA GPU; the results are the same bits
+    /// What computes: `cpu`, or `cuda`, `cuda:1` and so on for an NVIDIA GPU; the results are the same bits, but with --numerics
+    /// fast
     #[arg(
         long,
         value_name = "DEVICE",
@@ -72,6 +73,21 @@ struct ComputeArgs {
     /// Instruction set of the processor: `auto`, `scalar`, `avx2`, `avx512` or `neon`; the results are the same bits
     #[arg(long, value_name = "ISA", env = "KAKEYA_ISA", default_value = "auto")]
     isa: String,
+    /// Whose bits the results are: `exact`, everywhere the same, or `fast`, with tensor cores of the GPU that --device asks for
+    #[arg(
+        long,
+        value_enum,
+        env = "KAKEYA_NUMERICS",
+        default_value_t = Numerics::Exact
+    )]
+    numerics: Numerics,
+}
+
+/// Whose bits the results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Numerics {
+    Exact,
+    Fast,
 }
 
 /// What computes.
@@ -98,6 +114,11 @@ impl FromStr for Device {
 impl ComputeArgs {
     fn validate(self) -> Result<ComputeOptions, Failure> {
         let isa = match self.device {
+            Device::Cpu if self.numerics == Numerics::Fast => {
+                return Err(Failure::usage(
+                    "--numerics fast is a GPU's: give --device cuda with it, or leave it out",
+                ));
+            }
             Device::Cpu => Isa::select(&self.isa)
                 .map_err(|error| Failure::usage(format!("--isa or KAKEYA_ISA: {error}")))?,
             Device::Cuda(ordinal) => {
@@ -111,7 +132,10 @@ impl ComputeArgs {
                 device::check().map_err(|error| {
                     Failure::usage(format!("--device or KAKEYA_DEVICE: {error}"))
                 })?;
-                Isa::Cuda
+                match self.numerics {
+                    Numerics::Exact => Isa::Cuda,
+                    Numerics::Fast => Isa::CudaFast,
+                }
             }
         };
         let threads = self.threads.unwrap_or_else(available_threads).get();

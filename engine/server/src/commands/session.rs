@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kakeya_core::{InvalidArgument, SlabPool};
-use kakeya_model::{Compute, CudaError, Isa, KvLayout, LogitRows, Model, PassSize};
+use kakeya_model::{Compute, CudaError, KvLayout, LogitRows, Model, PassSize};
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
@@ -35,7 +35,7 @@ impl LocalSession {
             model_bytes: model.weight_bytes() as u64,
             scratch_bytes: 0,
             prefix_bytes: 0,
-            on_device: options.compute.isa == Isa::Cuda,
+            on_device: options.compute.isa.is_gpu(),
         };
         need.check(memory::machine_bytes()?)?;
         let compute = Compute::new(options.compute)?;

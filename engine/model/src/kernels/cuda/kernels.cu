@@ -2,6 +2,7 @@
 #include "attention.cu"
 #include "attention_tile.cu"
 #include "draw.cu"
+#include "fast.cu"
 #include "linear.cu"
 #include "rows.cu"
 #include "tiles.cu"

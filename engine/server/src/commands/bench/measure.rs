@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::SlabPool;
-use kakeya_model::{
-    Compute, CudaError, Isa, KvLayout, LogitRows, Model, SequenceInput, device_time,
-};
+use kakeya_model::{Compute, CudaError, KvLayout, LogitRows, Model, SequenceInput, device_time};
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
@@ -145,7 +143,7 @@ impl Batched {
             model_bytes: model.weight_bytes() as u64,
             scratch_bytes: 0,
             prefix_bytes: 0,
-            on_device: options.compute.isa == Isa::Cuda,
+            on_device: options.compute.isa.is_gpu(),
         };
         need.check(memory::machine_bytes()?)?;
         let compute = Compute::new(options.compute)?;
