@@ -437,6 +437,10 @@ mod tests {
                 "expected `cpu`, `cuda` or `cuda:N` with N from 0 up",
             ),
             (
+                &["--numerics", "fast"],
+                "--numerics fast is a GPU's: give --device cuda with it, or leave it out",
+            ),
+            (
                 &["--device", "cuda", "--isa", "scalar"],
                 "--isa scalar is the processor's, and --device asks for a GPU: leave one of them out",
             ),
