@@ -2,6 +2,7 @@
 
 mod architectures;
 mod coordinator;
+mod fast;
 mod generator;
 mod grpc;
 mod http;
@@ -40,6 +41,7 @@ pub fn registry() -> Vec<Suite> {
         http::suite(),
         sdk::suite(),
         load::suite(),
+        fast::suite(),
         perf::suite(),
     ]
 }

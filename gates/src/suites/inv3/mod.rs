@@ -12,7 +12,7 @@ mod streams;
 mod trim;
 
 pub(super) use oracle_cases::candle_logits;
-pub(super) use run::{Setting, Trace};
+pub(super) use run::{Setting, Trace, cache, history, random_tokens};
 
 use std::time::Duration;
 

@@ -82,13 +82,12 @@ impl Setting {
     pub fn verifier(&self, model: &Arc<Model>) -> Result<SinkWindowVerifier, CaseFailure> {
         let layout = SinkWindowVerifier::layout_for(model, &self.cache);
         let shape = layout.slab_shape(self.element);
-        let mut pool = match self.isa {
+        let mut pool = if self.isa.is_gpu() {
             // Where the sessions of a server have theirs.
-            Isa::Cuda => {
-                let compute = self.compute()?;
-                SlabPool::of(shape, 1, || compute.storage(shape))?
-            }
-            _ => SlabPool::new(shape, 1)?,
+            let compute = self.compute()?;
+            SlabPool::of(shape, 1, || compute.storage(shape))?
+        } else {
+            SlabPool::new(shape, 1)?
         };
         let mut slab = pool.acquire()?;
         if self.poisoned {
