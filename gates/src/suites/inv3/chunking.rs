@@ -1,8 +1,9 @@
 //! The chunks a history is appended in do not show.
 
 use kakeya_core::CacheConfig;
+use kakeya_runtime::longest_append;
 
-use super::run::{HISTORIES, Setting, Trace, history, random_tokens};
+use super::run::{HISTORIES, Setting, Trace, cache, history, random_tokens};
 use crate::context::SuiteContext;
 use crate::suite::Case;
 use kakeya_suite::CaseResult;
@@ -36,7 +37,27 @@ pub fn cases() -> Vec<Case> {
             .history(name),
         );
     }
+    cases.push(
+        Case::fast("the_longest_passes_equal_chunks_of_64.random", longest).history("random"),
+    );
     cases
+}
+
+/// A GPU reads several chunks of a layout in a pass, each of which a layer stores and attends to after the one before it.
+fn longest(ctx: &SuiteContext) -> CaseResult {
+    let (length, first) = (700, 640);
+    let tokens = history(ctx, "random", length)?;
+    let longest = longest_append(ctx.isa());
+    // Less than a chunk is in the window, and more than one.
+    for cache in [cache(4, 100), cache(2, 300)] {
+        let setting = Setting::new(ctx, cache);
+        let short = Trace::from(ctx, &setting, &tokens, &[64], first)?;
+        for chunks in [&[longest][..], &[1, longest]] {
+            Trace::from(ctx, &setting, &tokens, chunks, first)?
+                .ensure_equals(&short, &format!("chunks {chunks:?} against chunks of 64"))?;
+        }
+    }
+    Ok(())
 }
 
 fn compare(ctx: &SuiteContext, name: &str, chunkings: &[&[usize]]) -> CaseResult {
