@@ -18,11 +18,12 @@ use crate::suite::{Case, Suite, on_model};
 use crate::{ensure, ensure_eq, ensure_same_bits};
 use kakeya_suite::{CaseFailure, CaseResult, ensure_same_digest};
 
-/// How far logits may be from the exact mode's: the mean of the differences, and the greatest.
-const MEAN: f64 = 0.05;
-const GREATEST: f64 = 1.0;
-/// The part of the positions at which both modes must find the same token the likeliest.
-const AGREEMENT: f64 = 0.95;
+/// How far logits may be from the exact mode's: the mean of the differences, and the greatest. An H100 has found 0.045 and 0.34; this
+/// is twice that, for other devices round otherwise.
+const MEAN: f64 = 0.09;
+const GREATEST: f64 = 0.7;
+/// The part of the positions at which both modes must find the same token the likeliest: 0.993 on an H100.
+const AGREEMENT: f64 = 0.97;
 
 /// The suite.
 pub fn suite() -> Suite {
