@@ -131,8 +131,14 @@ impl CudaCompute {
                 cluster = 1 << (mixed(self.seed, 2) % 4);
             }
         }
-        let shapes = WARPS.into_iter().flat_map(|warps| {
-            let stages = STAGES.into_iter();
+        // A warp without a unit, and a stage without a segment, would take room from other kernels.
+        let room = units.div_ceil(cluster);
+        let warps = WARPS
+            .into_iter()
+            .filter(|warps| *warps <= room.max(WARPS[1]));
+        let shapes = warps.flat_map(|warps| {
+            let most = 2 * room.div_ceil(warps);
+            let stages = STAGES.into_iter().filter(move |stages| *stages <= most);
             stages.map(move |stages| of(cluster, warps, stages))
         });
         let fits = |blocks: usize| {

@@ -19,34 +19,63 @@ static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin
 /// The version of CUDA that they were built with.
 const TOOLKIT: &str = env!("KAKEYA_CUDA_TOOLKIT");
 
-/// Shared memory that a block can have on every device that is supported, less what kernels have of their own.
+/// Shared memory that kernels may have of their own beside what a launch gives them; those that have more are given less.
+const OWN_SHARED: usize = 3 * 1024;
+/// Shared memory that a block can be given on every device that is supported.
 pub(crate) const SHARED_80: usize = 160 * 1024;
 /// The same from compute capability 9.0 on.
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-pub(super) const NAMES: [&str; 55] = [
+pub(super) const NAMES: [&str; 82] = [
     "embed",
     "normalise",
     "add_branch",
     "rotate_and_store",
     "greatest",
     "draw",
-    "linear_1_8",
-    "linear_1_32",
-    "linear_2_8",
-    "linear_2_32",
-    "linear_4_32",
+    "linear_1_q4_0",
+    "linear_1_q4_1",
+    "linear_1_q5_0",
+    "linear_1_q5_1",
+    "linear_1_q8_0",
+    "linear_1_q4_k",
+    "linear_1_q5_k",
+    "linear_1_q6_k",
+    "linear_1_f16",
+    "linear_1_bf16",
+    "linear_1_f32",
+    "linear_1_mixed",
+    "linear_2_q4_0",
+    "linear_2_q4_1",
+    "linear_2_q5_0",
+    "linear_2_q5_1",
+    "linear_2_q8_0",
+    "linear_2_q4_k",
+    "linear_2_q5_k",
+    "linear_2_q6_k",
+    "linear_2_f16",
+    "linear_2_bf16",
+    "linear_2_f32",
+    "linear_2_mixed",
+    "linear_4_q4_0",
+    "linear_4_q4_1",
+    "linear_4_q5_0",
+    "linear_4_q5_1",
+    "linear_4_q8_0",
+    "linear_4_q4_k",
+    "linear_4_q5_k",
+    "linear_4_q6_k",
+    "linear_4_f16",
+    "linear_4_bf16",
+    "linear_4_f32",
+    "linear_4_mixed",
     "linear_tile_8_8",
-    "linear_tile_8_9",
-    "linear_tile_8_10",
     "linear_tile_8_16",
     "linear_tile_8_18",
     "linear_tile_8_20",
     "linear_tile_8_24",
     "linear_tile_16_8",
-    "linear_tile_16_9",
-    "linear_tile_16_10",
     "linear_tile_16_16",
     "linear_tile_16_18",
     "linear_tile_16_20",
@@ -378,16 +407,15 @@ fn load(shared: usize) -> Result<HashMap<&'static str, CUfunction>, DriverError>
             .map(|name| {
                 let c_name = CString::new(name).unwrap_or_default();
                 let function = result::module::get_function(module, c_name)?;
-                if ["linear", "attend", "draw"]
-                    .iter()
-                    .any(|of| name.starts_with(of))
-                {
-                    result::function::set_function_attribute(
-                        function,
-                        FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                        shared as i32,
-                    )?;
-                }
+                let own = result::function::get_function_attribute(
+                    function,
+                    FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
+                )?;
+                result::function::set_function_attribute(
+                    function,
+                    FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    (shared + OWN_SHARED) as i32 - own.max(OWN_SHARED as i32),
+                )?;
                 Ok((name, function))
             })
             .collect()

@@ -10,7 +10,7 @@ use super::plan::{
     LinearArgument, Mode, ProductArgument, RotationArgument, SightArgument, SlotsArgument, kind_of,
 };
 use super::run::{BUSY, CudaCompute};
-use super::tile::{FEW_ROWS, Inner, Tile};
+use super::tile::{Inner, STAGE_BYTES, Tile};
 use super::weights::{LayerOnDevice, MatrixOnDevice};
 use crate::config::{Activation, SEGMENT};
 use crate::device::CudaError;
@@ -29,8 +29,8 @@ const FAST_THREADS: usize = 128;
 /// What a product takes.
 #[derive(Clone, Copy)]
 enum Input<'a> {
-    /// The residual stream, normalised by these weights.
-    Normalised(&'a Buffer<f32>),
+    /// The residual stream, normalised by these weights: the rows that are named at this place of the plan, or all.
+    Normalised(&'a Buffer<f32>, Option<u64>),
     /// Rows as they stand, so wide.
     Rows(&'a Buffer<f32>, usize),
 }
@@ -84,15 +84,13 @@ impl CudaCompute {
         }
         let (config, scratch, model) = (self.config(), self.scratch(), self.model());
         let map = scratch.places.map;
-        // Not by each block of this product: it has a thousand of them.
-        self.normalise(&model.output_norm, Some(scratch.plan.at(map)), logits)?;
         let mut linear = LinearArgument {
             count: 1,
             mode: Mode::Store as u32,
             ..LinearArgument::default()
         };
         linear.products[0] = product(model.output(), scratch.logits.pointer(), config.vocabulary);
-        let normalised = Input::Rows(&scratch.packed, config.hidden);
+        let normalised = Input::Normalised(&model.output_norm, Some(scratch.plan.at(map)));
         self.linear(linear, normalised, logits, tile)?;
         scratch.ranks.fill(0, self.stream.stream)?;
         let vocabulary = config.vocabulary as u32;
@@ -104,7 +102,8 @@ impl CudaCompute {
             argument(&to),
             argument(&kept),
         ];
-        self.launch("greatest", plain((24, logits), 256, 0), arguments)?;
+        let blocks = (4 * BUSY / logits).clamp(24, BUSY);
+        self.launch("greatest", plain((blocks, logits), 256, 0), arguments)?;
         if !draws {
             return Ok(());
         }
@@ -160,7 +159,7 @@ impl CudaCompute {
             mode: Mode::Store as u32,
             ..LinearArgument::default()
         };
-        let input = Input::Normalised(&layer.attention_norm);
+        let input = Input::Normalised(&layer.attention_norm, None);
         self.linear(linear, input, shape.rows, shape.tile)
     }
 
@@ -179,7 +178,7 @@ impl CudaCompute {
             gelu: u32::from(config.activation == Activation::Gelu),
             ..LinearArgument::default()
         };
-        let input = Input::Normalised(&layer.feed_forward_norm);
+        let input = Input::Normalised(&layer.feed_forward_norm, None);
         self.linear(linear, input, shape.rows, shape.tile)
     }
 
@@ -295,14 +294,15 @@ impl CudaCompute {
     ) -> Result<(), CudaError> {
         let config = self.config();
         let columns = match input {
-            Input::Normalised(_) => config.hidden,
+            Input::Normalised(..) => config.hidden,
             Input::Rows(_, columns) => columns,
         };
         let segments = columns / SEGMENT;
         if self.is_fast() {
             return self.linear_fast(linear, input, rows, columns);
         }
-        let products = &linear.products[..linear.count as usize];
+        let products = linear.products;
+        let products = &products[..linear.count as usize];
         let gated = linear.mode == Mode::Gated as u32;
         let matrices = if gated { 2 } else { 1 };
         let panels: usize = match gated {
@@ -310,15 +310,21 @@ impl CudaCompute {
             false => products.iter().map(panels_of).sum(),
         };
         let chains = products.iter().map(chains_of).max().unwrap_or(1);
+        let stages = products
+            .iter()
+            .map(|product| STAGE_BYTES[product.matrix.kind as usize]);
         let inner = Inner {
             segments,
             matrices,
             chains,
+            stage_bytes: stages.max().unwrap_or_default(),
+            scaled: products.iter().any(has_scales),
+            normalised: matches!(input, Input::Normalised(..)),
         };
         let shared = self.device.shared();
         // Blocks take some of a processor's memory for themselves, beside what one of them may have.
         let fits = |tile: Tile, blocks: usize| {
-            tile.rows() <= most && blocks * (tile.bytes(inner, 1) + 1024) <= shared + 1024
+            tile.rows() <= most && blocks * (tile.bytes(inner) + 1024) <= shared + 1024
         };
         let Some(tile) = Tile::of(panels, inner, rows, fits) else {
             return Err(CudaError::Failed {
@@ -329,33 +335,42 @@ impl CudaCompute {
                 ),
             });
         };
-        let threads = tile.threads(inner);
+        let tiles = (
+            panels * (PANEL / tile.columns()),
+            rows.div_ceil(tile.rows()),
+        );
+        let share = tile.share(tiles, inner, shared);
         let mut linear = LinearArgument {
             segments: segments as u32,
             x_stride: columns as u64,
             epsilon: config.norm_epsilon,
             rows: rows as u32,
             chains: chains as u32,
+            stages: share.stages as u32,
+            stage_bytes: inner.stage_bytes as u32,
+            group: share.group as u32,
+            share: share.segments as u32,
+            each: share.tiles as u32,
             ..linear
         };
         match input {
             Input::Rows(x, _) => linear.x = x.pointer(),
-            Input::Normalised(weights) if rows <= FEW_ROWS && tile.rows() * segments <= threads => {
+            Input::Normalised(weights, map) if matches!(tile, Tile::Few { .. }) => {
                 linear.x = self.scratch().residual.pointer();
                 linear.norm = weights.pointer();
+                linear.map = map.unwrap_or_default();
             }
-            Input::Normalised(weights) => {
-                self.normalise(weights, None, rows)?;
+            Input::Normalised(weights, map) => {
+                self.normalise(weights, map, rows)?;
                 linear.x = self.scratch().packed.pointer();
             }
         }
-        let tiles = (
-            panels * (PANEL / tile.columns()),
-            rows.div_ceil(tile.rows()),
-        );
-        let (blocks, bytes) = tile.blocks(tiles, inner, shared);
-        let launch = plain((blocks, tiles.1), threads, bytes);
-        self.launch(&tile.name(), launch, &mut [argument(&linear)])
+        let launch = plain((share.blocks, tiles.1), share.threads, share.bytes);
+        let kinds = || products.iter().map(|product| product.matrix.kind);
+        let kind = kinds()
+            .next()
+            .filter(|first| kinds().all(|kind| kind == *first));
+        self.launch(&tile.name(kind), launch, &mut [argument(&linear)])
     }
 
     /// The same in the fast mode.
@@ -368,8 +383,8 @@ impl CudaCompute {
     ) -> Result<(), CudaError> {
         let x = match input {
             Input::Rows(x, _) => x.pointer(),
-            Input::Normalised(weights) => {
-                self.normalise(weights, None, rows)?;
+            Input::Normalised(weights, map) => {
+                self.normalise(weights, map, rows)?;
                 self.scratch().packed.pointer()
             }
         };
@@ -443,6 +458,10 @@ fn product(matrix: &MatrixOnDevice, out: u64, stride: usize) -> ProductArgument 
 
 fn panels_of(product: &ProductArgument) -> usize {
     (product.matrix.rows as usize).div_ceil(PANEL)
+}
+
+fn has_scales(product: &ProductArgument) -> bool {
+    product.matrix.kind < PanelKind::F16 as u32
 }
 
 /// Chains of a segment: two of 16 inputs in Q6K.

@@ -101,6 +101,12 @@ pub(super) struct LinearArgument {
     pub(super) epsilon: f32,
     pub(super) rows: u32,
     pub(super) chains: u32,
+    pub(super) stages: u32,
+    pub(super) stage_bytes: u32,
+    pub(super) group: u32,
+    pub(super) share: u32,
+    pub(super) each: u32,
+    pub(super) map: u64,
 }
 
 /// `Rotation` of rotation.cuh.

@@ -335,6 +335,7 @@ fn spread_panel(matrix: &PackedMatrix, panel: usize, out: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tile::STAGE_BYTES;
     use super::*;
     use crate::panels::{Arena, Packing};
     use crate::source::TensorBytes;
@@ -382,6 +383,13 @@ mod tests {
             let matrix = matrix(kind);
             let (shape, (pieces, words)) = (kind.shape(), pieces_and_words(kind));
             assert_eq!(shape.weights, LANES * (16 * pieces + 4 * words), "{kind:?}");
+            // A stage has besides a word for each half and each byte of scales.
+            let scales = match shape.header {
+                0 => shape.scales / (2 * LANES),
+                header => header / (2 * LANES) + 2,
+            };
+            let stage = 16 * pieces + 4 * (words + scales);
+            assert_eq!(STAGE_BYTES[kind as usize], stage, "{kind:?}");
             for panel in 0..matrix.panels() {
                 let from = matrix.panel(panel);
                 let mut out = vec![0; from.len()];
@@ -459,6 +467,6 @@ mod tests {
     fn what_is_handed_to_kernels_has_their_sizes() {
         use crate::cuda::plan;
         assert_eq!(size_of::<MatrixArgument>(), 24);
-        assert_eq!(plan::sizes(), [16, 24, 16, 16, 48, 40, 176, 160, 200]);
+        assert_eq!(plan::sizes(), [16, 24, 16, 16, 48, 40, 200, 160, 200]);
     }
 }

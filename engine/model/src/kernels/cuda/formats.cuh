@@ -3,10 +3,11 @@
 // that fill no piece (src/cuda/weights.rs, `spread_panel`).
 #pragma once
 
+#include "copies.cuh"
 #include "numerics.cuh"
 
-// In the order of `PanelKind`.
-enum Kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K, F16, BF16, F32 };
+// In the order of `PanelKind`; and several of them.
+enum Kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K, F16, BF16, F32, MIXED };
 
 // Sizes in bytes for one half of a panel, as `PanelKind::shape` has them.
 template <int KIND> struct Shape {
@@ -157,6 +158,61 @@ template <int KIND> __device__ __forceinline__ Weights<KIND> weights_of(const Ra
     return weights;
 }
 
+// What a thread has on its way of one output in one segment: the pieces and words of its weights, then words that have its scales
+// among them. Those of a block's threads lie side by side, piece by piece and word by word, so that neighbours hit different banks.
+// tile.rs has its size.
+template <int KIND> struct Staged {
+    // Words of scales: a half or a byte of each is the thread's.
+    static constexpr int SCALES = Shape<KIND>::PLAIN ? 0 : (Shape<KIND>::MINIMUM ? 2 : 1) + (Shape<KIND>::K_QUANT ? 2 : 0);
+    static constexpr int BYTES_AT = Shape<KIND>::MINIMUM ? 2 : 1;
+
+    __device__ __forceinline__ static uint4 *piece(u8 *stage, int piece) {
+        return reinterpret_cast<uint4 *>(stage) + piece * blockDim.x + threadIdx.x;
+    }
+    __device__ __forceinline__ static u32 *word(u8 *stage, int word) {
+        return reinterpret_cast<u32 *>(stage + 16 * Shape<KIND>::PIECES * blockDim.x) + word * blockDim.x + threadIdx.x;
+    }
+
+    __device__ __forceinline__ static void copy(u8 *stage, const u8 *panel, int segment, int lane) {
+        constexpr int PIECES = Shape<KIND>::PIECES, WORDS = Shape<KIND>::WORDS;
+        const u8 *at = panel + Shape<KIND>::weights(segment);
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) copy_ahead(piece(stage, i), at + 16 * (i * PANEL + lane));
+#pragma unroll
+        for (int i = 0; i < WORDS; i++) copy_word_ahead(word(stage, i), at + 512 * PIECES + 4 * (i * PANEL + lane));
+        if constexpr (!Shape<KIND>::PLAIN) {
+            int half = lane / LANES, own = lane % LANES;
+            const u8 *scales = panel + Shape<KIND>::scales(segment) + half * Shape<KIND>::SCALES;
+            const u8 *halves = Shape<KIND>::K_QUANT ? panel + Shape<KIND>::header(segment) + half * Shape<KIND>::HEADER : scales;
+            copy_word_ahead(word(stage, WORDS), halves + own / 2 * 4);
+            if (Shape<KIND>::MINIMUM) copy_word_ahead(word(stage, WORDS + 1), halves + 2 * LANES + own / 2 * 4);
+            if (Shape<KIND>::K_QUANT) {
+                copy_word_ahead(word(stage, WORDS + BYTES_AT), scales + own / 4 * 4);
+                copy_word_ahead(word(stage, WORDS + BYTES_AT + 1), scales + LANES + own / 4 * 4);
+            }
+        }
+    }
+    __device__ __forceinline__ static Weights<KIND> weights(u8 *stage) {
+        Weights<KIND> weights;
+#pragma unroll
+        for (int i = 0; i < Shape<KIND>::PIECES; i++) weights.pieces[i] = *piece(stage, i);
+#pragma unroll
+        for (int i = 0; i < Shape<KIND>::WORDS; i++) weights.words[i] = *word(stage, i);
+        return weights;
+    }
+    __device__ __forceinline__ static RawScales scales(u8 *stage, int lane) {
+        constexpr int WORDS = Shape<KIND>::WORDS;
+        RawScales raw = {};
+        if constexpr (!Shape<KIND>::PLAIN) {
+            raw.scale = (u16)(*word(stage, WORDS) >> lane % 2 * 16);
+            if (Shape<KIND>::MINIMUM) raw.minimum = (u16)(*word(stage, WORDS + 1) >> lane % 2 * 16);
+            if (Shape<KIND>::K_QUANT)
+                for (int i = 0; i < 2; i++) raw.bytes[i] = (u8)(*word(stage, WORDS + BYTES_AT + i) >> lane % 4 * 8);
+        }
+        return raw;
+    }
+};
+
 // Folds the chain `c` into the total `t`; `s` is the segment's sum of activations.
 template <int KIND> __device__ __forceinline__ float fold(float2 scales, float c, float s, float t) {
     if (Shape<KIND>::PLAIN) return sum(t, c);
@@ -223,4 +279,12 @@ struct Linear {
     u32 rows;
     // Chains of a segment at most.
     u32 chains;
+    // Of few rows: stages of a thread and bytes of one, tiles that are folded together, segments that are made at once, tiles of a
+    // block, and which rows of `x` are meant (all, where it is null).
+    u32 stages;
+    u32 stage_bytes;
+    u32 group;
+    u32 share;
+    u32 each;
+    const u32 *map;
 };

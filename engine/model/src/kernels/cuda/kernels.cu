@@ -10,6 +10,6 @@
 // What the host hands over has these sizes there too (src/cuda/plan.rs).
 static_assert(sizeof(Row) == 16 && sizeof(Sequence) == 24 && sizeof(Slots) == 16, "the plan of a pass");
 static_assert(sizeof(Sight) == 16 && sizeof(RowTile) == 48, "what rows see");
-static_assert(sizeof(Matrix) == 24 && sizeof(Product) == 40 && sizeof(Linear) == 176, "products");
+static_assert(sizeof(Matrix) == 24 && sizeof(Product) == 40 && sizeof(Linear) == 200, "products");
 static_assert(sizeof(Rotation) == 160 && sizeof(Attention) == 200, "attention");
 static_assert(sizeof(Drawing) == 24, "draws");

@@ -244,19 +244,15 @@ template <int ROWS, int WARPS, bool ALONE> __device__ __forceinline__ void linea
 
 // Blocks of more than half the warps of a processor have it to themselves.
 #define LINEAR_TILE(ROWS, WARPS)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, WARPS > 10 ? 1 : 2) linear_tile_##ROWS##_##WARPS(const __grid_constant__ Linear args) { \
-        linear_tile<ROWS, WARPS, (WARPS > 10)>(args);                                                                      \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, WARPS > 8 ? 1 : 2) linear_tile_##ROWS##_##WARPS(const __grid_constant__ Linear args) { \
+        linear_tile<ROWS, WARPS, (WARPS > 8)>(args);                                                                      \
     }
 LINEAR_TILE(8, 8)
-LINEAR_TILE(8, 9)
-LINEAR_TILE(8, 10)
 LINEAR_TILE(8, 16)
 LINEAR_TILE(8, 18)
 LINEAR_TILE(8, 20)
 LINEAR_TILE(8, 24)
 LINEAR_TILE(16, 8)
-LINEAR_TILE(16, 9)
-LINEAR_TILE(16, 10)
 LINEAR_TILE(16, 16)
 LINEAR_TILE(16, 18)
 LINEAR_TILE(16, 20)
