@@ -86,6 +86,17 @@ impl Jobs {
         }
     }
 
+    /// The tokens that a session reads until the first of those that wait for it can begin; as many as it likes, where none does.
+    pub(super) fn rows_before_another_begins(&self, engine: &Engine, id: &SessionId) -> usize {
+        let read = engine.length(id);
+        let works = self.at_work.iter();
+        let awaited = works.filter_map(|other| match first_of(&self.lines, other)?.start()? {
+            Start::Behind(leader, length) if leader == id && *length > read => Some(length - read),
+            _ => None,
+        });
+        awaited.min().unwrap_or(usize::MAX)
+    }
+
     fn begin_prompt(
         &mut self,
         engine: &mut Engine,

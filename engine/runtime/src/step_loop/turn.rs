@@ -200,6 +200,8 @@ impl Jobs {
     ) -> usize {
         let mut left = slice;
         for id in &self.at_work {
+            // Beyond where another waits for it, it would begin to overwrite what that one waits for.
+            let before = self.rows_before_another_begins(engine, id);
             let Some(work) = first_of(&mut self.lines, id) else {
                 continue;
             };
@@ -225,7 +227,7 @@ impl Jobs {
             } else if append.is_done() {
                 lists.ended.push((id.clone(), appended(engine, id)));
             } else if share > 0 {
-                let rows = append.join(&mut self.pass, share);
+                let rows = append.join(&mut self.pass, share.min(before));
                 lists.members.push(Member {
                     id: id.clone(),
                     rows,
