@@ -1,5 +1,7 @@
 //! What verifying asks of evidence in general (`gates/evidence.toml`).
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// The requirements.
@@ -16,12 +18,24 @@ pub struct Request {
     pub signatures: usize,
     /// The version of the numerics contract.
     pub numerics_version: u32,
+    /// Suites of a mode that keeps another version, by their ids: that one.
+    #[serde(default)]
+    pub numerics_of: BTreeMap<String, u32>,
     /// The optimisation levels that kernels may have been built at.
     pub opt_levels: Vec<String>,
     /// Whether records must hold coverage.
     pub coverage: bool,
     /// What general availability asks for beyond.
     pub ga: GaRequest,
+}
+
+impl Request {
+    /// The version of the numerics contract that a suite must have computed by.
+    #[must_use]
+    pub fn numerics_of(&self, suite: &str) -> u32 {
+        let own = self.numerics_of.get(suite);
+        own.copied().unwrap_or(self.numerics_version)
+    }
 }
 
 /// What general availability asks for.
@@ -46,5 +60,7 @@ mod tests {
             toml::from_str(include_str!("../../../../gates/evidence.toml")).unwrap();
         assert_eq!(request.repository, "kakeya");
         assert_eq!(request.ga.long_session_seconds, 4.0 * 3600.0);
+        assert_eq!(request.numerics_of("inv3"), 1);
+        assert_ne!(request.numerics_of("fast"), 1, "that of the fast mode");
     }
 }

@@ -86,10 +86,11 @@ fn backend(
         });
     }
     let version = backend.map(|backend| backend.numerics_version);
-    if version.is_some_and(|version| version != request.numerics_version) {
+    let wanted = request.numerics_of(suite);
+    if version.is_some_and(|version| version != wanted) {
         reasons.push(Rejection::WrongNumerics {
             found: version.unwrap_or_default().to_string(),
-            wanted: request.numerics_version,
+            wanted,
         });
     }
 }

@@ -1,6 +1,8 @@
 //! The record of an imagined run in which all went well, and the policy it was made under. Data about shapes: no
 //! engine stands behind it. Attacks on the verifier are built from it.
 
+use std::collections::BTreeMap;
+
 use kakeya_evidence::policy::{
     CoveragePolicy, CoveredModule, Excuse, GaRequest, Gate, GatePolicy, GuardedPolicy, Keys, Limit,
     ListedCase, LockedFile, LockedModel, ModelLock, Policy, Request, RequiredPolicy, RequiredSuite,
@@ -251,6 +253,7 @@ pub fn policy() -> Policy {
             tier: "fast".into(),
             signatures: 0,
             numerics_version: 1,
+            numerics_of: BTreeMap::new(),
             opt_levels: vec!["3".into()],
             coverage: true,
             ga: GaRequest {

@@ -231,6 +231,9 @@ attacks! {
     91 "flushing to zero" |w| written(w, |e| e.suites[0].float_modes.as_mut().unwrap().flush_to_zero = true);
     91 "modes that nobody looked at" |w| written(w, |e| e.suites[0].float_modes = None);
     92 "a build free to reorder" |w| written(w, |e| e.suites[1].backend.as_mut().unwrap().numerics_version = 0);
+    92 "the exact mode where another is asked for" |w| {
+        w.policy.request.numerics_of.insert("perf".into(), 10_001);
+    };
 
     100 "one flipped byte in the weights" |w| written(w, |e| e.models[0].sha256 = "0".repeat(64));
     101 "the right name with wrong bytes" |w| written(w, |e| e.models[0].size_bytes = 5);

@@ -139,6 +139,20 @@ fn a_full_run_has_what_a_fast_one_is_asked_for() {
 }
 
 #[test]
+fn a_suite_of_another_mode_keeps_that_ones_numerics() {
+    let mut world = World::good();
+    let suite = &mut world.evidence.suites[1];
+    suite.backend.as_mut().unwrap().numerics_version = 10_001;
+    let own = (suite.id.clone(), 10_001);
+    // The suites do not agree, so the run as a whole says nothing.
+    world.evidence.backend = None;
+    good::reseal(&mut world.evidence);
+    assert_eq!(world.codes(), ["EV-092"]);
+    world.policy.request.numerics_of.extend([own]);
+    assert_eq!(world.codes(), [""; 0]);
+}
+
+#[test]
 fn coverage_is_asked_for_where_the_policy_asks() {
     let mut world = World::good();
     world.policy.request.coverage = false;

@@ -295,7 +295,7 @@ rejections! {
         92 Never WrongNumerics { found: String, wanted: u32 }
             "another numerics contract",
             "the kernels keep version {found} of the numerics contract, and the policy asks for version {wanted}",
-            "A build that is free to reorder is for measuring what exactness costs, and says version 0.";
+            "A build that is free to reorder is for measuring what exactness costs, and says version 0. A mode of its own keeps a version of its own, in the suites that `numerics_of` in `gates/evidence.toml` names, and nowhere else.";
     }
     "Weights" => {
         100 Never WeightsDiffer { file: String, found: String, expected: String }
