@@ -42,7 +42,7 @@ pub use kakeya_suite::{
 };
 pub use model_file::{ModelFileError, default_model, load_model, model_file, resolver};
 pub use suite::{Case, Suite, on_model};
-pub use suites::registry;
+pub use suites::{OF_A_GPU, registry};
 
 /// Runs one case on the model that this process counts the passes of.
 pub fn run_case(case: &Case, context: &SuiteContext) -> CaseReport {

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use kakeya_gates::{
-    Case, Outcome, Suite, SuiteContext, SuiteSettings, Tier, Workspace, default_model, registry,
-    run_case,
+    Case, OF_A_GPU, Outcome, Suite, SuiteContext, SuiteSettings, Tier, Workspace, default_model,
+    registry, run_case,
 };
 use kakeya_model::Isa;
 use kakeya_model::catalogue::TerminalProgress;
@@ -52,9 +52,19 @@ fn run() -> Result<ExitCode, Error> {
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-/// The suites that `KAKEYA_SUITES` names, in the order of the registry; all of them where it is not set.
+/// The suites that `KAKEYA_SUITES` names, in the order of the registry; where it is not set all of them, but without a GPU not
+/// those about what only that does.
 fn asked(suites: Vec<Suite>) -> Result<Vec<Suite>, Error> {
     let Ok(text) = std::env::var("KAKEYA_SUITES") else {
+        let Err(reason) = Isa::CudaFast.check() else {
+            return Ok(suites);
+        };
+        let (left_out, suites): (Vec<_>, Vec<_>) = suites
+            .into_iter()
+            .partition(|suite| OF_A_GPU.contains(&suite.id()));
+        for suite in left_out {
+            eprintln!("suite {} is left out: {reason}", suite.id());
+        }
         return Ok(suites);
     };
     let names: Vec<&str> = text.split(',').map(str::trim).collect();

@@ -3,7 +3,7 @@
 
 use harness::policy;
 use kakeya_evidence::policy::ListedCase;
-use kakeya_gates::{Tier, Workspace, registry, select};
+use kakeya_gates::{OF_A_GPU, Tier, Workspace, registry, select};
 
 fn workspace() -> Workspace {
     // Cargo runs a test in the folder of its package.
@@ -26,11 +26,22 @@ fn every_suite_a_platform_asks_for_is_built() {
 
 #[test]
 fn no_suite_is_forgotten_by_the_platform_everybody_has() {
-    let platform = policy::platform(&workspace(), "linux-cpu").unwrap();
+    let platform = |name| policy::platform(&workspace(), name).unwrap();
     for suite in registry() {
+        let (wanted, other) = match OF_A_GPU.contains(&suite.id()) {
+            true => (platform("linux-cuda"), Some(platform("linux-cpu"))),
+            false => (platform("linux-cpu"), None),
+        };
+        let runs = |suites: &[String]| suites.iter().any(|id| id == suite.id());
         assert!(
-            platform.suites.iter().any(|id| id == suite.id()),
-            "no gate of linux-cpu runs {}",
+            runs(&wanted.suites),
+            "no gate of {} runs {}",
+            wanted.name,
+            suite.id()
+        );
+        assert!(
+            !other.is_some_and(|other| runs(&other.suites)),
+            "{} needs a GPU",
             suite.id()
         );
     }

@@ -25,6 +25,9 @@ use crate::suite::Suite;
 /// The model that most goldens are of.
 const SMOLLM2: &str = "smollm2-135m";
 
+/// Suites about what only a GPU does: a platform without one has nothing to run of them.
+pub const OF_A_GPU: [&str; 1] = ["fast"];
+
 /// Every suite. Names and tiers are known without a model, so building the list is cheap.
 pub fn registry() -> Vec<Suite> {
     vec![
