@@ -91,6 +91,17 @@ pub struct EngineStats {
     pub prefix: PrefixStats,
     /// What speculation has done.
     pub speculation: SpeculationStats,
+    /// Forward passes that a GPU has begun before it was known that they come next.
+    pub ahead: AheadStats,
+}
+
+/// Counts of forward passes that were begun ahead since the engine started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AheadStats {
+    /// They came next.
+    pub taken: u64,
+    /// Another came.
+    pub dropped: u64,
 }
 
 /// Counts of speculation since the engine started.

@@ -32,7 +32,8 @@ pub use config::{CacheConfig, ConfigError, KvElement, PositionPolicy, Window};
 pub use constraint::{Constraint, ConstraintError, Form, TokenConstraint, TokenGrammar, TokenSet};
 pub use device::DeviceKv;
 pub use engine::{
-    Command, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary, SpeculationStats,
+    AheadStats, Command, EngineStats, PrefixStats, Reply, SessionInfo, SessionSummary,
+    SpeculationStats,
 };
 pub use error::{EngineError, InvalidArgument};
 pub use events::{

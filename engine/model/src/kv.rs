@@ -17,10 +17,18 @@ use crate::simd::LANES;
 /// The layout of one session's slab for one model and cache policy: that of each layer, one after the other.
 ///
 /// Cheap to copy: the layers are shared.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct KvLayout {
     layers: Arc<[LayerLayout]>,
     max_chunk: usize,
+}
+
+impl PartialEq for KvLayout {
+    /// Those of one engine are the same one: every pass compares those of its sessions.
+    fn eq(&self, other: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.layers, &other.layers) || self.layers == other.layers;
+        same && self.max_chunk == other.max_chunk
+    }
 }
 
 /// Where the keys and values of one layer lie, and which of them a query sees.

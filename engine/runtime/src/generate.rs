@@ -10,7 +10,7 @@ use kakeya_core::{
     InvalidArgument, Producer, SessionId, StopReason, TrySend,
 };
 
-use kakeya_model::Draw;
+use kakeya_model::{Ahead, Draw};
 
 use crate::constrained::Constrained;
 use crate::engine::Engine;
@@ -322,6 +322,15 @@ impl GenerationCoordinator {
     pub(crate) fn draw_ahead(&self, position: u64) -> Option<Draw> {
         let is_free = self.constrained.is_none();
         is_free.then(|| self.sampler.draw_ahead(position)).flatten()
+    }
+
+    /// How a GPU may go on before the host has seen the token that it finds, where the one after that is for `position`; `None`
+    /// where somebody looks at all logits of a token, or they are changed before it is taken.
+    pub(crate) fn ahead(&self, position: u64) -> Option<Ahead> {
+        let draw = self.draw_ahead(position);
+        let is_found = self.constrained.is_none() && self.sampler.takes_greatest();
+        let is_left_alone = self.top_logprobs.is_none();
+        ((draw.is_some() || is_found) && is_left_alone).then_some(Ahead { draw })
     }
 
     /// The token for `position`, where it was found beside the pass.

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use kakeya_core::{EngineError, SessionId};
-use kakeya_model::{Draw, LogitRows, SequenceInput};
+use kakeya_model::{Ahead, Draw, LogitRows, SequenceInput};
 
 use crate::engine::{Engine, SessionState};
 
@@ -27,6 +27,8 @@ struct Piece {
     rows: LogitRows,
     /// How the token after the last is drawn, where that is known and may be done beside the pass.
     draw: Option<Draw>,
+    /// How the session most likely goes on after its one token.
+    ahead: Option<Ahead>,
     /// The session's, while the pass runs.
     state: Option<Box<SessionState>>,
     /// Which of the sessions that did run this one is.
@@ -53,13 +55,15 @@ impl Pass {
     }
 
     /// Adds the next token of a session, and behind it what may come next. How much of that is kept is said after the
-    /// pass, by [`Engine::keep`]. Where nothing comes behind it, the token after it may be drawn beside the pass.
+    /// pass, by [`Engine::keep`]. Where nothing comes behind it, the token after it may be drawn beside the pass, and the pass
+    /// of that token be begun.
     pub(crate) fn push_drafted(
         &mut self,
         id: &SessionId,
         token: u32,
         drafts: &[u32],
         draw: Option<Draw>,
+        ahead: Option<Ahead>,
     ) {
         let rows = if drafts.is_empty() {
             LogitRows::Last
@@ -69,6 +73,7 @@ impl Pass {
         self.add(id, &[token], drafts, rows);
         if let Some(piece) = self.pieces.last_mut() {
             piece.draw = draw.filter(|_| drafts.is_empty());
+            piece.ahead = ahead.filter(|_| drafts.is_empty());
         }
     }
 
@@ -82,6 +87,7 @@ impl Pass {
             count: tokens.len() + drafts.len(),
             rows,
             draw: None,
+            ahead: None,
             state: None,
             ran: 0,
             outcome: Ok(()),
@@ -139,6 +145,7 @@ impl Engine {
                 Err(error) => piece.outcome = Err(error),
             }
         }
+        let wants_states = self.wants_states();
         let mut batch = std::mem::take(&mut pass.batch);
         for piece in &mut pass.pieces {
             if let Some(state) = &mut piece.state {
@@ -148,10 +155,16 @@ impl Engine {
                     ..
                 } = &mut **state;
                 let tokens = &pass.tokens[piece.first..][..piece.count];
+                let block = match piece.ahead.filter(|_| !wants_states) {
+                    Some(ahead) => verifier.begin_step(tokens, piece.draw, Some(ahead)),
+                    None => SequenceInput {
+                        draw: piece.draw,
+                        ..verifier.begin_block(tokens, piece.rows)
+                    },
+                };
                 batch.push(SequenceInput {
-                    draw: piece.draw,
                     kept: (piece.rows == LogitRows::Last).then_some(next_logits),
-                    ..verifier.begin_block(tokens, piece.rows)
+                    ..block
                 });
             }
         }

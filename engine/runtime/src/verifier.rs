@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kakeya_core::{CacheConfig, CacheInspector, KVSlab, KvStorage, SlabShape};
 use kakeya_model::{
-    Compute, CudaError, Isa, KvLayout, LayerLengths, LogitRows, Model, SequenceInput,
+    Ahead, Compute, CudaError, Draw, Isa, KvLayout, LayerLengths, LogitRows, Model, SequenceInput,
 };
 use thiserror::Error;
 
@@ -210,7 +210,33 @@ impl SinkWindowVerifier {
             logits: rows,
             both_ways: false,
             draw: None,
+            ahead: None,
             kept: None,
+        }
+    }
+
+    /// The next token as part of a batch, up to the logits after it, where `ahead` says how the session most likely goes on.
+    /// Of the pass nothing is looked at but what is kept of it, and the greatest.
+    ///
+    /// # Panics
+    /// As [`SinkWindowVerifier::forward_block`].
+    pub fn begin_step<'a>(
+        &'a mut self,
+        token: &'a [u32],
+        draw: Option<Draw>,
+        ahead: Option<Ahead>,
+    ) -> SequenceInput<'a> {
+        let next = self.committed + token.len() as u64;
+        let context = self.model.config().context as u64;
+        let fits = self.cache.cached_limit().is_some() || next < context;
+        let ahead = ahead.filter(|_| fits);
+        if ahead.is_some() {
+            self.written = self.written.max(next + 1);
+        }
+        SequenceInput {
+            draw,
+            ahead,
+            ..self.begin_block(token, LogitRows::Last)
         }
     }
 

@@ -59,11 +59,33 @@ impl KeptLogits {
     pub(crate) fn begin_on_device(
         &mut self,
         room: impl FnOnce(Option<LogitsOnDevice>) -> Result<LogitsOnDevice, CudaError>,
-    ) -> Result<&LogitsOnDevice, CudaError> {
+    ) -> Result<&mut LogitsOnDevice, CudaError> {
         self.host = OnceLock::new();
         (self.greatest, self.drawn) = (None, None);
         let device = room(self.device.take())?;
         Ok(self.device.insert(device))
+    }
+
+    /// Where on the GPU they are.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(&self) -> Option<&LogitsOnDevice> {
+        self.device.as_ref()
+    }
+
+    /// Where on the GPU those after the next token are put by a pass that is begun ahead, if these are there.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn make_spare(&mut self) -> Option<Result<u64, CudaError>> {
+        self.device.as_mut().map(LogitsOnDevice::make_spare)
+    }
+
+    /// The logits after the next token are there already, in the other of the two places.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn turn(&mut self) {
+        self.host = OnceLock::new();
+        (self.greatest, self.drawn) = (None, None);
+        if let Some(device) = &mut self.device {
+            device.turn();
+        }
     }
 
     /// Takes note of what a pass has found in the logits that it put on the GPU.

@@ -65,6 +65,15 @@ pub fn device_time() -> Duration {
     Duration::from_nanos(DEVICE_TIME.load(Ordering::Relaxed))
 }
 
+/// What became of the passes that a GPU has begun before the host saw what came before them: see [`SequenceInput::ahead`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassesAhead {
+    /// They were the passes that came next.
+    pub taken: u64,
+    /// Another came.
+    pub dropped: u64,
+}
+
 #[cfg(feature = "cuda")]
 pub(crate) fn device_is_timed() -> bool {
     DEVICE_IS_TIMED.load(Ordering::Relaxed)
@@ -118,6 +127,14 @@ impl LogitRows {
     }
 }
 
+/// How a session goes on, most likely, after a pass of one token: with the token that is found in the logits after it, drawn as
+/// [`SequenceInput::draw`] says, or else the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ahead {
+    /// How the token after that one may be drawn.
+    pub draw: Option<Draw>,
+}
+
 /// One session's part of a forward pass.
 pub struct SequenceInput<'a> {
     /// New tokens, each below the vocabulary's size; at most the layout's `max_chunk`, or, of one sequence of a pass,
@@ -138,6 +155,10 @@ pub struct SequenceInput<'a> {
     pub both_ways: bool,
     /// How a token may be drawn after the last of them: a GPU does so beside the pass, and keeps it with the logits.
     pub draw: Option<Draw>,
+    /// How the session goes on, where whoever calls looks at nothing of this pass but what is kept, and the greatest. A GPU
+    /// then begins with the pass of that token before the host has seen it, if all of the batch say so, and may write its
+    /// place in the slab: what a query may see after this pass must be there still, as with a draft that is dropped.
+    pub ahead: Option<Ahead>,
     /// Where the logits after the last of them are kept, beside [`Compute::logits`], if they are wanted. Nothing is allocated
     /// where it has held logits of this model before.
     pub kept: Option<&'a mut KeptLogits>,
@@ -298,6 +319,9 @@ impl Compute {
 
     /// The logits that the last pass made for sequence `index`: row-major, `vocabulary` a row. From a GPU they are fetched
     /// when they are asked for.
+    ///
+    /// # Panics
+    /// When all of the batch had [`SequenceInput::ahead`]: a GPU may be at work on the next pass.
     #[must_use]
     pub fn logits(&self, index: usize) -> &[f32] {
         on_backend!(&self.backend, backend => backend.logits(index))
@@ -332,6 +356,9 @@ impl Compute {
 
     /// The states behind the logits that the last pass made for sequence `index`: what the last layer left, before the output
     /// norm. Row-major, the hidden size a row.
+    ///
+    /// # Panics
+    /// As [`Compute::logits`].
     #[must_use]
     pub fn states(&self, index: usize) -> &[f32] {
         on_backend!(&self.backend, backend => backend.states(index))
@@ -360,6 +387,16 @@ impl Compute {
             }
             #[cfg(feature = "cuda")]
             Backend::Cuda(cuda) => cuda.forward(model, batch),
+        }
+    }
+
+    /// What became of the passes so far that were begun ahead.
+    #[must_use]
+    pub fn passes_ahead(&self) -> PassesAhead {
+        match &self.backend {
+            Backend::Processor(_) => PassesAhead::default(),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(cuda) => cuda.passes_ahead(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_void};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUfunction, CUfunction_attribute as FunctionAttribute,
@@ -118,6 +118,8 @@ pub(crate) struct Device {
     context: Arc<CudaContext>,
     facts: DeviceFacts,
     functions: HashMap<&'static str, CUfunction>,
+    /// Held while a pass is captured: the device cannot be waited for meanwhile.
+    captures: Mutex<()>,
     /// The first call that failed: after that the device is of no use to this process.
     fault: OnceLock<CudaError>,
 }
@@ -205,6 +207,7 @@ impl Device {
             context,
             facts,
             functions,
+            captures: Mutex::new(()),
             fault: OnceLock::new(),
         })
     }
@@ -233,6 +236,19 @@ impl Device {
     /// Makes this thread's calls of the driver go to the device.
     pub(crate) fn bind(&self) -> Result<(), CudaError> {
         self.check("turning to the device", self.context.bind_to_thread())
+    }
+
+    /// Returns when nothing runs on the device.
+    pub(crate) fn rest(&self) -> Result<(), CudaError> {
+        self.bind()?;
+        let _no_capture = self.no_capture();
+        let waited = result::ctx::synchronize();
+        self.check("waiting for the device", waited)
+    }
+
+    /// Nobody captures a pass while this is held.
+    pub(crate) fn no_capture(&self) -> MutexGuard<'_, ()> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the device is of no use any more, if it is not.

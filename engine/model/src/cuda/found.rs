@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use cudarc::driver::result;
 
-use super::memory::Buffer;
 use super::run::CudaCompute;
 use super::stream::LogitsOnDevice;
 use crate::compute::{KeptLogits, SequenceInput, last_of};
@@ -16,6 +15,7 @@ const NOT_DRAWN: u32 = u32::MAX;
 
 impl CudaCompute {
     pub(crate) fn logits(&self, index: usize) -> &[f32] {
+        self.assert_not_ahead();
         let (vocabulary, part) = (self.config().vocabulary, self.plan.parts[index]);
         let all = self.logits.get_or_init(|| {
             let mut host = vec![0.0; self.plan.map.len() * vocabulary];
@@ -26,7 +26,11 @@ impl CudaCompute {
     }
 
     pub(crate) fn greatest(&self, index: usize, row: usize) -> u32 {
-        let rank = self.scratch().host_ranks[self.plan.parts[index].first_logits + row];
+        self.greatest_at(self.plan.parts[index].first_logits + row)
+    }
+
+    fn greatest_at(&self, at: usize) -> u32 {
+        let rank = self.scratch().hosts[self.turn].ranks[at];
         u32::MAX - rank as u32
     }
 
@@ -34,11 +38,18 @@ impl CudaCompute {
     fn drawn(&self, at: usize) -> Option<(Draw, u32)> {
         let asked = self.plan.draws.get(at);
         let draw = asked.filter(|draw| draw.temperature != 0.0)?;
-        let token = self.scratch().host_drawn[at];
+        let token = self.scratch().hosts[self.turn].drawn[at];
         (token != NOT_DRAWN).then_some((*draw, token))
     }
 
+    /// The token that a pass which was begun ahead goes on with after a row of logits: as `embed` in rows.cu finds it.
+    pub(super) fn found_at(&self, at: usize) -> u32 {
+        let drawn = self.drawn(at).map(|(_, token)| token);
+        drawn.unwrap_or_else(|| self.greatest_at(at))
+    }
+
     pub(crate) fn keep_logits(&self, index: usize, row: usize, to: &mut KeptLogits) {
+        self.assert_not_ahead();
         let vocabulary = self.config().vocabulary;
         let at = self.plan.parts[index].first_logits + row;
         let from = at * vocabulary;
@@ -66,15 +77,7 @@ impl CudaCompute {
         let there = there.filter(|there| {
             there.logits.len() == vocabulary && Arc::ptr_eq(&there.stream, &self.stream)
         });
-        there.map_or_else(
-            || {
-                Ok(LogitsOnDevice {
-                    logits: Buffer::new(&self.device, vocabulary)?,
-                    stream: Arc::clone(&self.stream),
-                })
-            },
-            Ok,
-        )
+        there.map_or_else(|| LogitsOnDevice::new(&self.stream, vocabulary), Ok)
     }
 
     /// Says where the logits are kept that sessions want kept. Where there is no room they are fetched after the pass.
@@ -109,6 +112,7 @@ impl CudaCompute {
     }
 
     pub(crate) fn states(&self, index: usize) -> &[f32] {
+        self.assert_not_ahead();
         let (hidden, part) = (self.config().hidden, self.plan.parts[index]);
         let all = self.states.get_or_init(|| {
             let mut host = vec![0.0; self.plan.map.len() * hidden];
@@ -120,7 +124,8 @@ impl CudaCompute {
         &all[part.first_logits * hidden..][..part.logits * hidden]
     }
 
-    pub(super) fn fetch_ranks(&mut self, count: usize) -> Result<(), CudaError> {
+    /// Fetches what the pass whose turn it is finds, to where [`CudaCompute::greatest`] and the like look for it.
+    pub(super) fn fetch_ranks(&mut self, turn: usize, count: usize) -> Result<(), CudaError> {
         if count == 0 {
             return Ok(());
         }
@@ -128,7 +133,7 @@ impl CudaCompute {
         // SAFETY: both have so many, and the host's are not read before the pass was waited for.
         let fetched = unsafe {
             result::memcpy_dtoh_async(
-                &mut scratch.host_ranks[..count],
+                &mut scratch.hosts[turn].ranks[..count],
                 scratch.ranks.pointer(),
                 self.stream.stream,
             )
@@ -136,12 +141,12 @@ impl CudaCompute {
         self.device.check("fetching what a pass has found", fetched)
     }
 
-    pub(super) fn fetch_drawn(&mut self, count: usize) -> Result<(), CudaError> {
+    pub(super) fn fetch_drawn(&mut self, turn: usize, count: usize) -> Result<(), CudaError> {
         let scratch = self.scratch.as_mut().expect("room was made");
         // SAFETY: as above.
         let fetched = unsafe {
             result::memcpy_dtoh_async(
-                &mut scratch.host_drawn[..count],
+                &mut scratch.hosts[turn].drawn[..count],
                 scratch.drawn.pointer(),
                 self.stream.stream,
             )

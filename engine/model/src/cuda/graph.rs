@@ -57,7 +57,7 @@ unsafe impl Send for Graph {}
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: both are ours, and no launch is under way: passes are waited for.
+        // SAFETY: both are ours, and no launch is under way: whoever drops graphs waits for the stream first.
         unsafe {
             let _ = result::graph::exec_destroy(self.executable);
             let _ = result::graph::destroy(self.graph);
@@ -73,7 +73,7 @@ pub(super) struct Graphs {
 }
 
 impl Graphs {
-    /// Forgets all: buffers are no longer where they were.
+    /// Forgets all: buffers are no longer where they were. The stream was waited for.
     pub(super) fn clear(&mut self) {
         self.graphs.clear();
         self.seen.clear();
@@ -102,6 +102,7 @@ impl CudaCompute {
 
     fn capture(&self, shape: Shape) -> Result<Graph, CudaError> {
         let stream = self.stream.stream;
+        let _capture = self.device.no_capture();
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is ours, and this thread's launches go into the graph until the capture ends.
         let begun = unsafe { result::stream::begin_capture(stream, mode) };

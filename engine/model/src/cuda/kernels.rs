@@ -133,6 +133,7 @@ impl CudaCompute {
         let matrix = self.model().embedding.argument();
         let (rows, residual) = (scratch.plan.pointer(), scratch.residual.pointer());
         let (segments, scale) = ((config.hidden / SEGMENT) as u32, config.embedding_scale);
+        let (greatest, drawn) = (scratch.ranks.pointer(), scratch.drawn.pointer());
         let threads = (config.hidden / SEGMENT).next_multiple_of(32).min(256);
         let arguments = &mut [
             argument(&matrix),
@@ -140,6 +141,8 @@ impl CudaCompute {
             argument(&residual),
             argument(&segments),
             argument(&scale),
+            argument(&greatest),
+            argument(&drawn),
         ];
         self.launch("embed", plain((shape.rows, 1), threads, 0), arguments)
     }

@@ -121,8 +121,9 @@ impl<T: Pod> Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        if self.pointer != 0 && self.device.bind().is_ok() {
-            // SAFETY: it is ours, and whoever has launched what uses it has waited for that.
+        // A pass that was begun ahead may be at work on it.
+        if self.pointer != 0 && self.device.rest().is_ok() {
+            // SAFETY: it is ours, and the device is at rest.
             let freed = unsafe { result::free_sync(self.pointer) };
             let _ = self.device.check("giving memory back", freed);
         }

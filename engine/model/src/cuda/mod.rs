@@ -1,6 +1,7 @@
 //! The model on an NVIDIA GPU: the same arithmetic as on the processor, in kernels of CUDA C++
 //! (`src/kernels/cuda`), to the same bits.
 
+mod ahead;
 mod attention;
 mod clock;
 mod context;

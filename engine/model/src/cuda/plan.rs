@@ -157,6 +157,8 @@ pub(super) struct AttentionArgument {
 /// One sequence of the pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Part {
+    /// The position of its first row.
+    pub(super) start: u64,
     pub(super) first_logits: usize,
     pub(super) logits: usize,
 }
@@ -178,6 +180,8 @@ pub(super) struct Plan {
     /// Where each of them is kept; 0 for nowhere.
     pub(super) kept: Vec<u64>,
     pub(super) parts: Vec<Part>,
+    /// The layouts of its slabs.
+    pub(super) layouts: Vec<KvLayout>,
     /// Angles of positions beyond the tables, for each rotation and each row, and behind them those of sinks.
     pub(super) angles: Vec<f32>,
     pub(super) own_angles: bool,
@@ -188,6 +192,38 @@ pub(super) struct Plan {
     pub(super) first: Step,
 }
 
+/// Which pass is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// The one of the batch.
+    This,
+    /// The one after it, where each session has one token, and goes on with what was found after that.
+    Next,
+}
+
+impl Which {
+    fn start(self, sequence: &SequenceInput<'_>) -> u64 {
+        match self {
+            Self::This => sequence.start,
+            Self::Next => sequence.start + 1,
+        }
+    }
+
+    fn draw(self, sequence: &SequenceInput<'_>) -> Option<Draw> {
+        match self {
+            Self::This => sequence.draw,
+            Self::Next => sequence.ahead.and_then(|ahead| ahead.draw),
+        }
+    }
+}
+
+/// Instead of a token: the one that was found in a row of the logits before. `FOUND` and `DRAWN` of numerics.cuh.
+fn found_in(row: usize, draw: Option<Draw>) -> u32 {
+    const FOUND: u32 = 1 << 31;
+    const DRAWN: u32 = 1 << 30;
+    FOUND | draw.map_or(0, |_| DRAWN) | row as u32
+}
+
 /// Rows from one on, and tiles from one on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Step {
@@ -196,8 +232,14 @@ pub(super) struct Step {
 }
 
 impl Plan {
-    /// Takes in a batch. Where its slabs are is not known yet.
-    pub(super) fn make(&mut self, model: &Model, places: usize, batch: &[SequenceInput<'_>]) {
+    /// Takes in a batch, or the one that comes after it. Where its slabs are is not known yet.
+    pub(super) fn make(
+        &mut self,
+        model: &Model,
+        places: usize,
+        batch: &[SequenceInput<'_>],
+        which: Which,
+    ) {
         self.rows.clear();
         self.sequences.clear();
         self.slots.clear();
@@ -207,6 +249,7 @@ impl Plan {
         self.draws.clear();
         self.kept.clear();
         self.parts.clear();
+        self.layouts.clear();
         self.own_angles = false;
         self.units = 1;
         let total = batch.iter().map(|sequence| sequence.tokens.len()).sum();
@@ -221,35 +264,38 @@ impl Plan {
         self.sequences
             .resize(batch.len(), SequenceArgument::default());
         self.parts.resize(batch.len(), Part::default());
-        let mut known: Vec<&KvLayout> = Vec::new();
         for &index in &order {
             let sequence = &batch[index];
-            let same = |other: &&KvLayout| **other == *sequence.layout;
-            let layout = known.iter().position(same).unwrap_or_else(|| {
-                known.push(sequence.layout);
+            let same = |other: &KvLayout| *other == *sequence.layout;
+            let layout = self.layouts.iter().position(same).unwrap_or_else(|| {
+                self.layouts.push(sequence.layout.clone());
                 let slots = sequence.layout.layers().iter().map(slots);
                 self.slots.extend(slots);
-                known.len() - 1
+                self.layouts.len() - 1
             });
             self.sequences[index].layout = layout as u32;
             let count = sequence.tokens.len();
             let first = sequence.logits.first(count);
             self.parts[index] = Part {
+                start: which.start(sequence),
                 first_logits: self.map.len(),
                 logits: count - first,
             };
             for (offset, token) in sequence.tokens.iter().enumerate() {
-                let position = sequence.start + offset as u64;
+                let position = self.parts[index].start + offset as u64;
                 let row = self.rows.len();
                 if offset >= first {
                     self.map.push(row as u32);
-                    let draw = sequence.draw.filter(|_| offset + 1 == count);
+                    let draw = which.draw(sequence).filter(|_| offset + 1 == count);
                     self.draws.push(draw.unwrap_or_else(Draw::zeroed));
                     self.kept.push(0);
                 }
                 let sink = sequence.layout.sink_query_position(position);
                 let row = RowArgument {
-                    token: *token,
+                    token: match which {
+                        Which::This => *token,
+                        Which::Next => found_in(index, sequence.draw),
+                    },
                     sequence: index as u32,
                     angles: self.angles_at(model, places, position, (row, total), Place::Own),
                     sink_angles: sink.map_or(0, |at| {
@@ -263,7 +309,8 @@ impl Plan {
             let mut row = 0;
             for &index in &order {
                 let sequence = &batch[index];
-                self.see(sequence.layout.of(kind), sequence, (index, row));
+                let start = which.start(sequence);
+                self.see(sequence.layout.of(kind), sequence, start, (index, row));
                 row += sequence.tokens.len();
             }
         }
@@ -277,14 +324,15 @@ impl Plan {
         &mut self,
         layer: &LayerLayout,
         sequence: &SequenceInput<'_>,
+        start: u64,
         (index, row): (usize, usize),
     ) {
         let count = sequence.tokens.len();
-        let end = sequence.start + count as u64;
+        let end = start + count as u64;
         let segment = SEGMENT as u64;
         for first in (0..count).step_by(TILE_ROWS) {
             let rows = TILE_ROWS.min(count - first);
-            let position = sequence.start + first as u64;
+            let position = start + first as u64;
             // Of a row, the last position that it sees.
             let last = |position: u64| match sequence.both_ways {
                 true => end - 1,

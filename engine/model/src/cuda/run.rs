@@ -6,10 +6,11 @@ use std::sync::Arc;
 use cudarc::driver::result;
 use kakeya_core::{DeviceKv, KvElement, KvStorage, SlabError, SlabShape};
 
+use super::ahead::Begun;
 use super::clock::Clock;
 use super::context::Device;
 use super::graph::{Graphs, Shape};
-use super::plan::{Plan, element};
+use super::plan::{Plan, Which, element};
 use super::scratch::{Scratch, lengths};
 use super::slab::SlabOnDevice;
 use super::stream::Stream;
@@ -23,6 +24,14 @@ use crate::model::Model;
 /// Blocks that keep a large device busy.
 pub(super) const BUSY: usize = 132;
 
+/// A pass on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launched {
+    pub(super) shape: Shape,
+    /// Whether its time is taken.
+    timed: bool,
+}
+
 /// What passes on the device take, and what the last one left.
 pub(crate) struct CudaCompute {
     isa: Isa,
@@ -31,10 +40,14 @@ pub(crate) struct CudaCompute {
     model: Option<Arc<ModelOnDevice>>,
     config: Option<ModelConfig>,
     pub(super) scratch: Option<Scratch>,
-    /// Made when the time is first asked for.
-    clock: Option<Clock>,
     pub(super) graphs: Graphs,
     pub(super) plan: Plan,
+    /// Which of the host's sides in the scratch memory is the last pass's.
+    pub(super) turn: usize,
+    /// The last pass, where its end was not waited for yet.
+    pub(super) running: Option<Launched>,
+    /// The one after it.
+    pub(super) ahead: Begun,
     /// Places on the device for slabs that lie on the host.
     shadows: Vec<SlabOnDevice>,
     /// For the gates: how passes are cut.
@@ -56,9 +69,11 @@ impl CudaCompute {
             model: None,
             config: None,
             scratch: None,
-            clock: None,
             graphs: Graphs::default(),
             plan: Plan::default(),
+            turn: 0,
+            running: None,
+            ahead: Begun::default(),
             shadows: Vec::new(),
             seed: 0,
             fault: None,
@@ -85,8 +100,8 @@ impl CudaCompute {
         let weights = model.uploaded().missing(model, self.is_fast());
         let slab = slab.bytes().unwrap_or(usize::MAX) as u64;
         let floats: usize = lengths(config, size).iter().sum();
-        // Each session keeps the logits for its next token.
-        let kept = capacity * config.vocabulary;
+        // Each session keeps the logits for its next token, and a pass that is begun ahead makes those after that.
+        let kept = 2 * capacity * config.vocabulary;
         let scratch = ((floats + kept) * size_of::<f32>()) as u64;
         let needed = slab
             .checked_mul(capacity as u64)
@@ -141,6 +156,7 @@ impl CudaCompute {
         if self.fault.is_none() {
             self.fault = self.run(model, batch).err();
         }
+        self.running = None;
         for sequence in batch {
             let end = sequence.start + sequence.tokens.len() as u64;
             sequence.lengths.keys.fill(end);
@@ -149,6 +165,7 @@ impl CudaCompute {
     }
 
     pub(crate) fn logits_of(&mut self, _model: &Model, rows: &[usize]) -> &[f32] {
+        self.assert_not_ahead();
         assert!(
             self.plan.parts.len() == 1
                 && rows.last().is_none_or(|last| *last < self.plan.rows.len()),
@@ -193,6 +210,8 @@ impl CudaCompute {
             .as_ref()
             .is_none_or(|last| !Arc::ptr_eq(last, &there))
         {
+            self.drop_ahead();
+            self.stream.wait()?;
             self.graphs.clear();
             self.scratch = None;
             self.config = Some(model.config().clone());
@@ -216,9 +235,10 @@ impl CudaCompute {
         };
         let layouts = layouts.max(has.1);
         if (larger, layouts) != has {
-            // Graphs know where the buffers were.
-            self.graphs.clear();
+            self.drop_ahead();
             self.stream.wait()?;
+            // They know where the buffers were.
+            self.graphs.clear();
             self.scratch = None;
             self.scratch = Some(Scratch::new(&self.device, config, larger, layouts)?);
         }
@@ -228,22 +248,52 @@ impl CudaCompute {
     fn run(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) -> Result<(), CudaError> {
         self.device.bind()?;
         self.turn_to(model)?;
-        let mut plan = std::mem::take(&mut self.plan);
-        plan.make(model, self.model().places, batch);
-        self.plan = plan;
+        if !self.take_ahead(batch) {
+            let mut plan = std::mem::take(&mut self.plan);
+            plan.make(model, self.model().places, batch, Which::This);
+            self.plan = plan;
+            let size = PassSize {
+                sequences: batch.len(),
+                rows: self.plan.rows.len(),
+                logits: self.plan.map.len(),
+            };
+            let layouts = self.plan.layouts.len();
+            self.make_room(model.config(), size, layouts)?;
+            let element = element(self.place(batch)?);
+            self.place_logits(batch);
+            let later = batch
+                .iter()
+                .any(|sequence| sequence.logits == LogitRows::Later);
+            self.running = Some(self.launch_plan(self.turn, element, later)?);
+        }
+        self.go_ahead(model, batch);
+        let Some(Launched { shape, timed }) = self.running else {
+            return Ok(());
+        };
+        let host = &self.scratch().hosts[self.turn];
+        host.done.wait()?;
+        if let Some(clock) = host.clock.as_ref().filter(|_| timed) {
+            clock.count()?;
+        }
+        self.bring_back(batch);
+        if !shape.later {
+            self.tell_found(batch);
+        }
+        Ok(())
+    }
+
+    /// Sends the plan to the device and lets its pass begin, once those before it have ended. `turn` is its side of the host.
+    pub(super) fn launch_plan(
+        &mut self,
+        turn: usize,
+        element: u32,
+        later: bool,
+    ) -> Result<Launched, CudaError> {
         let size = PassSize {
-            sequences: batch.len(),
+            sequences: self.plan.parts.len(),
             rows: self.plan.rows.len(),
             logits: self.plan.map.len(),
         };
-        let layouts = self.plan.slots.len() / model.config().layers;
-        self.make_room(model.config(), size, layouts)?;
-        let element = element(self.place(batch)?);
-        self.place_logits(batch);
-        self.send_plan()?;
-        let later = batch
-            .iter()
-            .any(|sequence| sequence.logits == LogitRows::Later);
         let tile = match self.seed {
             0 => usize::MAX,
             seed => 1 << (mixed(seed, 1) % 5),
@@ -260,31 +310,31 @@ impl CudaCompute {
             tile,
         };
         let timed = device_is_timed();
-        if timed && self.clock.is_none() {
-            self.clock = Some(Clock::new(&self.device)?);
-        }
-        if let Some(clock) = self.clock.as_ref().filter(|_| timed) {
-            clock.begin(self.stream.stream)?;
+        self.send_plan(turn)?;
+        let stream = self.stream.stream;
+        if timed {
+            let device = Arc::clone(&self.device);
+            let host = &mut self.scratch.as_mut().expect("room was made").hosts[turn];
+            let clock = match host.clock.take() {
+                Some(clock) => clock,
+                None => Clock::new(&device)?,
+            };
+            host.clock.insert(clock).begin(stream)?;
         }
         if size.rows > 0 {
             self.launch_pass(shape)?;
         }
-        if let Some(clock) = self.clock.as_ref().filter(|_| timed) {
-            clock.end(self.stream.stream)?;
+        if let Some(clock) = &self.scratch().hosts[turn].clock
+            && timed
+        {
+            clock.end(stream)?;
         }
-        self.fetch_ranks(shape.logits)?;
+        self.fetch_ranks(turn, shape.logits)?;
         if shape.draws {
-            self.fetch_drawn(shape.logits)?;
+            self.fetch_drawn(turn, shape.logits)?;
         }
-        self.stream.wait()?;
-        if let Some(clock) = self.clock.as_ref().filter(|_| timed) {
-            clock.count()?;
-        }
-        self.bring_back(batch);
-        if !later {
-            self.tell_found(batch);
-        }
-        Ok(())
+        self.scratch().hosts[turn].done.record(stream)?;
+        Ok(Launched { shape, timed })
     }
 
     fn run_logits(&mut self) -> Result<(), CudaError> {
@@ -299,9 +349,9 @@ impl CudaCompute {
                 detail: "more rows than the pass had".to_owned(),
             });
         }
-        self.send_plan()?;
+        self.send_plan(self.turn)?;
         self.make_logits(size.logits, false, usize::MAX)?;
-        self.fetch_ranks(size.logits)?;
+        self.fetch_ranks(self.turn, size.logits)?;
         self.stream.wait()
     }
 
@@ -370,12 +420,14 @@ impl CudaCompute {
         }
     }
 
-    fn send_plan(&mut self) -> Result<(), CudaError> {
+    fn send_plan(&mut self, turn: usize) -> Result<(), CudaError> {
         let scratch = self.scratch.as_mut().expect("room was made");
         let places = scratch.places;
-        let end = places.end;
+        let host = &mut scratch.hosts[turn];
+        // The pass that was told from here before may not have begun, if nobody has waited for it.
+        host.done.wait()?;
         let mut put = |at: usize, bytes: &[u8]| {
-            scratch.host_plan[at..at + bytes.len()].copy_from_slice(bytes);
+            host.plan[at..at + bytes.len()].copy_from_slice(bytes);
         };
         put(places.rows, bytemuck::cast_slice(&self.plan.rows));
         put(places.sequences, bytemuck::cast_slice(&self.plan.sequences));
@@ -385,18 +437,21 @@ impl CudaCompute {
         put(places.map, bytemuck::cast_slice(&self.plan.map));
         put(places.draws, bytemuck::cast_slice(&self.plan.draws));
         put(places.kept, bytemuck::cast_slice(&self.plan.kept));
-        // SAFETY: both have `end` bytes, and the host's are not written before the pass was waited for.
+        let stream = self.stream.stream;
+        // SAFETY: both have so many bytes, and the host's are not written before the pass was waited for.
         let sent = unsafe {
-            result::memcpy_htod_async(
-                scratch.plan.pointer(),
-                &scratch.host_plan[..end],
-                self.stream.stream,
-            )
+            result::memcpy_htod_async(scratch.plan.pointer(), &host.plan[..places.end], stream)
         };
         self.device.check("sending the plan of a pass", sent)?;
         if self.plan.own_angles {
-            let angles = &self.plan.angles;
-            scratch.angles.write(0, angles)?;
+            let count = self.plan.angles.len();
+            host.angles[..count].copy_from_slice(&self.plan.angles);
+            assert!(count <= scratch.angles.len(), "beyond the buffer");
+            // SAFETY: as above.
+            let sent = unsafe {
+                result::memcpy_htod_async(scratch.angles.pointer(), &host.angles[..count], stream)
+            };
+            self.device.check("sending the angles of a pass", sent)?;
         }
         Ok(())
     }

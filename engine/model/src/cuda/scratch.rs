@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::context::Device;
 use super::memory::{Buffer, Pinned};
 use super::plan::{
     RowArgument, RowTileArgument, SequenceArgument, SightArgument, SlotsArgument, kinds,
 };
+use super::stream::Event;
 use crate::compute::PassSize;
 use crate::config::ModelConfig;
 use crate::device::CudaError;
@@ -28,14 +30,44 @@ pub(super) struct Scratch {
     pub(super) logits: Buffer<f32>,
     pub(super) angles: Buffer<f32>,
     pub(super) places: Places,
-    /// What the plan says, and the same on the host.
+    /// What the plan says.
     pub(super) plan: Buffer<u8>,
-    pub(super) host_plan: Pinned<u8>,
     pub(super) ranks: Buffer<u64>,
-    pub(super) host_ranks: Pinned<u64>,
     /// The tokens that were drawn.
     pub(super) drawn: Buffer<u32>,
-    pub(super) host_drawn: Pinned<u32>,
+    /// For the last pass, and for one that is begun before that has ended.
+    pub(super) hosts: [HostSide; 2],
+}
+
+/// What the host tells a pass, and what it hears of it.
+#[derive(Debug)]
+pub(super) struct HostSide {
+    pub(super) plan: Pinned<u8>,
+    pub(super) angles: Pinned<f32>,
+    pub(super) ranks: Pinned<u64>,
+    pub(super) drawn: Pinned<u32>,
+    /// Where it ends.
+    pub(super) done: Event,
+    /// Made when the time is first asked for.
+    pub(super) clock: Option<Clock>,
+}
+
+impl HostSide {
+    fn new(
+        device: &Arc<Device>,
+        plan: usize,
+        angles: usize,
+        logits: usize,
+    ) -> Result<Self, CudaError> {
+        Ok(Self {
+            plan: Pinned::new(device, plan)?,
+            angles: Pinned::new(device, angles)?,
+            ranks: Pinned::new(device, logits)?,
+            drawn: Pinned::new(device, logits)?,
+            done: Event::new(device)?,
+            clock: None,
+        })
+    }
 }
 
 /// The f32 of each buffer for a pass.
@@ -116,6 +148,9 @@ impl Scratch {
             angles,
         ] = lengths(config, size).map(|length| Buffer::<f32>::new(device, length));
         let end = Places::of(size, layouts, config).end;
+        let angles = angles?;
+        let host = || HostSide::new(device, end, angles.len(), size.logits);
+        let hosts = [host()?, host()?];
         Ok(Self {
             size,
             layouts,
@@ -127,14 +162,12 @@ impl Scratch {
             values: values?,
             branch: branch?,
             logits: logits?,
-            angles: angles?,
+            angles,
             places: Places::of(size, layouts, config),
             plan: Buffer::new(device, end)?,
-            host_plan: Pinned::new(device, end)?,
             ranks: Buffer::new(device, size.logits)?,
-            host_ranks: Pinned::new(device, size.logits)?,
             drawn: Buffer::new(device, size.logits)?,
-            host_drawn: Pinned::new(device, size.logits)?,
+            hosts,
         })
     }
 

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Pod;
-use cudarc::driver::result;
 use cudarc::driver::sys::CUdeviceptr;
 use kakeya_core::{DeviceKv, KvElement, KvStorage, SlabError, SlabShape};
 
@@ -38,7 +37,7 @@ impl SlabOnDevice {
                 elements: Buffer::new(device, count * width(shape.element))?,
                 scales: Buffer::new(device, blocks)?,
             };
-            // The default stream: whatever comes after it waits.
+            // The default stream, which is waited for.
             slab.elements.fill(0, std::ptr::null_mut())?;
             slab.scales.fill(0, std::ptr::null_mut())?;
             slab.settle()?;
@@ -59,13 +58,13 @@ impl SlabOnDevice {
         (self.elements.pointer(), self.scales.pointer())
     }
 
+    /// Returns when the device is at rest: passes that were begun ahead are waited for, too.
     fn settle(&self) -> Result<(), CudaError> {
-        // SAFETY: the default stream is always there.
-        let waited = unsafe { result::stream::synchronize(std::ptr::null_mut()) };
-        self.device.check("copying on the device", waited)
+        self.device.rest()
     }
 
     fn put(&self, from: &KvStorage, elements: &[Range<usize>]) -> Result<(), CudaError> {
+        self.settle()?;
         match from {
             KvStorage::F16(from) => self.put_all(from, elements),
             KvStorage::F32(from) => self.put_all(from, elements),
@@ -88,6 +87,7 @@ impl SlabOnDevice {
     }
 
     fn get(&self, to: &mut KvStorage, elements: &[Range<usize>]) -> Result<(), CudaError> {
+        self.settle()?;
         match to {
             KvStorage::F16(to) => self.get_all(to, elements),
             KvStorage::F32(to) => self.get_all(to, elements),
@@ -110,6 +110,7 @@ impl SlabOnDevice {
     }
 
     fn take_over(&self, from: &Self, elements: &[Range<usize>]) -> Result<(), CudaError> {
+        self.settle()?;
         let (width, stream) = (width(self.shape.element), std::ptr::null_mut());
         for range in elements {
             let (at, count) = (range.start * width, range.len() * width);

@@ -155,7 +155,7 @@ impl Jobs {
         let mut left = if may_draft { MAX_DRAFTED_ROWS } else { 0 };
         for (id, token) in &lists.emitted {
             let length = engine.length(id);
-            let (mut limit, mut draw) = (0, None);
+            let (mut limit, mut draw, mut ahead) = (0, None, None);
             if let Some(Work::Generate {
                 begun: Some(generation),
                 asked,
@@ -163,12 +163,18 @@ impl Jobs {
             }) = first_of(&mut self.lines, id)
             {
                 let room = generation.room_for_drafts(engine, length);
-                limit = left.min(room).min(asked.drafts_before_prompt_ends(length));
+                let room = room.min(asked.drafts_before_prompt_ends(length));
+                limit = left.min(room);
                 draw = generation.draw_ahead(length as u64 + 1);
+                // Like a draft, it writes the place behind the token.
+                if may_draft && room > 0 {
+                    ahead = generation.ahead(length as u64 + 2);
+                }
             }
             let proposer_works =
                 engine.draft(id, *token, limit, load, &mut self.costs, &mut lists.drafts);
-            self.pass.push_drafted(id, *token, &lists.drafts, draw);
+            self.pass
+                .push_drafted(id, *token, &lists.drafts, draw, ahead);
             lists.members.push(Member {
                 id: id.clone(),
                 rows: 1 + lists.drafts.len(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kakeya_core::{InvalidArgument, SlabPool};
-use kakeya_model::{Compute, CudaError, KvLayout, LogitRows, Model, PassSize};
+use kakeya_model::{Ahead, Compute, CudaError, KvLayout, LogitRows, Model, PassSize};
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
@@ -92,13 +92,19 @@ impl LocalSession {
         self.compute.fault().cloned().map_or(Ok(()), Err)
     }
 
-    /// Appends a token, and returns the one with the greatest logit after it.
+    /// Appends a token, and returns the one with the greatest logit after it, which is appended next if it `goes_on`.
     ///
     /// # Errors
     /// When a GPU fails.
-    pub fn append_one(&mut self, token: u32) -> Result<u32, CudaError> {
-        self.verifier
-            .begin_and_run(&mut self.compute, &[token], LogitRows::Last)?;
+    pub fn append_one(&mut self, token: u32, goes_on: bool) -> Result<u32, CudaError> {
+        let model = Arc::clone(self.verifier.model());
+        let ahead = goes_on.then(Ahead::default);
+        let token = [token];
+        let step = self.verifier.begin_step(&token, None, ahead);
+        self.compute.forward(&model, &mut [step]);
+        if let Some(fault) = self.compute.fault() {
+            return Err(fault.clone());
+        }
         self.verifier.commit_or_truncate(1);
         let known = self.compute.greatest(0, 0);
         Ok(known.unwrap_or_else(|| greedy(self.compute.logits(0))))

@@ -154,6 +154,15 @@ impl Collector for Collecting {
                 &[("hit", stats.prefix.hits), ("miss", stats.prefix.misses)],
             ),
             (
+                "forward_passes_ahead",
+                "Passes that a GPU has begun before it was known that they come next",
+                "outcome",
+                &[
+                    ("taken", stats.ahead.taken),
+                    ("dropped", stats.ahead.dropped),
+                ],
+            ),
+            (
                 "session_evicted",
                 "Sessions that ended unasked: unused for too long, or for another's sake",
                 "reason",

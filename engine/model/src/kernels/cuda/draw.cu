@@ -22,8 +22,6 @@ constexpr int DRAW_THREADS = 512, DRAW_BINS = 16, DRAW_LEVELS = 6, MOST_FOUND = 
 constexpr float BINS_OF_UNIT = 0.575f;
 constexpr float PEAK_WEIGHT = 1099511627776.0f;
 constexpr u64 NOT_FOUND = ~0ull;
-// What is said of a row that the host is to draw.
-constexpr u32 NOT_DRAWN = 0xffffffffu;
 
 // Of a block, for the others of its cluster to see.
 struct DrawShared {

@@ -70,12 +70,16 @@ __device__ __forceinline__ float inverse_root(float total, int length, float eps
 
 // One row of a pass: a token of a session. Written by the host, as all of the following.
 struct Row {
+    // Or FOUND, and which row of the last pass's logits it is found in: drawn from it, where it is DRAWN too.
     u32 token;
     u32 sequence;
     // Where its angles lie in the tables: at its position, and for sinks.
     u32 angles;
     u32 sink_angles;
 };
+
+// Of a token that the host has not seen: see `Row`. And what is said of a row of logits that the host is to draw from.
+constexpr u32 FOUND = 1u << 31, DRAWN = 1u << 30, NOT_DRAWN = 0xffffffffu;
 
 // One session of a pass.
 struct Sequence {

@@ -15,11 +15,22 @@ template <int KIND> __device__ __forceinline__ void dequantise(const u8 *panel, 
     }
 }
 
+// A row's token. One that the last pass has found has not been seen by the host: the host draws where the device has not,
+// and then this pass is dropped.
+__device__ __forceinline__ u32 token_of(u32 token, const u64 *greatest, const u32 *drawn, u32 vocabulary) {
+    if (!(token & FOUND)) return token;
+    u32 at = token & ~(FOUND | DRAWN);
+    u32 found = token & DRAWN ? drawn[at] : NOT_DRAWN;
+    if (found == NOT_DRAWN) found = ~(u32)greatest[at];
+    return found < vocabulary ? found : 0;
+}
+
 // The embedding of each row's token, dequantised: d * q + m, each operation rounded. One block a row.
-extern "C" __global__ void embed(const __grid_constant__ Matrix matrix, const Row *rows, float *residual, u32 segments, float scale) {
+extern "C" __global__ void embed(const __grid_constant__ Matrix matrix, const Row *rows, float *residual, u32 segments, float scale,
+                                 const u64 *greatest, const u32 *drawn) {
     begin_next();
     wait_for_last();
-    u32 token = rows[blockIdx.x].token, lane = token % PANEL;
+    u32 token = token_of(rows[blockIdx.x].token, greatest, drawn, matrix.rows), lane = token % PANEL;
     const u8 *panel = panel_of(matrix, token / PANEL);
     float *out = residual + (u64)blockIdx.x * segments * SEGMENT;
     for (int segment = threadIdx.x; segment < segments; segment += blockDim.x) {

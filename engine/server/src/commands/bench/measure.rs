@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakeya_core::SlabPool;
-use kakeya_model::{Compute, CudaError, KvLayout, LogitRows, Model, SequenceInput, device_time};
+use kakeya_model::{
+    Ahead, Compute, CudaError, KvLayout, LogitRows, Model, SequenceInput, device_time,
+};
 use kakeya_runtime::sampler::greedy;
 use kakeya_runtime::{MAX_CHUNK, SinkWindowVerifier};
 
@@ -101,8 +103,8 @@ impl Single {
         let session = &mut self.session;
         let start = Instant::now();
         self.host.during(|| {
-            for _ in 0..generated {
-                token = session.append_one(token)?;
+            for left in (0..generated).rev() {
+                token = session.append_one(token, left > 0)?;
             }
             anyhow::Ok(())
         })?;
@@ -208,13 +210,14 @@ impl Batched {
     }
 
     fn steps(&mut self, generated: usize) -> anyhow::Result<()> {
-        for _ in 0..generated {
+        for left in (0..generated).rev() {
+            let ahead = (left > 0).then(Ahead::default);
             let mut batch: Vec<SequenceInput<'_>> = self
                 .sessions
                 .iter_mut()
                 .zip(&self.tokens)
                 .map(|(session, token)| {
-                    session.begin_block(std::slice::from_ref(token), LogitRows::Last)
+                    session.begin_step(std::slice::from_ref(token), None, ahead)
                 })
                 .collect();
             self.compute.forward(&self.model, &mut batch);
