@@ -16,7 +16,7 @@ use crate::device::CudaError;
 use crate::draw::Draw;
 use crate::model::Model;
 
-/// Passes that are not begun ahead after one was dropped, at most: twice as many each time.
+/// Passes that are not begun ahead after one was dropped, at most.
 const MOST_HELD_BACK: u32 = 64;
 
 /// What is begun ahead.
@@ -25,10 +25,37 @@ pub(super) struct Begun {
     launched: Option<Launched>,
     /// That pass's plan, or the allocation of one.
     plan: Plan,
-    /// Passes that are held back still, and as many as the next time that one is dropped.
+    record: Record,
+}
+
+/// What became of passes that were begun ahead. A pass that is dropped is paid for all the same, and where sessions come and
+/// go at every step each would be: after one, some are held back, and twice as many each time until one is taken.
+#[derive(Debug, Default)]
+struct Record {
+    passes: PassesAhead,
+    /// Passes that are held back still, and as many as were the last time.
     left: u32,
     held_back: u32,
-    passes: PassesAhead,
+}
+
+impl Record {
+    fn taken(&mut self) {
+        self.passes.taken += 1;
+        self.held_back = 0;
+    }
+
+    fn dropped(&mut self) {
+        self.passes.dropped += 1;
+        self.held_back = (2 * self.held_back).clamp(1, MOST_HELD_BACK);
+        self.left = self.held_back;
+    }
+
+    /// Whether another may be begun; asked once for each pass.
+    fn may_begin(&mut self) -> bool {
+        let may = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
 }
 
 impl CudaCompute {
@@ -39,13 +66,10 @@ impl CudaCompute {
         };
         let taken = self.is_ahead(batch);
         if !taken {
-            self.ahead.passes.dropped += 1;
-            self.ahead.held_back = (2 * self.ahead.held_back).clamp(1, MOST_HELD_BACK);
-            self.ahead.left = self.ahead.held_back;
+            self.ahead.record.dropped();
             return false;
         }
-        self.ahead.passes.taken += 1;
-        self.ahead.held_back = 0;
+        self.ahead.record.taken();
         std::mem::swap(&mut self.plan, &mut self.ahead.plan);
         self.turn = 1 - self.turn;
         self.running = Some(launched);
@@ -89,8 +113,7 @@ impl CudaCompute {
         if batch.is_empty() || !batch.iter().all(known) {
             return;
         }
-        if self.ahead.left > 0 {
-            self.ahead.left -= 1;
+        if !self.ahead.record.may_begin() {
             return;
         }
         match self.begin_ahead(model, batch) {
@@ -135,13 +158,13 @@ impl CudaCompute {
     }
 
     pub(crate) fn passes_ahead(&self) -> PassesAhead {
-        self.ahead.passes
+        self.ahead.record.passes
     }
 
     /// Forgets the pass that was begun ahead.
     pub(super) fn drop_ahead(&mut self) {
         if self.ahead.launched.take().is_some() {
-            self.ahead.passes.dropped += 1;
+            self.ahead.record.dropped();
         }
     }
 
@@ -166,4 +189,33 @@ impl CudaCompute {
 /// Whether it is one token, the logits after which are wanted.
 fn is_step(sequence: &SequenceInput<'_>) -> bool {
     sequence.tokens.len() == 1 && sequence.logits == LogitRows::Last && !sequence.both_ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_that_are_dropped_again_and_again_are_begun_less_and_less_often() {
+        let mut record = Record::default();
+        let mut begun = Vec::new();
+        for pass in 0..300 {
+            if record.may_begin() {
+                begun.push(pass);
+                record.dropped();
+            }
+        }
+        assert_eq!(begun, [0, 2, 5, 10, 19, 36, 69, 134, 199, 264]);
+        record.left = 0;
+        record.taken();
+        assert!(record.may_begin());
+        record.dropped();
+        assert!(!record.may_begin());
+        assert!(record.may_begin(), "one that was taken makes up for them");
+        let expected = PassesAhead {
+            taken: 1,
+            dropped: 11,
+        };
+        assert_eq!(record.passes, expected);
+    }
 }
