@@ -123,21 +123,19 @@ impl CudaCompute {
         let least = |cluster: usize| bytes(of(cluster, WARPS[1], STAGES[2]));
         let mut cluster = 1;
         if self.device.has_clusters() {
-            // More would each have less to do than they take to begin.
-            while cluster < 8 && (4 * cluster * blocks <= 3 * BUSY || least(cluster) > shared) {
+            // More would each have less to do than they take to begin; a long window has a unit for each warp of more.
+            let most = if units > 4 * WARPS[0] { 8 } else { 4 };
+            let busy = |cluster: usize| cluster >= most || 2 * cluster * blocks > BUSY;
+            while cluster < 8 && (!busy(cluster) || least(cluster) > shared) {
                 cluster *= 2;
             }
             if self.seed != 0 && rows <= 7 {
                 cluster = 1 << (mixed(self.seed, 2) % 4);
             }
         }
-        // A warp without a unit, and a stage without a segment, would take room from other kernels.
-        let room = units.div_ceil(cluster);
-        let warps = WARPS
-            .into_iter()
-            .filter(|warps| *warps <= room.max(WARPS[1]));
-        let shapes = warps.flat_map(|warps| {
-            let most = 2 * room.div_ceil(warps);
+        // Many rows keep memory busy with less.
+        let most = if cluster == 1 { STAGES[1] } else { STAGES[0] };
+        let shapes = WARPS.into_iter().flat_map(|warps| {
             let stages = STAGES.into_iter().filter(move |stages| *stages <= most);
             stages.map(move |stages| of(cluster, warps, stages))
         });

@@ -358,7 +358,7 @@ impl CudaCompute {
         };
         match input {
             Input::Rows(x, _) => linear.x = x.pointer(),
-            Input::Normalised(weights, map) if matches!(tile, Tile::Few { .. }) => {
+            Input::Normalised(weights, map) if tile.normalises(inner, map.is_some()) => {
                 linear.x = self.scratch().residual.pointer();
                 linear.norm = weights.pointer();
                 linear.map = map.unwrap_or_default();

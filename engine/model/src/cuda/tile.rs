@@ -133,6 +133,19 @@ impl Tile {
         }
     }
 
+    /// Whether its kernel normalises the rows, `named` by a map or all of them: tiles.cu all, where all segments of a row are
+    /// there at once, and a thread has one piece of them.
+    pub(super) fn normalises(self, inner: Inner, named: bool) -> bool {
+        match self {
+            Self::Few { .. } => true,
+            Self::Many { warps, .. } => {
+                let rounds = inner.segments.div_ceil(warps / inner.matrices);
+                let fits = rounds <= 2 && inner.segments * SEGMENT / 4 <= 32 * warps;
+                warps > WARPS_SHARED && fits && !named
+            }
+        }
+    }
+
     pub(super) fn columns(self) -> usize {
         match self {
             Self::Few { .. } => COLUMNS,
@@ -296,6 +309,25 @@ mod tests {
         ] {
             let inner = inner(segments, matrices);
             assert_eq!(inner.warps()[0], warps, "{inner:?}");
+        }
+    }
+
+    #[test]
+    fn rows_are_normalised_where_all_of_their_segments_are_there() {
+        let few = Tile::Few { rows: 4 };
+        assert!(few.normalises(inner(304, 1), true));
+        for (segments, matrices, warps, normalises) in [
+            (18, 1, 18, true),
+            // Two rounds of nine for each matrix.
+            (18, 2, 18, true),
+            (32, 1, 16, true),
+            (32, 2, 16, false),
+            (96, 1, 24, false),
+            (8, 1, 8, false),
+        ] {
+            let (tile, inner) = (Tile::many(8, warps), inner(segments, matrices));
+            assert_eq!(tile.normalises(inner, false), normalises, "{inner:?}");
+            assert!(!tile.normalises(inner, true), "{inner:?}");
         }
     }
 

@@ -125,10 +125,11 @@ __device__ __forceinline__ void score_stage(const u8 *stage, int dim, const floa
     for (int h = 0; h < HEADS; h++) scores[h] = make_float2(product(scores[h].x, scale), product(scores[h].y, scale));
 }
 
-// Goes on with the chains of dimensions `d` and the one after it over the 32 values of a stage, and with the sums of weights. Rows
-// of weights are `pitch` apart; a key of negative weight is not seen.
-template <int ELEMENT, int HEADS>
-__device__ __forceinline__ void add_stage(const u8 *stage, int dim, int d, const float *weights, int pitch, float2 (&c)[HEADS], float (&s)[HEADS]) {
+// Goes on with the chains of dimensions `d` and the one after it over the 32 values of a stage, and with the sum of the weights of
+// one of the heads, which each lane has another one of. Rows of weights are `pitch` apart; a key of negative weight is not seen, of
+// which there are none where ALL are seen.
+template <int ELEMENT, int HEADS, bool ALL>
+__device__ __forceinline__ void add_stage(const u8 *stage, int dim, int d, const float *weights, const float *summed, int pitch, float2 (&c)[HEADS], float &s) {
     const u16 *scales = reinterpret_cast<const u16 *>(stage + Stage<ELEMENT>::scales(dim));
 #pragma unroll 2
     for (int k = 0; k < SEGMENT; k += 4) {
@@ -144,12 +145,16 @@ __device__ __forceinline__ void add_stage(const u8 *stage, int dim, int d, const
             float of[4] = {weight.x, weight.y, weight.z, weight.w};
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                if (of[i] < 0.0f) continue;
-                s[h] = sum(s[h], of[i]);
+                if (!ALL && of[i] < 0.0f) continue;
                 c[h].x = fused(of[i], value[i].x, c[h].x);
                 c[h].y = fused(of[i], value[i].y, c[h].y);
             }
         }
+        float4 weight = *reinterpret_cast<const float4 *>(summed + k);
+        float of[4] = {weight.x, weight.y, weight.z, weight.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (ALL || !(of[i] < 0.0f)) s = sum(s, of[i]);
     }
 }
 
@@ -177,7 +182,8 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
     RowTile tile = args.tiles[blockIdx.z];
     Row row = made.rows[blockIdx.z];
     Sight sight = made.sights[blockIdx.z];
-    Sequence sequence = made.sequences[tile.sequence];
+    // Rows that are alone are as many as sessions, in their order: nothing has to be read to find it.
+    Sequence sequence = made.sequences[blockIdx.z];
     Slots slots = made.slots[tile.layout * made.layers];
     u64 all = (u64)slots.count * dim, first_key = slots.start + kv_head * all, first_value = slots.start + (made.kv_heads + kv_head) * all;
     int units = tile.units(), first = units * rank >> args.cluster, end = units * (rank + 1) >> args.cluster, base = tile.begin(first);
@@ -332,14 +338,17 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
 #pragma unroll 1
         for (int d = 2 * lane; d < dim; d += 64) {
             float2 c[HEADS];
-            float s[HEADS];
+            float s = 0.0f;
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                c[h] = make_float2(0.0f, 0.0f);
-                s[h] = 0.0f;
-            }
+            for (int h = 0; h < HEADS; h++) c[h] = make_float2(0.0f, 0.0f);
 #pragma unroll 1
-            for (int i = 0; i < both; i++) add_stage<ELEMENT, HEADS>(i ? last : stage, dim, d, weights + i * SEGMENT, capacity, c, s);
+            for (int i = 0; i < both; i++) {
+                const float *own = weights + i * SEGMENT, *summed = own + lane % HEADS * capacity;
+                int from, to;
+                tile.visible(segment + i, sight, from, to);
+                if (from <= 0 && to >= SEGMENT) add_stage<ELEMENT, HEADS, true>(i ? last : stage, dim, d, own, summed, capacity, c, s);
+                else add_stage<ELEMENT, HEADS, false>(i ? last : stage, dim, d, own, summed, capacity, c, s);
+            }
             // Chains go to the block that folds them.
             int block = d / share;
             float *theirs = chains;
@@ -349,15 +358,16 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
             theirs += unit * part + d - block * share;
 #pragma unroll
             for (int h = 0; h < HEADS; h++) *reinterpret_cast<float2 *>(theirs + h * share) = c[h];
-            // Every lane has the sums, and the first ones have the first dimensions: one for each block.
-            if (d < 2 * cluster) {
-                float *their_sums = sums;
+            // The sum of each head for each block, from one of the lanes that have it.
+            int at_once = (dim < 64 ? dim / 2 : 32) / HEADS;
+            if (d < 64 && lane < at_once * HEADS)
+                for (int to = lane / HEADS; to < cluster; to += at_once) {
+                    float *their_sums = sums;
 #if __CUDA_ARCH__ >= 900
-                their_sums = groups::this_cluster().map_shared_rank(sums, lane);
+                    their_sums = groups::this_cluster().map_shared_rank(sums, to);
 #endif
-#pragma unroll
-                for (int h = 0; h < HEADS; h++) their_sums[unit * HEADS + h] = s[h];
-            }
+                    their_sums[unit * HEADS + lane % HEADS] = s;
+                }
         }
         __syncwarp();
         for (int i = 0; i < both; i++) {

@@ -67,6 +67,40 @@ __device__ __forceinline__ void fold_either(int units, int cells, int count, boo
     else fold_units<ROWS, WIDTH, STEP, 2>(units, cells, minimum, chains, scales, sums, t);
 }
 
+// Rule NORM for the rows of a tile, which lie in `x` with all of their segments. `scratch` has room for a chain for each segment of
+// each row; `weight` is that of the piece of 16 bytes which is this thread's of every row that it takes.
+template <int ROWS, int THREADS> __device__ __forceinline__ void normalise_tile(float *x, int segments, float epsilon, float4 weight, float *scratch) {
+    for (int i = threadIdx.x; i < ROWS * segments; i += THREADS) {
+        const float *own = x + i * PITCH;
+        float c = 0.0f;
+#pragma unroll
+        for (int k = 0; k < SEGMENT; k += 4) {
+            float4 v = *reinterpret_cast<const float4 *>(own + k);
+            c = fused(v.w, v.w, fused(v.z, v.z, fused(v.y, v.y, fused(v.x, v.x, c))));
+        }
+        scratch[i] = c;
+    }
+    __syncthreads();
+    float *inverses = scratch + ROWS * segments;
+    if (threadIdx.x < ROWS) {
+        float total = 0.0f;
+#pragma unroll 6
+        for (int segment = 0; segment < segments; segment++) total = sum(total, scratch[segment * ROWS + threadIdx.x]);
+        inverses[threadIdx.x] = inverse_root(total, segments * SEGMENT, epsilon);
+    }
+    __syncthreads();
+    int pieces = segments * (SEGMENT / 4), piece = threadIdx.x % pieces, rows_at_once = THREADS / pieces;
+    float *own = x + piece / (SEGMENT / 4) * ROWS * PITCH + piece % (SEGMENT / 4) * 4;
+    int first = threadIdx.x / pieces;
+    // Where the rows that are taken at once are no more threads' worth, the last threads have none.
+    for (int row = first < rows_at_once ? first : ROWS; row < ROWS; row += rows_at_once) {
+        float4 *at = reinterpret_cast<float4 *>(own + row * PITCH), v = *at;
+        float by = inverses[row];
+        *at = make_float4(product(product(v.x, by), weight.x), product(product(v.y, by), weight.y), product(product(v.z, by), weight.z),
+                          product(product(v.w, by), weight.w));
+    }
+}
+
 template <int ROWS, int WARPS, bool ALONE> __device__ __forceinline__ void linear_tile(const Linear &args) {
     extern __shared__ float4 tile_shared[];
     // Rounds whose chains have room, and those whose scales have: scales are written before the round that needs them.
@@ -131,10 +165,15 @@ template <int ROWS, int WARPS, bool ALONE> __device__ __forceinline__ void linea
         copies_end();
     };
 
+    // Rows are normalised here only where they fit with all of their segments, of at most two rounds.
+    bool normalises = ALONE && args.norm;
+    float4 norm_weight = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (normalises) norm_weight = __ldg(reinterpret_cast<const float4 *>(args.norm) + threadIdx.x % (segments * (SEGMENT / 4)));
     if (own < segments) load(own);
     if (own < segments) put(0, own);
     wait_for_last();
     fetch(0);
+    if (normalises && rounds > 1) fetch(1);
 
     // What this thread folds: WIDTH outputs of a row. `u` is the second matrix's, or what the result is added to.
     const Product &target = args.products[index];
@@ -150,6 +189,11 @@ template <int ROWS, int WARPS, bool ALONE> __device__ __forceinline__ void linea
     const float *folded = chains + item_row * PANEL + item_column, *item_sums = sums + item_row;
     const float2 *item_scales = scales + item_column;
 
+    if (normalises) {
+        wait_for_copies<0>();
+        __syncthreads();
+        normalise_tile<ROWS, THREADS>(x, segments, args.epsilon, norm_weight, chains);
+    }
     for (int round = 0; round < rounds; round++) {
         int from = round * share, count = segments - from < share ? segments - from : share, next = from + share + own;
         if (!ALONE || round == 0) {
@@ -158,7 +202,7 @@ template <int ROWS, int WARPS, bool ALONE> __device__ __forceinline__ void linea
             __syncthreads();
         }
         if (round + 1 < rounds) {
-            fetch(round + 1);
+            if (!normalises) fetch(round + 1);
             if (next < segments) load(next);
         }
         if (own < count) {
