@@ -369,6 +369,17 @@ pub(super) fn drain(
     }
 }
 
+/// What comes of a generation of a step loop, up to its end.
+pub(super) async fn finish(
+    mut events: Consumer<GenerateEvent, EngineError>,
+) -> Result<Generated, CaseFailure> {
+    let mut all = Vec::new();
+    while let Some(event) = events.next().await {
+        all.push(event?);
+    }
+    Generated::read(&all)
+}
+
 /// Runs a generation to its end.
 pub(super) fn generate(
     engine: &mut Engine,

@@ -1,5 +1,6 @@
 //! Generating: which events come, in which order, and what the session holds afterwards.
 
+mod ahead;
 mod cancel;
 mod events;
 mod options;
@@ -19,4 +20,5 @@ pub fn suite() -> Suite {
     .cases(cancel::cases())
     .cases(sampling::cases())
     .cases(options::cases())
+    .cases(ahead::cases())
 }

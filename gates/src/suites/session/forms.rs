@@ -6,10 +6,10 @@ use kakeya_core::{
     TokenConstraint, TokenGrammar, TokenSet,
 };
 
-use super::single::{complete, ensure_nothing_left, finish, with_loop};
+use super::single::{complete, ensure_nothing_left, with_loop};
 use crate::context::SuiteContext;
 use crate::suite::Case;
-use crate::suites::support::{ensure_refused, greedy, prose, seeded, small, solo};
+use crate::suites::support::{ensure_refused, finish, greedy, prose, seeded, small, solo};
 use crate::{ensure, ensure_eq};
 use kakeya_suite::CaseResult;
 

@@ -16,11 +16,10 @@ use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use tempfile::TempDir;
 
-use super::single::finish;
 use crate::context::SuiteContext;
 use crate::suite::Case;
 use crate::suites::support::{
-    Generated, PATIENCE, SMALL_LIMIT, block_on, engine_with, prose, seeded, small, solo,
+    Generated, PATIENCE, SMALL_LIMIT, block_on, engine_with, finish, prose, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq};
 use kakeya_suite::{CaseFailure, CaseResult};

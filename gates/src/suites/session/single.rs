@@ -9,7 +9,7 @@ use kakeya_runtime::{EngineConfig, StepLoop};
 use crate::context::SuiteContext;
 use crate::suite::Case;
 use crate::suites::support::{
-    Generated, PATIENCE, block_on, ensure_refused, greedy, prose, random_ids, seeded, small, solo,
+    PATIENCE, block_on, ensure_refused, finish, greedy, prose, random_ids, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq};
 use kakeya_suite::{CaseFailure, CaseResult};
@@ -58,14 +58,6 @@ pub(super) async fn complete(
         .complete(label, Vec::new(), tokens.to_vec(), params, None)
         .await?;
     Ok(taken_in.events)
-}
-
-pub(super) async fn finish(mut events: Events) -> Result<Generated, CaseFailure> {
-    let mut all = Vec::new();
-    while let Some(event) = events.next().await {
-        all.push(event?);
-    }
-    Generated::read(&all)
 }
 
 /// Runs a case against a step loop of its own.
