@@ -12,7 +12,7 @@ use crate::suites::support::{
     PATIENCE, block_on, ensure_refused, finish, greedy, prose, random_ids, seeded, small, solo,
 };
 use crate::{ensure, ensure_eq};
-use kakeya_suite::{CaseFailure, CaseResult};
+use kakeya_suite::CaseResult;
 
 pub fn cases() -> Vec<Case> {
     vec![
