@@ -123,8 +123,11 @@ impl CudaCompute {
         let least = |cluster: usize| bytes(of(cluster, WARPS[1], STAGES[2]));
         let mut cluster = 1;
         if self.device.has_clusters() {
-            // More would each have less to do than they take to begin; a long window has a unit for each warp of more.
-            let most = if units > 4 * WARPS[0] { 8 } else { 4 };
+            // More blocks would each have less to do than they take to begin. As many as give each unit a warp have not, be it
+            // that there are many units, or that heads are wide and a block has room for few warps.
+            let wide = bytes(of(4, WARPS[0], STAGES[2])) > shared;
+            let warps = if wide { WARPS[1] } else { WARPS[0] };
+            let most = if units > 4 * warps { 8 } else { 4 };
             let busy = |cluster: usize| cluster >= most || 2 * cluster * blocks > BUSY;
             while cluster < 8 && (!busy(cluster) || least(cluster) > shared) {
                 cluster *= 2;
