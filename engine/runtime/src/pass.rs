@@ -190,7 +190,7 @@ impl Engine {
         let Some(mut state) = piece.state.take() else {
             return;
         };
-        if let Some(fault) = self.compute.fault() {
+        if let Some(fault) = self.fault() {
             let error = EngineError::Internal {
                 detail: fault.to_string(),
             };

@@ -23,8 +23,9 @@ const MOST_HELD_BACK: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Begun {
     launched: Option<Launched>,
-    /// That pass's plan, or the allocation of one.
+    /// That pass's plan, or the allocation of one; and how often each slab had been filled from elsewhere.
     plan: Plan,
+    filled: Vec<u64>,
     record: Record,
 }
 
@@ -48,6 +49,12 @@ impl Record {
         self.passes.dropped += 1;
         self.held_back = (2 * self.held_back).clamp(1, MOST_HELD_BACK);
         self.left = self.held_back;
+    }
+
+    /// None could be begun: there was no room for what it makes.
+    fn failed(&mut self) {
+        self.held_back = MOST_HELD_BACK;
+        self.left = MOST_HELD_BACK;
     }
 
     /// Whether another may be begun; asked once for each pass.
@@ -97,7 +104,10 @@ impl CudaCompute {
                 let layout = &plan.layouts[place.layout as usize];
                 is_step(sequence)
                     && kept
-                    && self.slab_of(sequence) == Some((place.elements, place.scales))
+                    && slab_of(sequence).is_some_and(|slab| {
+                        let there = slab.pointers() == (place.elements, place.scales);
+                        there && slab.filled() == self.ahead.filled[index]
+                    })
                     && *layout == *sequence.layout
                     && plan.parts[index].start == sequence.start
                     && plan.draws[index] == sequence.draw.unwrap_or_else(Draw::zeroed)
@@ -108,7 +118,7 @@ impl CudaCompute {
     /// Begins with the pass that comes after that of `batch`, if it is known already.
     pub(super) fn go_ahead(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
         let known = |sequence: &SequenceInput<'_>| {
-            is_step(sequence) && sequence.ahead.is_some() && self.slab_of(sequence).is_some()
+            is_step(sequence) && sequence.ahead.is_some() && slab_of(sequence).is_some()
         };
         if batch.is_empty() || !batch.iter().all(known) {
             return;
@@ -117,9 +127,17 @@ impl CudaCompute {
             return;
         }
         match self.begin_ahead(model, batch) {
-            Ok(launched) => self.ahead.launched = launched,
+            Ok(launched) => {
+                if launched.is_none() {
+                    self.ahead.record.failed();
+                }
+                self.ahead.launched = launched;
+            }
             // Where it is the device that has failed, the next pass will say so.
-            Err(error) => tracing::warn!(%error, "no pass is begun ahead"),
+            Err(error) => {
+                self.ahead.record.failed();
+                tracing::warn!(%error, "no pass is begun ahead for some time");
+            }
         }
     }
 
@@ -133,10 +151,13 @@ impl CudaCompute {
         };
         let mut plan = std::mem::take(&mut self.ahead.plan);
         plan.make(model, self.model().places, batch, Which::Next);
+        self.ahead.filled.clear();
         for (index, sequence) in batch.iter_mut().enumerate() {
-            if let Some((elements, scales)) = self.slab_of(sequence) {
+            if let Some(slab) = slab_of(sequence) {
+                let (elements, scales) = slab.pointers();
                 plan.sequences[index].elements = elements;
                 plan.sequences[index].scales = scales;
+                self.ahead.filled.push(slab.filled());
             }
             if let Some(kept) = &mut sequence.kept {
                 match kept.make_spare() {
@@ -175,15 +196,14 @@ impl CudaCompute {
             "whoever ran the last pass has said that only what is kept of it is looked at"
         );
     }
+}
 
-    /// Where a slab lies that this device has.
-    fn slab_of(&self, sequence: &SequenceInput<'_>) -> Option<(u64, u64)> {
-        let KvStorage::Device(device) = &*sequence.storage else {
-            return None;
-        };
-        let slab = device.as_any().downcast_ref::<SlabOnDevice>()?;
-        Some(slab.pointers())
-    }
+/// A session's slab, if a device has it.
+fn slab_of<'a>(sequence: &'a SequenceInput<'_>) -> Option<&'a SlabOnDevice> {
+    let KvStorage::Device(device) = &*sequence.storage else {
+        return None;
+    };
+    device.as_any().downcast_ref()
 }
 
 /// Whether it is one token, the logits after which are wanted.

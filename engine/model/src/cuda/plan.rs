@@ -221,7 +221,8 @@ impl Which {
 fn found_in(row: usize, draw: Option<Draw>) -> u32 {
     const FOUND: u32 = 1 << 31;
     const DRAWN: u32 = 1 << 30;
-    FOUND | draw.map_or(0, |_| DRAWN) | row as u32
+    let is_drawn = draw.is_some_and(|draw| draw.temperature != 0.0);
+    FOUND | if is_drawn { DRAWN } else { 0 } | row as u32
 }
 
 /// Rows from one on, and tiles from one on.

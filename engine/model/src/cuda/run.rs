@@ -153,8 +153,10 @@ impl CudaCompute {
         self.logits.take();
         self.states.take();
         self.fault = self.device.fault().cloned();
-        if self.fault.is_none() {
-            self.fault = self.run(model, batch).err();
+        match self.fault {
+            None => self.fault = self.run(model, batch).err(),
+            // What was begun before nobody waits for any more.
+            Some(_) => self.drop_ahead(),
         }
         self.running = None;
         for sequence in batch {
@@ -283,6 +285,9 @@ impl CudaCompute {
     }
 
     /// Sends the plan to the device and lets its pass begin, once those before it have ended. `turn` is its side of the host.
+    ///
+    /// The copies before and after its kernels are what keeps passes apart: between two kernels the later one may read, before it
+    /// waits, what was there before the pass, the plan among it.
     pub(super) fn launch_plan(
         &mut self,
         turn: usize,

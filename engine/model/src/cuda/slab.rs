@@ -20,6 +20,8 @@ pub(crate) struct SlabOnDevice {
     elements: Buffer<u8>,
     /// Those of int8's blocks.
     scales: Buffer<u16>,
+    /// How often it was filled with what no pass has made.
+    filled: u64,
 }
 
 impl SlabOnDevice {
@@ -36,6 +38,7 @@ impl SlabOnDevice {
                 shape,
                 elements: Buffer::new(device, count * width(shape.element))?,
                 scales: Buffer::new(device, blocks)?,
+                filled: 0,
             };
             // The default stream, which is waited for.
             slab.elements.fill(0, std::ptr::null_mut())?;
@@ -58,6 +61,11 @@ impl SlabOnDevice {
         (self.elements.pointer(), self.scales.pointer())
     }
 
+    /// How often it was filled from elsewhere: what a pass was told of it before is of another session then.
+    pub(crate) fn filled(&self) -> u64 {
+        self.filled
+    }
+
     /// Returns when the device is at rest: passes that were begun ahead are waited for, too.
     fn settle(&self) -> Result<(), CudaError> {
         self.device.rest()
@@ -65,6 +73,12 @@ impl SlabOnDevice {
 
     fn put(&self, from: &KvStorage, elements: &[Range<usize>]) -> Result<(), CudaError> {
         self.settle()?;
+        self.put_now(from, elements)?;
+        // A copy from memory that is not pinned may return before it has arrived.
+        self.settle()
+    }
+
+    fn put_now(&self, from: &KvStorage, elements: &[Range<usize>]) -> Result<(), CudaError> {
         match from {
             KvStorage::F16(from) => self.put_all(from, elements),
             KvStorage::F32(from) => self.put_all(from, elements),
@@ -132,6 +146,7 @@ impl DeviceKv for SlabOnDevice {
     }
 
     fn upload(&mut self, from: &KvStorage, elements: &[Range<usize>]) {
+        self.filled += 1;
         let _ = self.put(from, elements);
     }
 
@@ -146,6 +161,7 @@ impl DeviceKv for SlabOnDevice {
         if !Arc::ptr_eq(&self.device, &from.device) {
             return false;
         }
+        self.filled += 1;
         let _ = self.take_over(from, elements);
         true
     }

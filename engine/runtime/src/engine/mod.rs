@@ -171,6 +171,11 @@ impl Engine {
         self.pool.available()
     }
 
+    /// Why the last pass failed, if it did.
+    pub(crate) fn fault(&self) -> Option<&CudaError> {
+        self.compute.fault()
+    }
+
     /// Why nothing can be computed any more, if a GPU has failed.
     pub(crate) fn lost(&self) -> Option<&CudaError> {
         self.compute.lost()

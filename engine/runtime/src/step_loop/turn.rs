@@ -266,6 +266,7 @@ impl Jobs {
                 ..
             } = &mut *work
                 && *drafts > 0
+                && engine.fault().is_none()
             {
                 accepted = generation.accept(
                     engine,
