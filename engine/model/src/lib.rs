@@ -40,8 +40,8 @@ mod threads;
 pub mod tokenizer;
 
 pub use compute::{
-    Ahead, Compute, ComputeOptions, KeptLogits, LogitRows, PassSize, PassesAhead, Phase,
-    SequenceInput, device_time, forward_passes, forward_passes_on, time_device,
+    Ahead, Compute, ComputeOptions, KeptLogits, LogitRows, PassSize, Phase, SequenceInput,
+    device_time, forward_passes, forward_passes_on, time_device,
 };
 pub use config::{Activation, LayerKind, ModelConfig, RopeConfig, RopeScaling};
 pub use device::CudaError;

@@ -13,7 +13,7 @@ mod scratch;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kakeya_core::{KvStorage, SlabError, SlabShape};
+use kakeya_core::{AheadStats, KvStorage, SlabError, SlabShape};
 
 pub use kept::KeptLogits;
 pub use profile::Phase;
@@ -63,15 +63,6 @@ pub fn time_device(on: bool) {
 #[must_use]
 pub fn device_time() -> Duration {
     Duration::from_nanos(DEVICE_TIME.load(Ordering::Relaxed))
-}
-
-/// What became of the passes that a GPU has begun before the host saw what came before them: see [`SequenceInput::ahead`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PassesAhead {
-    /// They were the passes that came next.
-    pub taken: u64,
-    /// Another came.
-    pub dropped: u64,
 }
 
 #[cfg(feature = "cuda")]
@@ -390,11 +381,12 @@ impl Compute {
         }
     }
 
-    /// What became of the passes so far that were begun ahead.
+    /// What became of the passes so far that a GPU has begun before the host saw what came before them: see
+    /// [`SequenceInput::ahead`].
     #[must_use]
-    pub fn passes_ahead(&self) -> PassesAhead {
+    pub fn passes_ahead(&self) -> AheadStats {
         match &self.backend {
-            Backend::Processor(_) => PassesAhead::default(),
+            Backend::Processor(_) => AheadStats::default(),
             #[cfg(feature = "cuda")]
             Backend::Cuda(cuda) => cuda.passes_ahead(),
         }

@@ -6,12 +6,12 @@
 //! to be waited for; else what it made is dropped, as drafts are that were not accepted.
 
 use bytemuck::Zeroable;
-use kakeya_core::KvStorage;
+use kakeya_core::{AheadStats, KvStorage};
 
 use super::plan::{Plan, Which};
 use super::run::{CudaCompute, Launched};
 use super::slab::SlabOnDevice;
-use crate::compute::{LogitRows, PassesAhead, SequenceInput};
+use crate::compute::{LogitRows, SequenceInput};
 use crate::device::CudaError;
 use crate::draw::Draw;
 use crate::model::Model;
@@ -33,7 +33,7 @@ pub(super) struct Begun {
 /// go at every step each would be: after one, some are held back, and twice as many each time until one is taken.
 #[derive(Debug, Default)]
 struct Record {
-    passes: PassesAhead,
+    passes: AheadStats,
     /// Passes that are held back still, and as many as were the last time.
     left: u32,
     held_back: u32,
@@ -67,26 +67,22 @@ impl Record {
 
 impl CudaCompute {
     /// Takes the pass that was begun ahead for the one of this batch, if that is what it is.
-    pub(super) fn take_ahead(&mut self, batch: &mut [SequenceInput<'_>]) -> bool {
-        let Some(launched) = self.ahead.launched.take() else {
-            return false;
-        };
-        let taken = self.is_ahead(batch);
-        if !taken {
+    pub(super) fn take_ahead(&mut self, batch: &mut [SequenceInput<'_>]) -> Option<Launched> {
+        let launched = self.ahead.launched.take()?;
+        if !self.is_ahead(batch) {
             self.ahead.record.dropped();
-            return false;
+            return None;
         }
         self.ahead.record.taken();
         std::mem::swap(&mut self.plan, &mut self.ahead.plan);
         self.turn = 1 - self.turn;
-        self.running = Some(launched);
         for kept in batch
             .iter_mut()
             .filter_map(|sequence| sequence.kept.as_mut())
         {
             kept.turn();
         }
-        true
+        Some(launched)
     }
 
     /// Whether the batch is what the pass that was begun ahead is about.
@@ -115,8 +111,13 @@ impl CudaCompute {
             })
     }
 
-    /// Begins with the pass that comes after that of `batch`, if it is known already.
-    pub(super) fn go_ahead(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) {
+    /// Begins with the pass that comes after that of `batch`, if it is known already. `element` is the type of its slabs' elements.
+    pub(super) fn go_ahead(
+        &mut self,
+        model: &Model,
+        batch: &mut [SequenceInput<'_>],
+        element: u32,
+    ) {
         let known = |sequence: &SequenceInput<'_>| {
             is_step(sequence) && sequence.ahead.is_some() && slab_of(sequence).is_some()
         };
@@ -126,7 +127,7 @@ impl CudaCompute {
         if !self.ahead.record.may_begin() {
             return;
         }
-        match self.begin_ahead(model, batch) {
+        match self.begin_ahead(model, batch, element) {
             Ok(launched) => {
                 if launched.is_none() {
                     self.ahead.record.failed();
@@ -145,10 +146,8 @@ impl CudaCompute {
         &mut self,
         model: &Model,
         batch: &mut [SequenceInput<'_>],
+        element: u32,
     ) -> Result<Option<Launched>, CudaError> {
-        let Some(element) = self.running.map(|running| running.shape.element) else {
-            return Ok(None);
-        };
         let mut plan = std::mem::take(&mut self.ahead.plan);
         plan.make(model, self.model().places, batch, Which::Next);
         self.ahead.filled.clear();
@@ -178,7 +177,7 @@ impl CudaCompute {
         launched.map(Some)
     }
 
-    pub(crate) fn passes_ahead(&self) -> PassesAhead {
+    pub(crate) fn passes_ahead(&self) -> AheadStats {
         self.ahead.record.passes
     }
 
@@ -232,7 +231,7 @@ mod tests {
         record.dropped();
         assert!(!record.may_begin());
         assert!(record.may_begin(), "one that was taken makes up for them");
-        let expected = PassesAhead {
+        let expected = AheadStats {
             taken: 1,
             dropped: 11,
         };

@@ -44,9 +44,7 @@ pub(crate) struct CudaCompute {
     pub(super) plan: Plan,
     /// Which of the host's sides in the scratch memory is the last pass's.
     pub(super) turn: usize,
-    /// The last pass, where its end was not waited for yet.
-    pub(super) running: Option<Launched>,
-    /// The one after it.
+    /// The pass after the last one.
     pub(super) ahead: Begun,
     /// Places on the device for slabs that lie on the host.
     shadows: Vec<SlabOnDevice>,
@@ -72,7 +70,6 @@ impl CudaCompute {
             graphs: Graphs::default(),
             plan: Plan::default(),
             turn: 0,
-            running: None,
             ahead: Begun::default(),
             shadows: Vec::new(),
             seed: 0,
@@ -158,7 +155,6 @@ impl CudaCompute {
             // What was begun before nobody waits for any more.
             Some(_) => self.drop_ahead(),
         }
-        self.running = None;
         for sequence in batch {
             let end = sequence.start + sequence.tokens.len() as u64;
             sequence.lengths.keys.fill(end);
@@ -250,28 +246,12 @@ impl CudaCompute {
     fn run(&mut self, model: &Model, batch: &mut [SequenceInput<'_>]) -> Result<(), CudaError> {
         self.device.bind()?;
         self.turn_to(model)?;
-        if !self.take_ahead(batch) {
-            let mut plan = std::mem::take(&mut self.plan);
-            plan.make(model, self.model().places, batch, Which::This);
-            self.plan = plan;
-            let size = PassSize {
-                sequences: batch.len(),
-                rows: self.plan.rows.len(),
-                logits: self.plan.map.len(),
-            };
-            let layouts = self.plan.layouts.len();
-            self.make_room(model.config(), size, layouts)?;
-            let element = element(self.place(batch)?);
-            self.place_logits(batch);
-            let later = batch
-                .iter()
-                .any(|sequence| sequence.logits == LogitRows::Later);
-            self.running = Some(self.launch_plan(self.turn, element, later)?);
-        }
-        self.go_ahead(model, batch);
-        let Some(Launched { shape, timed }) = self.running else {
-            return Ok(());
+        let launched = match self.take_ahead(batch) {
+            Some(launched) => launched,
+            None => self.launch_batch(model, batch)?,
         };
+        let Launched { shape, timed } = launched;
+        self.go_ahead(model, batch, shape.element);
         let host = &self.scratch().hosts[self.turn];
         host.done.wait()?;
         if let Some(clock) = host.clock.as_ref().filter(|_| timed) {
@@ -282,6 +262,30 @@ impl CudaCompute {
             self.tell_found(batch);
         }
         Ok(())
+    }
+
+    /// Lets the pass of a batch begin.
+    fn launch_batch(
+        &mut self,
+        model: &Model,
+        batch: &mut [SequenceInput<'_>],
+    ) -> Result<Launched, CudaError> {
+        let mut plan = std::mem::take(&mut self.plan);
+        plan.make(model, self.model().places, batch, Which::This);
+        self.plan = plan;
+        let size = PassSize {
+            sequences: batch.len(),
+            rows: self.plan.rows.len(),
+            logits: self.plan.map.len(),
+        };
+        let layouts = self.plan.layouts.len();
+        self.make_room(model.config(), size, layouts)?;
+        let element = element(self.place(batch)?);
+        self.place_logits(batch);
+        let later = batch
+            .iter()
+            .any(|sequence| sequence.logits == LogitRows::Later);
+        self.launch_plan(self.turn, element, later)
     }
 
     /// Sends the plan to the device and lets its pass begin, once those before it have ended. `turn` is its side of the host.

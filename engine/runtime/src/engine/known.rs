@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use kakeya_core::{
-    AheadStats, EngineError, EngineStats, SessionId, SessionInfo, SessionSummary, Tenant,
-};
+use kakeya_core::{EngineError, EngineStats, SessionId, SessionInfo, SessionSummary, Tenant};
 
 use super::{Engine, SessionState, internal};
 
@@ -69,7 +67,6 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         let violations = self.store.violations();
-        let ahead = self.compute.passes_ahead();
         let states = self
             .store
             .iter()
@@ -87,10 +84,7 @@ impl Engine {
             inv1_violations: violations.inv1,
             inv2_violations: violations.inv2,
             prefix: self.prefix_stats(),
-            ahead: AheadStats {
-                taken: ahead.taken,
-                dropped: ahead.dropped,
-            },
+            ahead: self.compute.passes_ahead(),
             ..self.counts
         }
     }

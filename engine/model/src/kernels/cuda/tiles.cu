@@ -2,7 +2,7 @@
 // widens the weights of a segment into shared memory of its own, and makes the tile's chains of that segment, each lane those of
 // ROWS / 4 rows and 4 outputs. Then the block folds the chains of its warps, in ascending order, and goes on to the next
 // segments, whose activations and weights are on their way meanwhile. Where a block has a processor to itself, it has room for the
-// chains of two rounds: some warps make the next ones while others fold.
+// chains of two rounds: some warps make the next ones while others fold, and it normalises its rows if it has all of their segments.
 #include "copies.cuh"
 #include "formats.cuh"
 
