@@ -10,6 +10,7 @@ use super::plan::{
     TILE_ROWS, kind_of, kinds,
 };
 use super::run::{BUSY, CudaCompute, mixed};
+use super::tile::INBOXES;
 use crate::compute::PassSize;
 use crate::config::SEGMENT;
 use crate::device::CudaError;
@@ -74,7 +75,7 @@ impl Alone {
         let queries = (3 * self.heads + 7) * dim;
         let scores = self.heads * (self.room + 1) * SEGMENT;
         let chains = self.room * self.cluster * (self.heads * dim / self.cluster + self.heads);
-        self.warps * self.stages * stage + (queries + scores + chains) * size_of::<f32>()
+        INBOXES + self.warps * self.stages * stage + (queries + scores + chains) * size_of::<f32>()
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) const SHARED_80: usize = 160 * 1024;
 pub(crate) const SHARED_90: usize = 224 * 1024;
 
 /// Every kernel.
-pub(super) const NAMES: [&str; 82] = [
+pub(super) const NAMES: [&str; 90] = [
     "embed",
     "normalise",
     "add_branch",
@@ -80,6 +80,14 @@ pub(super) const NAMES: [&str; 82] = [
     "linear_tile_16_18",
     "linear_tile_16_20",
     "linear_tile_32_8",
+    "linear_spread_8_16_1",
+    "linear_spread_8_32_1",
+    "linear_spread_16_32_1",
+    "linear_spread_32_24_1",
+    "linear_spread_8_32_2",
+    "linear_spread_16_32_2",
+    "linear_spread_32_24_2",
+    "linear_spread_32_32_2",
     "linear_fast_1_1_1",
     "linear_fast_1_1_2",
     "linear_fast_4_1_1",

@@ -14,7 +14,7 @@ use super::tile::{Inner, STAGE_BYTES, Tile};
 use super::weights::{LayerOnDevice, MatrixOnDevice};
 use crate::config::{Activation, SEGMENT};
 use crate::device::CudaError;
-use crate::panels::{PANEL, PanelKind};
+use crate::panels::PanelKind;
 
 /// Blocks that draw a token together, threads of each, and their bins: as in draw.cu.
 const DRAW_BLOCKS: usize = 8;
@@ -308,10 +308,10 @@ impl CudaCompute {
         let products = &products[..linear.count as usize];
         let gated = linear.mode == Mode::Gated as u32;
         let matrices = if gated { 2 } else { 1 };
-        let panels: usize = match gated {
-            true => panels_of(&products[0]),
-            false => products.iter().map(panels_of).sum(),
-        };
+        // Outputs of those that are made beside each other.
+        let made = &products[..products.len() / matrices];
+        let outputs = made.iter().map(|product| product.matrix.rows as usize);
+        let outputs: Vec<usize> = outputs.collect();
         let chains = products.iter().map(chains_of).max().unwrap_or(1);
         let stages = products
             .iter()
@@ -327,9 +327,10 @@ impl CudaCompute {
         let shared = self.device.shared();
         // Blocks take some of a processor's memory for themselves, beside what one of them may have.
         let fits = |tile: Tile, blocks: usize| {
-            tile.rows() <= most && blocks * (tile.bytes(inner) + 1024) <= shared + 1024
+            let clusters = tile.cluster() == 1 || self.device.has_clusters();
+            tile.rows() <= most && clusters && blocks * (tile.bytes(inner) + 1024) <= shared + 1024
         };
-        let Some(tile) = Tile::of(panels, inner, rows, fits) else {
+        let Some(tile) = Tile::of(&outputs, inner, rows, fits) else {
             return Err(CudaError::Failed {
                 what: "a product".to_owned(),
                 detail: format!(
@@ -338,10 +339,7 @@ impl CudaCompute {
                 ),
             });
         };
-        let tiles = (
-            panels * (PANEL / tile.columns()),
-            rows.div_ceil(tile.rows()),
-        );
+        let tiles = (tile.tiles(&outputs, matrices), rows.div_ceil(tile.rows()));
         let share = tile.share(tiles, inner, shared);
         let mut linear = LinearArgument {
             segments: segments as u32,
@@ -368,12 +366,20 @@ impl CudaCompute {
                 linear.x = self.scratch().packed.pointer();
             }
         }
-        let launch = plain((share.blocks, tiles.1), share.threads, share.bytes);
+        let launch = match tile {
+            Tile::Spread { cluster, .. } => Launch {
+                grid: (cluster, share.blocks, tiles.1),
+                threads: share.threads,
+                shared: share.bytes,
+                cluster,
+            },
+            _ => plain((share.blocks, tiles.1), share.threads, share.bytes),
+        };
         let kinds = || products.iter().map(|product| product.matrix.kind);
         let kind = kinds()
             .next()
             .filter(|first| kinds().all(|kind| kind == *first));
-        self.launch(&tile.name(kind), launch, &mut [argument(&linear)])
+        self.launch(&tile.name(kind, matrices), launch, &mut [argument(&linear)])
     }
 
     /// The same in the fast mode.
@@ -457,10 +463,6 @@ fn product(matrix: &MatrixOnDevice, out: u64, stride: usize) -> ProductArgument 
         out,
         stride: stride as u64,
     }
-}
-
-fn panels_of(product: &ProductArgument) -> usize {
-    (product.matrix.rows as usize).div_ceil(PANEL)
 }
 
 fn has_scales(product: &ProductArgument) -> bool {

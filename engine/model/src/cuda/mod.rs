@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod scratch;
 mod slab;
+mod spread;
 mod stream;
 mod tile;
 mod weights;

@@ -1,6 +1,7 @@
 //! How the rows and outputs of a product are shared among blocks.
 
 use super::run::BUSY;
+use super::spread;
 use crate::config::SEGMENT;
 use crate::panels::PANEL;
 
@@ -12,6 +13,8 @@ const MOST_THREADS: usize = 384;
 const MOST_STAGES: usize = 8;
 /// What a block takes of shared memory beside what it is given.
 const OWN_SHARED: usize = 1024;
+/// Of what it is given, where it counts what others of its cluster send: cluster.cuh.
+pub(super) const INBOXES: usize = 16;
 
 /// Tiles by matrices of a block of linear.cu at most.
 const MOST_ITEMS: usize = 512;
@@ -81,6 +84,12 @@ pub(super) enum Tile {
     Few { rows: usize },
     /// Rows by a panel, its segments shared by so many warps: tiles.cu.
     Many { rows: usize, warps: usize },
+    /// Rows by so many outputs of all matrices, with a warp for each segment, in a cluster of so many blocks: spread.cu.
+    Spread {
+        rows: usize,
+        outputs: usize,
+        cluster: usize,
+    },
 }
 
 impl Tile {
@@ -91,14 +100,16 @@ impl Tile {
     /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits. Where there
     /// is a block for each processor, it has 16 warps or more; docs/performance-cuda.md has what the others were measured by.
     pub(super) fn of(
-        panels: usize,
+        outputs: &[usize],
         inner: Inner,
         rows: usize,
         fits: impl Fn(Self, usize) -> bool,
     ) -> Option<Self> {
+        let panels: usize = outputs.iter().map(|outputs| outputs.div_ceil(PANEL)).sum();
         let blocks = |tile_rows: usize| panels * rows.div_ceil(tile_rows);
         let mut wanted = Vec::with_capacity(14);
         if rows > FEW_ROWS {
+            wanted.extend(spread::tiles(outputs, inner, rows));
             let alone = |rows: usize| {
                 let warps = inner.warps().into_iter();
                 warps.map(move |warps| Self::many(rows, warps))
@@ -129,7 +140,7 @@ impl Tile {
 
     pub(super) fn rows(self) -> usize {
         match self {
-            Self::Few { rows, .. } | Self::Many { rows, .. } => rows,
+            Self::Few { rows } | Self::Many { rows, .. } | Self::Spread { rows, .. } => rows,
         }
     }
 
@@ -138,6 +149,7 @@ impl Tile {
     pub(super) fn normalises(self, inner: Inner, named: bool) -> bool {
         match self {
             Self::Few { .. } => true,
+            Self::Spread { .. } => !named,
             Self::Many { warps, .. } => {
                 let rounds = inner.segments.div_ceil(warps / inner.matrices);
                 let fits = rounds <= 2 && inner.segments * SEGMENT / 4 <= 32 * warps;
@@ -146,21 +158,35 @@ impl Tile {
         }
     }
 
-    pub(super) fn columns(self) -> usize {
+    /// Tiles of products of so many outputs each.
+    pub(super) fn tiles(self, outputs: &[usize], matrices: usize) -> usize {
+        let of = |outputs: &usize| match self {
+            Self::Few { .. } => outputs.div_ceil(PANEL) * (PANEL / COLUMNS),
+            Self::Many { .. } => outputs.div_ceil(PANEL),
+            Self::Spread { outputs: made, .. } => outputs.div_ceil(made / matrices),
+        };
+        outputs.iter().map(of).sum()
+    }
+
+    /// Blocks that share a tile as a cluster.
+    pub(super) fn cluster(self) -> usize {
         match self {
-            Self::Few { .. } => COLUMNS,
-            Self::Many { .. } => PANEL,
+            Self::Spread { cluster, .. } => cluster,
+            _ => 1,
         }
     }
 
     /// The name of its kernel, for weights of one kind or of several (`None`).
-    pub(super) fn name(self, kind: Option<u32>) -> String {
+    pub(super) fn name(self, kind: Option<u32>, matrices: usize) -> String {
         match self {
             Self::Few { rows } => {
                 let kind = kind.map_or("mixed", |kind| KINDS[kind as usize]);
                 format!("linear_{rows}_{kind}")
             }
             Self::Many { rows, warps } => format!("linear_tile_{rows}_{warps}"),
+            Self::Spread { rows, outputs, .. } => {
+                format!("linear_spread_{rows}_{outputs}_{matrices}")
+            }
         }
     }
 
@@ -172,6 +198,15 @@ impl Tile {
             Self::Many { warps, .. } => Share {
                 blocks: tiles.0,
                 threads: 32 * warps,
+                bytes: self.bytes(inner),
+                stages: 0,
+                group: 0,
+                segments: 0,
+                tiles: 1,
+            },
+            Self::Spread { cluster, .. } => Share {
+                blocks: tiles.0,
+                threads: 32 * inner.segments.div_ceil(cluster),
                 bytes: self.bytes(inner),
                 stages: 0,
                 group: 0,
@@ -193,6 +228,20 @@ impl Tile {
             Self::Few { rows } => {
                 return few_bytes(rows, inner, MOST_ITEMS, 2 * matrices)
                     + MOST_THREADS * inner.stage_bytes;
+            }
+            // Activations and widened weights of each warp; chains, scales and sums of all, and squares.
+            Self::Spread {
+                rows,
+                outputs,
+                cluster,
+            } => {
+                let warps = segments.div_ceil(cluster);
+                let folded = matrices * (outputs / matrices).div_ceil(cluster);
+                let squares = if inner.normalised { warps * rows } else { 0 };
+                INBOXES / size_of::<f32>()
+                    + warps * (rows + outputs) * (SEGMENT + 4)
+                    + segments * (folded * (rows + 2) + rows)
+                    + squares
             }
             // Activations, widened weights, chains and sums, and scales; of as many rounds as go on at once.
             Self::Many { rows, warps } => {
@@ -280,12 +329,12 @@ fn few_bytes(rows: usize, inner: Inner, items: usize, room: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cuda::context::NAMES;
     use crate::panels::PanelKind;
 
-    fn inner(segments: usize, matrices: usize) -> Inner {
+    pub(in crate::cuda) fn inner(segments: usize, matrices: usize) -> Inner {
         Inner {
             segments,
             matrices,
@@ -342,13 +391,13 @@ mod tests {
                     let fits = |tile: Tile, blocks: usize| {
                         blocks * (tile.bytes(inner) + 1024) <= SHARED + 1024
                     };
-                    let tile = Tile::of(panels, inner, rows, fits).expect("a tile");
+                    let tile = Tile::of(&[32 * panels], inner, rows, fits).expect("a tile");
                     for kind in [
                         None,
                         Some(PanelKind::Q4_0 as u32),
                         Some(PanelKind::F32 as u32),
                     ] {
-                        let name = tile.name(kind);
+                        let name = tile.name(kind, matrices);
                         assert!(NAMES.contains(&name.as_str()), "{tile:?}");
                         names.insert(name);
                     }

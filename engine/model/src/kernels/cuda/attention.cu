@@ -5,12 +5,9 @@
 // begins before the kernel waits for the one before it: all but the row's own position was there before the pass. Scores come
 // first, then the greatest of all blocks, then weights, and for each unit the chain of weighted values. Chains go to the block
 // of the cluster that folds them, in ascending order.
-#include <cooperative_groups.h>
-
 #include "attention.cuh"
+#include "cluster.cuh"
 #include "copies.cuh"
-
-namespace groups = cooperative_groups;
 
 // Warps of a block, and blocks of a cluster, at most.
 constexpr int MOST_WARPS = 8, MOST_BLOCKS = 8;
@@ -158,24 +155,23 @@ __device__ __forceinline__ void add_stage(const u8 *stage, int dim, int d, const
     }
 }
 
-template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const Attention &args) {
+// SHARED: by a cluster of several blocks.
+template <int ELEMENT, int HEADS, bool SHARED> __device__ __forceinline__ void attend(const Attention &args) {
     extern __shared__ float4 attention_shared[];
     __shared__ float maxima[MOST_BLOCKS * MOST_WARPS][HEADS];
     begin_next();
-#if __CUDA_ARCH__ >= 900
-    // Others write into a block's shared memory once all blocks of the cluster have said that they are there.
-    groups::cluster_group::arrival_token there = groups::this_cluster().barrier_arrive();
-#endif
     const Rotation &made = args.made;
-    int dim = made.dim, cluster = 1 << args.cluster, rank = blockIdx.x, head = blockIdx.y * HEADS;
+    int log = SHARED ? args.cluster : 0, dim = made.dim, cluster = 1 << log, rank = SHARED ? blockIdx.x : 0, head = blockIdx.y * HEADS;
     int kv_head = args.parts == 1 ? blockIdx.y : blockIdx.y / args.parts, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = 1 << args.warps;
     // Of each query, a block of the cluster folds so many dimensions.
-    int share = dim >> args.cluster, part = HEADS * share, capacity = (args.room + 1) * SEGMENT, all_units = args.room << args.cluster;
+    int share = dim >> log, part = HEADS * share, capacity = (args.room + 1) * SEGMENT, all_units = args.room << log;
     u8 *stages = reinterpret_cast<u8 *>(attention_shared);
     int stage_bytes = Stage<ELEMENT>::bytes(dim), count = args.stages;
     float *queries = reinterpret_cast<float *>(stages + warps * count * stage_bytes), *sink_queries = queries + HEADS * dim;
     float *x = sink_queries + HEADS * dim, *v = x + (HEADS + 1) * dim, *turned_k = v + dim, *angles = turned_k + dim;
     float *scores = angles + 4 * dim, *chains = scores + HEADS * capacity, *sums = chains + all_units * part;
+    // For the greatest scores, and for chains.
+    u64 *inboxes = reinterpret_cast<u64 *>(sums + all_units * HEADS);
     stages += warp * count * stage_bytes;
 
     // The plan was there before the pass began, and so was all of the cache but the row's own position.
@@ -186,7 +182,15 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
     Sequence sequence = made.sequences[blockIdx.z];
     Slots slots = made.slots[tile.layout * made.layers];
     u64 all = (u64)slots.count * dim, first_key = slots.start + kv_head * all, first_value = slots.start + (made.kv_heads + kv_head) * all;
-    int units = tile.units(), first = units * rank >> args.cluster, end = units * (rank + 1) >> args.cluster, base = tile.begin(first);
+    int units = tile.units();
+    if (SHARED) {
+        if (threadIdx.x == 0) {
+            open_inbox(inboxes, cluster * warps * HEADS * sizeof(float));
+            open_inbox(inboxes + 1, units * (part + HEADS) * sizeof(float));
+        }
+        say_there();
+    }
+    int first = units * rank >> log, end = units * (rank + 1) >> log, base = tile.begin(first);
     // The warp's units, and among its segments the second one of a joined unit.
     int own_units = first + warp < end ? ((end - first - warp - 1) >> args.warps) + 1 : 0;
     int twin = -1, into = tile.sinks - 1 - first - warp;
@@ -282,24 +286,15 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
             float other = __shfl_xor_sync(0xffffffffu, most[h], offset);
             most[h] = other > most[h] ? other : most[h];
         }
-#if __CUDA_ARCH__ >= 900
-    groups::this_cluster().barrier_wait(std::move(there));
-    if (lane < cluster) {
-        float *theirs = groups::this_cluster().map_shared_rank(&maxima[0][0], lane) + (rank * warps + warp) * HEADS;
+    if (SHARED) wait_until_there();
+    if (lane < cluster)
 #pragma unroll
-        for (int h = 0; h < HEADS; h++) theirs[h] = most[h];
-    }
-    groups::this_cluster().sync();
-#else
-    if (lane == 0)
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) maxima[warp][h] = most[h];
-    __syncthreads();
-#endif
+        for (int h = 0; h < HEADS; h++) send<SHARED>(maxima[rank * warps + warp] + h, inboxes, lane, most[h]);
+    wait_for_inbox<SHARED>(inboxes);
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
         most[h] = -INFINITY;
-        for (int w = lane; w < warps << args.cluster; w += 32) most[h] = maxima[w][h] > most[h] ? maxima[w][h] : most[h];
+        for (int w = lane; w < warps << log; w += 32) most[h] = maxima[w][h] > most[h] ? maxima[w][h] : most[h];
 #pragma unroll
         for (int offset = 16; offset > 0; offset /= 2) {
             float other = __shfl_xor_sync(0xffffffffu, most[h], offset);
@@ -350,24 +345,14 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
                 else add_stage<ELEMENT, HEADS, false>(i ? last : stage, dim, d, own, summed, capacity, c, s);
             }
             // Chains go to the block that folds them.
-            int block = d / share;
-            float *theirs = chains;
-#if __CUDA_ARCH__ >= 900
-            theirs = groups::this_cluster().map_shared_rank(chains, block);
-#endif
-            theirs += unit * part + d - block * share;
+            int block = SHARED ? d / share : 0;
+            float *to = chains + unit * part + d - block * share;
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) *reinterpret_cast<float2 *>(theirs + h * share) = c[h];
+            for (int h = 0; h < HEADS; h++) send<SHARED>(reinterpret_cast<float2 *>(to + h * share), inboxes + 1, block, c[h]);
             // The sum of each head for each block, from one of the lanes that have it.
             int at_once = (dim < 64 ? dim / 2 : 32) / HEADS;
             if (d < 64 && lane < at_once * HEADS)
-                for (int to = lane / HEADS; to < cluster; to += at_once) {
-                    float *their_sums = sums;
-#if __CUDA_ARCH__ >= 900
-                    their_sums = groups::this_cluster().map_shared_rank(sums, to);
-#endif
-                    their_sums[unit * HEADS + lane % HEADS] = s;
-                }
+                for (int to = lane / HEADS; to < cluster; to += at_once) send<SHARED>(sums + unit * HEADS + lane % HEADS, inboxes + 1, to, s);
         }
         __syncwarp();
         for (int i = 0; i < both; i++) {
@@ -375,11 +360,7 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
             next_stage();
         }
     }
-#if __CUDA_ARCH__ >= 900
-    groups::this_cluster().sync();
-#else
-    __syncthreads();
-#endif
+    wait_for_inbox<SHARED>(inboxes + 1);
     for (int i = threadIdx.x; i < part; i += blockDim.x) {
         int h = i / share, d = i - h * share;
         float t = 0.0f, total = 0.0f;
@@ -391,13 +372,14 @@ template <int ELEMENT, int HEADS> __device__ __forceinline__ void attend(const A
         }
         args.out[((u64)blockIdx.z * made.heads + head + h) * dim + rank * share + d] = product(t, __fdiv_rn(1.0f, total));
     }
-    // Not before: barriers of a cluster would wait until it can be seen.
+    // Last, since nothing here waits for it.
     if (writes && warp == 0) write_to_slab(made, sequence, slots, sight.slot, kv_head, turned_k, v);
 }
 
 #define ATTEND(NAME, ELEMENT, HEADS)                                                                                       \
     extern "C" __global__ void __launch_bounds__(32 * MOST_WARPS, 2) attend_##NAME##_##HEADS(const __grid_constant__ Attention args) { \
-        attend<ELEMENT, HEADS>(args);                                                                                      \
+        if (args.cluster == 0) attend<ELEMENT, HEADS, false>(args);                                                        \
+        else attend<ELEMENT, HEADS, true>(args);                                                                           \
     }
 #define ATTEND_ALL(NAME, ELEMENT)                                                                                          \
     ATTEND(NAME, ELEMENT, 1) ATTEND(NAME, ELEMENT, 2) ATTEND(NAME, ELEMENT, 3) ATTEND(NAME, ELEMENT, 4)

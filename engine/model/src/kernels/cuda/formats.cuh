@@ -158,6 +158,14 @@ template <int KIND> __device__ __forceinline__ Weights<KIND> weights_of(const Ra
     return weights;
 }
 
+// Writes the weights of the lane's output as numbers, without their scale.
+template <int KIND> __device__ __forceinline__ void widen(const Raw &raw, const u8 *panel, int segment, int lane, float *to) {
+    Weights<KIND> weights = weights_of<KIND>(raw, panel, segment, lane);
+#pragma unroll
+    for (int k = 0; k < SEGMENT; k += 4)
+        *reinterpret_cast<float4 *>(to + k) = make_float4(weights.at(k), weights.at(k + 1), weights.at(k + 2), weights.at(k + 3));
+}
+
 // What a thread has on its way of one output in one segment: the pieces and words of its weights, then words that have its scales
 // among them. Those of a block's threads lie side by side, piece by piece and word by word, so that neighbours hit different banks.
 // tile.rs has its size.

@@ -5,6 +5,7 @@
 #include "fast.cu"
 #include "linear.cu"
 #include "rows.cu"
+#include "spread.cu"
 #include "tiles.cu"
 
 // What the host hands over has these sizes there too (src/cuda/plan.rs).

@@ -20,14 +20,6 @@ __device__ __forceinline__ int widened_at(int column) {
     return (own * COLUMN_LANES + column / LANE_COLUMNS) * PITCH + 8 * own;
 }
 
-// Writes the weights of the lane's output as numbers, without their scale.
-template <int KIND> __device__ __forceinline__ void widen(const Raw &raw, const u8 *panel, int segment, int lane, float *to) {
-    Weights<KIND> weights = weights_of<KIND>(raw, panel, segment, lane);
-#pragma unroll
-    for (int k = 0; k < SEGMENT; k += 4)
-        *reinterpret_cast<float4 *>(to + k) = make_float4(weights.at(k), weights.at(k + 1), weights.at(k + 2), weights.at(k + 3));
-}
-
 template <int WIDTH> struct Vector;
 template <> struct Vector<1> { typedef float type; };
 template <> struct Vector<2> { typedef float2 type; };
