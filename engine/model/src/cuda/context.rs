@@ -125,6 +125,8 @@ pub(super) const NAMES: [&str; 90] = [
 pub(crate) struct Device {
     context: Arc<CudaContext>,
     facts: DeviceFacts,
+    /// Kernels that were written for a device before 9.0 have no clusters on a newer one either.
+    clusters: bool,
     functions: HashMap<&'static str, CUfunction>,
     /// Held while a pass is captured: the device cannot be waited for meanwhile.
     captures: Mutex<()>,
@@ -211,8 +213,18 @@ impl Device {
         }
         let shared = shared_memory(facts.capability);
         let functions = load(shared).map_err(|error| failed("loading the kernels", error))?;
+        let written_for = result::function::get_function_attribute;
+        // SAFETY: the function was loaded just now.
+        let written_for = unsafe {
+            written_for(
+                functions["embed"],
+                FunctionAttribute::CU_FUNC_ATTRIBUTE_PTX_VERSION,
+            )
+        };
+        let written_for = written_for.map_err(|error| failed("asking the kernels", error))?;
         Ok(Self {
             context,
+            clusters: facts.capability.0 >= 9 && written_for >= 90,
             facts,
             functions,
             captures: Mutex::new(()),
@@ -231,7 +243,7 @@ impl Device {
 
     /// Whether blocks can be put together in clusters.
     pub(crate) fn has_clusters(&self) -> bool {
-        self.facts.capability.0 >= 9
+        self.clusters
     }
 
     /// Bytes of memory that are free, and all there are.

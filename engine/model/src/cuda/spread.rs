@@ -47,10 +47,10 @@ mod tests {
 
     #[test]
     fn segments_are_spread_where_there_is_a_tile_for_each_processor_at_most() {
-        const SHARED: usize = 227 * 1024;
+        const SHARED: usize = 224 * 1024;
         let of = |outputs: &[usize], inner: Inner, rows: usize| {
             Tile::of(outputs, inner, rows, |tile, blocks| {
-                blocks * tile.bytes(inner) <= SHARED
+                blocks * (tile.bytes(inner) + 1024) <= SHARED + 1024
             })
         };
         let spread = |rows, outputs, cluster| {
@@ -88,9 +88,17 @@ mod tests {
     fn a_block_has_a_thread_for_all_that_it_folds() {
         for rows in [5, 8, 16, 31, 32, 64, 128] {
             for outputs in [32, 64, 320, 576, 960, 1024, 1536, 2048] {
-                for (segments, matrices) in
-                    [(2, 1), (8, 2), (18, 1), (18, 2), (20, 1), (48, 1), (96, 1)]
-                {
+                for (segments, matrices) in [
+                    (2, 1),
+                    (8, 2),
+                    (18, 1),
+                    (18, 2),
+                    (48, 1),
+                    (101, 1),
+                    (121, 1),
+                    (141, 1),
+                    (160, 1),
+                ] {
                     let inner = Inner {
                         normalised: false,
                         ..inner(segments, matrices)

@@ -5,7 +5,7 @@ use super::spread;
 use crate::config::SEGMENT;
 use crate::panels::PANEL;
 
-/// Rows of a tile of linear.cu at most: more are for tiles.cu.
+/// Rows of a tile of linear.cu at most: more are for spread.cu and tiles.cu.
 const FEW_ROWS: usize = 4;
 /// Outputs of a tile of linear.cu, threads of a block, and stages of a thread at most.
 const COLUMNS: usize = 8;
@@ -44,14 +44,14 @@ pub(super) struct Inner {
     pub(super) stage_bytes: usize,
     /// Whether any of them has scales.
     pub(super) scaled: bool,
-    /// Whether linear.cu is to normalise the rows.
+    /// Whether its inputs are rows that are normalised first.
     pub(super) normalised: bool,
 }
 
 /// How the tiles of a product are shared among blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Blocks for each tile of rows.
+    /// Blocks for each tile of rows; of spread.cu, clusters.
     pub(super) blocks: usize,
     pub(super) threads: usize,
     /// Bytes of shared memory of a block.
@@ -98,7 +98,7 @@ impl Tile {
     }
 
     /// The tile of a product: as many rows as share weights well, as long as there are blocks enough and it fits. Where there
-    /// is a block for each processor, it has 16 warps or more; docs/performance-cuda.md has what the others were measured by.
+    /// is a block for each processor, segments have a warp each, or it has 16 warps or more; docs/performance-cuda.md has what the others were measured by.
     pub(super) fn of(
         outputs: &[usize],
         inner: Inner,
@@ -144,12 +144,13 @@ impl Tile {
         }
     }
 
-    /// Whether its kernel normalises the rows, `named` by a map or all of them: tiles.cu all, where all segments of a row are
+    /// Whether its kernel normalises the rows, `named` by a map or all of them: spread.cu all, where a block
+    /// has all of their segments, and tiles.cu all, where all segments of a row are
     /// there at once, and a thread has one piece of them.
     pub(super) fn normalises(self, inner: Inner, named: bool) -> bool {
         match self {
             Self::Few { .. } => true,
-            Self::Spread { .. } => !named,
+            Self::Spread { cluster, .. } => cluster == 1 && !named,
             Self::Many { warps, .. } => {
                 let rounds = inner.segments.div_ceil(warps / inner.matrices);
                 let fits = rounds <= 2 && inner.segments * SEGMENT / 4 <= 32 * warps;

@@ -84,7 +84,8 @@ template <bool SHARED> __device__ __forceinline__ void send(float4 *to, u64 *inb
 #endif
 }
 
-// Waits until all that was announced has come, in a cluster of one until all threads have stored it. Every thread takes part.
+// Waits until all that was announced has come, in a cluster of one until all threads have stored it. Every thread takes part. An inbox
+// is filled once in a launch.
 template <bool SHARED> __device__ __forceinline__ void wait_for_inbox(u64 *inbox) {
     if (!SHARED) {
         __syncthreads();

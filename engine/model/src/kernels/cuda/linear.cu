@@ -1,6 +1,6 @@
 // Matrix products of a few rows, which wait for memory and for each other. A block makes tiles of ROWS rows by COLUMNS outputs, all
 // of their segments. A thread has one segment, and one output of each tile: it makes their chains one after the other, for every
-// row. Chains are folded in ascending order at the end. More rows are for tiles.cu.
+// row. Chains are folded in ascending order at the end. More rows are for spread.cu and tiles.cu.
 //
 // Weights depend on nothing that was computed. Each thread copies those of its first chains into stages of its own before the
 // kernel waits for the one before it, and those of later ones as stages become free. What is on its way so takes no registers.

@@ -1,7 +1,7 @@
 // Matrix products of more than a few rows, where all segments of a tile have a warp each: the segments are spread over the warps of a
 // block, or of a cluster of blocks. A warp widens the weights of its segment for OUTPUTS outputs, fetches and normalises the activations
 // of ROWS rows, and makes their chains, and waits for no other warp, but for the sums of squares of rows. Then each block folds some of
-// the outputs. tile.rs chooses tiles so that there is one for each processor at most.
+// the outputs. spread.rs chooses tiles so that there is one for each processor at most.
 #include "cluster.cuh"
 #include "copies.cuh"
 #include "formats.cuh"
@@ -43,7 +43,7 @@ template <int ROWS, int OUTPUTS, int MATRICES> struct Spread {
         int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
         int segments = args.segments, segment = rank * warps + warp;
         bool works = segment < segments;
-        // Outputs, of each matrix, that a block folds.
+        // Outputs, of each matrix, that a block folds at most.
         int folded = SHARED ? (EACH + cluster - 1) / cluster : EACH, step = MATRICES * folded;
         float *x = reinterpret_cast<float *>(spread_shared), *widened = x + warps * ROWS * SPREAD_PITCH;
         float *chains = widened + warps * OUTPUTS * SPREAD_PITCH;
@@ -198,7 +198,7 @@ template <int ROWS, int OUTPUTS, int MATRICES> struct Spread {
     }
 };
 
-// A block has a processor to itself.
+// Where tiles are large, a block has a processor to itself.
 #define LINEAR_SPREAD(ROWS, OUTPUTS, MATRICES)                                                                             \
     extern "C" __global__ void __launch_bounds__(640, 1) linear_spread_##ROWS##_##OUTPUTS##_##MATRICES(const __grid_constant__ Linear args) { \
         if (gridDim.x == 1) Spread<ROWS, OUTPUTS, MATRICES>::linear<false>(args);                                         \

@@ -55,10 +55,8 @@ pub fn read_file(path: &Path) -> Result<Vec<KeyEntry>, KeysError> {
         source,
     })?;
     if is_readable_by_others(path) {
-        tracing::warn!(
-            file = %path.display(),
-            "other users of this machine can read the key file: chmod 600 it"
-        );
+        let file = path.display();
+        tracing::warn!(%file, "other users of this machine can read the key file: chmod 600 it");
     }
     parse_file(&text).map_err(|error| KeysError::File {
         path: path.to_owned(),
